@@ -1,0 +1,228 @@
+"""Parameters of one generated machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["CONFIGS", "Config", "config_named"]
+
+BUS_WIDTHS = (32, 64, 128, 256, 512, 1024)
+
+
+def clog2(value: int) -> int:
+    """Bits that number ``value`` different things: ⌈log2 value⌉."""
+    return (value - 1).bit_length()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is fixed when the Verilog is written; everything else is a run-time value.
+
+    Raises
+    ------
+    TypeError
+        If a field is not of its type.
+    ValueError
+        If a field is out of its range; the message names the field, the value and the range.
+    """
+
+    #: Name in file names and in the manifest.
+    name: str = "custom"
+    #: PE rows: keys per tile (M0), 2 to 256.
+    rows: int
+    #: PE columns and lanes: queries per tile (P0), 2 to 256.
+    columns: int
+    #: Largest head dim of queries and keys (E), 1 to 256.
+    max_e: int = 64
+    #: Largest head dim of values (F), 1 to 256.
+    max_f: int = 64
+    #: Width of the AXI4 data bus, in bits.
+    bus_bits: int = 64
+    #: Width of an AXI4 address, in bits.
+    address_bits: int = 40
+    #: Bursts that may be under way on the read channel.
+    outstanding_reads: int = 16
+    #: Query tiles whose state stays on chip at ``max_e``, ``max_f`` (P1); more fit when head dims are smaller.
+    query_tiles: int = 4
+    #: Score registers of a PE: its accumulator and ``contexts - 1`` hold registers.
+    contexts: int = 3
+    #: Register stages of a PE, operands to accumulator, 2 to 5.
+    pe_latency: int = 4
+    #: Bits of a score S in a PE, two's complement.
+    score_bits: int = 32
+    #: Bits of a score's fraction (SF).
+    score_frac_bits: int = 16
+    #: Bits of the sums that travel down the columns (W).
+    sum_bits: int = 36
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError(f"name must be a string, not {self.name!r}")
+        if not self.name.replace("_", "").isalnum() or not self.name.isascii():
+            raise ValueError(f"name must be letters, digits and underscores, not {self.name!r}")
+        for field, low, high in (
+            ("rows", 2, 256),
+            ("columns", 2, 256),
+            ("max_e", 1, 256),
+            ("max_f", 1, 256),
+            ("address_bits", 12, 64),
+            ("outstanding_reads", 1, 256),
+            ("query_tiles", 1, 64),
+            ("contexts", 2, 9),
+            ("pe_latency", 2, 5),
+            ("score_bits", 26, 34),
+            ("score_frac_bits", 10, 20),
+            ("sum_bits", 28, 48),
+        ):
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f"{field} must be an integer, not {value!r}")
+            if not low <= value <= high:
+                raise ValueError(f"{field} must be from {low} to {high}, not {value}")
+        if self.bus_bits not in BUS_WIDTHS:
+            raise ValueError(f"bus_bits must be one of {', '.join(map(str, BUS_WIDTHS))}, not {self.bus_bits!r}")
+        if self.score_bits - self.score_frac_bits < 10:
+            raise ValueError(
+                f"score_frac_bits must leave 10 of the {self.score_bits} score_bits to the integer part, "
+                f"not {self.score_bits - self.score_frac_bits}"
+            )
+        if self.sum_bits < self.score_bits + 3:
+            raise ValueError(
+                f"sum_bits must be at least score_bits + 3 = {self.score_bits + 3}, so that an addition to a "
+                f"score cannot wrap unseen, not {self.sum_bits}"
+            )
+
+    # -- formats that follow ---------------------------------------------------------------------------------
+
+    @property
+    def product_align(self) -> int:
+        """Bits by which a product is moved left before the right shift onto the grid of the scores or sums."""
+        return self.score_bits - 25
+
+    @property
+    def weight_shift(self) -> int:
+        """Extra right shift of every weight, so that ``rows`` products of weight and value fit ``sum_bits``."""
+        return max(0, 25 + self.product_align + clog2(self.rows) - self.sum_bits)
+
+    @property
+    def sum_frac_bits(self) -> int:
+        """A sum's least significant bit is 2^-sum_frac_bits (times the value grid's 2^(G-127))."""
+        return 23 + self.product_align - self.weight_shift
+
+    @property
+    def query_exponent_bias(self) -> int:
+        """Exponent word of a query element: this minus its biased exponent (see docs/microarchitecture.md)."""
+        return 277 + self.product_align - self.score_frac_bits - 255
+
+    @property
+    def reference_bits(self) -> int:
+        """Bits of a reference RM: the integer part of a score, rounded up."""
+        return self.score_bits - self.score_frac_bits + 1
+
+    @property
+    def holds(self) -> int:
+        """Hold registers of a PE (H); also the depth of the rings of references, rescales and reciprocals."""
+        return self.contexts - 1
+
+    # -- sizes of the memories ---------------------------------------------------------------------------------
+
+    @property
+    def bus_bytes(self) -> int:
+        return self.bus_bits // 8
+
+    @property
+    def beat_elements(self) -> int:
+        """16-bit elements in one bus word."""
+        return self.bus_bits // 16
+
+    def beats(self, elements: int, element_bytes: int = 2) -> int:
+        """Bus words of a row of ``elements`` elements."""
+        return -(-elements * element_bytes // self.bus_bytes)
+
+    @property
+    def key_beats(self) -> int:
+        """Bus words of one of a row's two key buffers."""
+        return self.beats(self.max_e)
+
+    @property
+    def value_beats(self) -> int:
+        """Bus words of one of a row's two value buffers."""
+        return self.beats(self.max_f)
+
+    @property
+    def query_bank_beats(self) -> int:
+        """Words of a column's query bank, each of ``beat_elements`` scaled query elements."""
+        return self.query_tiles * self.beats(self.max_e)
+
+    @property
+    def state_words(self) -> int:
+        """Words of a lane's state memory: F numerators and a denominator per resident query tile."""
+        return self.query_tiles * (self.max_f + 1)
+
+    @property
+    def reference_words(self) -> int:
+        """Words of a lane's reference memory: one per resident query tile."""
+        return 4 * self.query_tiles
+
+    @property
+    def output_beats(self) -> int:
+        """Bus words of a lane's output buffer: two float32 rows at ``max_f``, or four bfloat16 rows."""
+        return 2 * self.beats(self.max_f, 4)
+
+    @property
+    def program_words(self) -> int:
+        """Microwords of the largest program (largest initiation interval)."""
+        return 1 << clog2(self.max_e + self.max_f + 2 * self.rows + 64)
+
+    def resident_query_tiles(self, e: int, f: int) -> int:
+        """Query tiles that fit on chip at head dims ``e`` and ``f``."""
+        return min(
+            self.query_bank_beats // self.beats(e),
+            self.state_words // (f + 1),
+            self.reference_words,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields by name, as written to the manifest."""
+        return asdict(self)
+
+
+CONFIGS: dict[str, Config] = {
+    config.name: config
+    for config in (
+        Config(name="tiny", rows=4, columns=4, contexts=3),
+        Config(name="small", rows=8, columns=8, contexts=3),
+        Config(name="base", rows=16, columns=16, max_e=128, max_f=128, bus_bits=128, contexts=4),
+        Config(
+            name="paper",
+            rows=256,
+            columns=256,
+            max_e=128,
+            max_f=128,
+            bus_bits=1024,
+            query_tiles=16,
+            contexts=5,
+            outstanding_reads=64,
+        ),
+    )
+}
+
+
+def config_named(config: str | Config) -> Config:
+    """``config`` itself, or the named configuration.
+
+    Raises
+    ------
+    TypeError
+        If ``config`` is neither a :class:`Config` nor a string.
+    ValueError
+        If there is no configuration of that name.
+    """
+    if isinstance(config, Config):
+        return config
+    if not isinstance(config, str):
+        raise TypeError(f"config must be a Config or a name, not {config!r}")
+    if config not in CONFIGS:
+        raise ValueError(f"config must be one of {', '.join(CONFIGS)} or a Config, not {config!r}")
+    return CONFIGS[config]

@@ -1,0 +1,173 @@
+"""Register map of the AXI4-Lite port: 32-bit registers, byte offsets."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from .fields import Field, Layout
+
+__all__ = ["COUNTERS", "IDENTITY", "INTERFACE_VERSION", "REGISTERS", "Cause", "Register", "counter_offset", "register"]
+
+IDENTITY = 0x46584D41  # "FXMA"
+#: Version of registers, descriptor and program together.
+INTERFACE_VERSION = 1
+
+
+class Cause(enum.IntEnum):
+    """Why the machine stopped (register ERROR_CAUSE)."""
+
+    #: It did not.
+    NONE = 0
+    #: A read was answered with SLVERR or DECERR.
+    READ = 1
+    #: A write was answered with SLVERR or DECERR.
+    WRITE = 2
+    #: A descriptor's magic or one of its counts is wrong.
+    DESCRIPTOR = 3
+
+
+@dataclass(frozen=True)
+class Register:
+    """One 32-bit register.
+
+    Members
+    -------
+    access
+        ``ro`` read only, ``rw`` read and write, ``w1c`` write one to clear.
+    fields
+        Bit fields, or none if the register is one number.
+    """
+
+    name: str
+    offset: int
+    access: str
+    doc: str
+    fields: Layout | None = None
+
+
+REGISTERS: tuple[Register, ...] = (
+    Register("IDENTITY", 0x00, "ro", "IDENTITY: 'FXMA'."),
+    Register("VERSION", 0x04, "ro", "INTERFACE_VERSION."),
+    Register(
+        "SHAPE",
+        0x08,
+        "ro",
+        "Array and bus of this machine.",
+        Layout(
+            "Shape",
+            "",
+            (
+                Field("rows", 10, "PE rows."),
+                Field("columns", 10, "PE columns."),
+                Field("bus_bytes", 8, "Bytes of a bus word."),
+                Field("contexts", 4, "Score registers of a PE."),
+            ),
+        ),
+    ),
+    Register(
+        "LIMITS",
+        0x0C,
+        "ro",
+        "Largest head dims and resident query tiles.",
+        Layout(
+            "Limits",
+            "",
+            (
+                Field("max_e", 10, "Largest E."),
+                Field("max_f", 10, "Largest F."),
+                Field("query_tiles", 7, "Query tiles resident at the largest head dims."),
+                Field("pe_latency", 3, "Register stages of a PE."),
+            ),
+        ),
+    ),
+    Register(
+        "CONTROL",
+        0x10,
+        "rw",
+        "Writing reset 1 empties the machine, sets RING_HEAD and RING_TAIL to 0 and clears the counters.",
+        Layout("Control", "", (Field("reset", 1, "Soft reset while idle or after an error; reads 0."),)),
+    ),
+    Register(
+        "STATUS",
+        0x14,
+        "ro",
+        "What the machine is doing.",
+        Layout(
+            "Status",
+            "",
+            (
+                Field("busy", 1, "Jobs are queued or under way."),
+                Field("error", 1, "Stopped; ERROR_CAUSE tells why. Only a reset leaves this state."),
+                Field("nonfinite", 1, "An infinity or NaN was loaded since the flags were cleared."),
+                Field("overflow", 1, "A score or a scaled query left its range since the flags were cleared."),
+            ),
+        ),
+    ),
+    Register(
+        "INTERRUPT",
+        0x18,
+        "w1c",
+        "Pending interrupts; the irq pin is high while one is pending and enabled.",
+        Layout("Interrupt", "", (Field("done", 1, "A job that asked for it has completed."), Field("error", 1, "The machine stopped."))),
+    ),
+    Register("INTERRUPT_ENABLE", 0x1C, "rw", "Mask of INTERRUPT."),
+    Register("RING_BASE_LOW", 0x20, "rw", "Address of the descriptor ring, bits 31 to 0; a multiple of 256."),
+    Register("RING_BASE_HIGH", 0x24, "rw", "Address of the descriptor ring, bits 63 to 32."),
+    Register("RING_SIZE_LOG2", 0x28, "rw", "log2 of the ring's number of descriptors, 1 to 16."),
+    Register("RING_TAIL", 0x2C, "rw", "Doorbell: index behind the last descriptor that is ready, modulo 2^16."),
+    Register("RING_HEAD", 0x30, "ro", "Index of the oldest job that is not complete, modulo 2^16."),
+    Register("ERROR_CAUSE", 0x34, "ro", "Cause of the first error."),
+    Register("ERROR_ADDRESS_LOW", 0x38, "ro", "Address of the first error, bits 31 to 0."),
+    Register("ERROR_ADDRESS_HIGH", 0x3C, "ro", "Address of the first error, bits 63 to 32."),
+    Register("FLAGS_CLEAR", 0x40, "w1c", "Writing 1 clears STATUS.nonfinite and STATUS.overflow."),
+    Register("COUNTERS_CLEAR", 0x44, "w1c", "Writing 1 sets all counters to zero."),
+)
+
+#: 64-bit counters: name and meaning; counter n is at 0x100 + 8 n, low word first.
+COUNTERS: tuple[tuple[str, str], ...] = (
+    ("cycles", "Clock cycles from the doorbell on an idle machine until it is idle again."),
+    ("jobs", "Jobs completed."),
+    ("tiles", "Tiles issued: one key tile against one query tile."),
+    ("slots_qk", "Slots that issued QK."),
+    ("slots_exp", "Slots that issued EXP."),
+    ("slots_sum", "Slots that issued SUM."),
+    ("slots_slnv", "Slots that issued SLNV."),
+    ("slots_max", "Slots that issued MAX, beside a QK or alone."),
+    ("slots_empty", "Slots of running iterations in which no main operation was issued."),
+    ("stall_q", "Cycles that waited for a query tile."),
+    ("stall_k", "Cycles that waited for a key tile."),
+    ("stall_v", "Cycles that waited for a value tile."),
+    ("stall_output", "Cycles that waited for room in the output buffers."),
+    ("idle", "Busy cycles in which no iteration was running."),
+    ("bytes_read", "Bytes read, bus words in full."),
+    ("bytes_written", "Bytes written, as strobed."),
+)
+
+
+def counter_offset(name: str) -> int:
+    """Byte offset of a counter's low word.
+
+    Raises
+    ------
+    KeyError
+        If there is no such counter.
+    """
+    for index, (counter, _) in enumerate(COUNTERS):
+        if counter == name:
+            return 0x100 + 8 * index
+    raise KeyError(name)
+
+
+def register(name: str) -> Register:
+    """The register of that name.
+
+    Raises
+    ------
+    KeyError
+        If there is none.
+    """
+    for entry in REGISTERS:
+        if entry.name == name:
+            return entry
+    raise KeyError(name)

@@ -1,0 +1,55 @@
+"""Latencies of the hardware's parts and the minimum distances between operations that follow from them.
+
+The parts in ``fusemax_hw`` take their register stages from here and assert them; the scheduler takes its
+distances from here: there is one timetable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .config import Config
+
+__all__ = ["Timing"]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Cycles of one configuration.
+
+    A word that is at the corner in cycle t has its operands at PE (r, c) in cycle t + feeder + r + c; the PE's
+    last stage works in cycle t + feeder + r + c + pe_latency - 1; the partial value is at lane c in cycle
+    t + feeder + rows + c + pe_latency - 1.
+    """
+
+    config: Config
+
+    #: West and north feeder: bank read, element select.
+    feeder: int = 2
+    #: Lane: partial maximum to new reference.
+    reference: int = 2
+    #: New reference to the ring beside the north feeder.
+    feedback: int = 1
+    #: Lane: partial sum to normalised float.
+    normalise: int = 3
+    #: Lane: float adder with rescale, state read to result.
+    adder: int = 4
+    #: Lane: denominator to reciprocal, hidden by a delay line of the same length for the numerators.
+    reciprocal: int = 6
+    #: Lane: numerator times reciprocal, rounded.
+    output: int = 4
+
+    @property
+    def max_to_exp(self) -> int:
+        """Slots from MAX to EXP of the same tile."""
+        return self.config.rows + self.config.pe_latency + self.reference + self.feedback
+
+    @property
+    def exp_to_sum(self) -> int:
+        """Slots from EXP to SUM or SLNV of the same tile: a PE's latency."""
+        return self.config.pe_latency
+
+    @property
+    def recurrence(self) -> int:
+        """Smallest initiation interval: consecutive tiles may share a query, whose state is read and written."""
+        return max(self.adder + 2, self.reference + 1)
