@@ -109,7 +109,11 @@ REGISTERS: tuple[Register, ...] = (
         0x18,
         "w1c",
         "Pending interrupts; the irq pin is high while one is pending and enabled.",
-        Layout("Interrupt", "", (Field("done", 1, "A job that asked for it has completed."), Field("error", 1, "The machine stopped."))),
+        Layout(
+            "Interrupt",
+            "",
+            (Field("done", 1, "A job that asked for it has completed."), Field("error", 1, "The machine stopped.")),
+        ),
     ),
     Register("INTERRUPT_ENABLE", 0x1C, "rw", "Mask of INTERRUPT."),
     Register("RING_BASE_LOW", 0x20, "rw", "Address of the descriptor ring, bits 31 to 0; a multiple of 256."),

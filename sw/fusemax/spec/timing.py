@@ -53,3 +53,9 @@ class Timing:
     def recurrence(self) -> int:
         """Smallest initiation interval: consecutive tiles may share a query, whose state is read and written."""
         return max(self.adder + 2, self.reference + 1)
+
+    @property
+    def corner_to_output(self) -> int:
+        """Cycles from a numerator's SLNV at the corner until lane 0 answers a request for the bus word that it completes."""
+        lane = self.normalise + self.adder + self.reciprocal + self.output
+        return self.feeder + self.config.rows + self.config.pe_latency - 1 + lane + 3

@@ -1,0 +1,48 @@
+# Every target is one line of Python in .venv, which `make install` creates. PATH stays as it is.
+PYTHON ?= python3
+CONFIG ?= base
+VENV := .venv/bin/python
+INSTALLED := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install run verilog test regress cosim lint bench docs clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+install: $(INSTALLED) ## Create .venv with everything that run, test and lint need
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(VENV) -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
+	@touch $@
+
+run: $(INSTALLED) ## Attention of a real layer on the emitted Verilog, checked and measured
+	$(VENV) -m fusemax run --config $(CONFIG) -o build/run
+
+verilog: $(INSTALLED) ## Write Verilog and its manifest to build/verilog/CONFIG (CONFIG=tiny, small, base or paper)
+	$(VENV) -m fusemax verilog --config $(CONFIG) -o build/verilog/$(CONFIG)
+
+test: $(INSTALLED) ## All tests
+	$(VENV) -m pytest -n auto --dist worksteal
+
+regress: $(INSTALLED) ## The random problems in full numbers; resumes, and writes benchmarks/regress.json
+	$(VENV) benchmarks/regress.py
+
+cosim: $(INSTALLED) ## Only the tests that simulate the emitted Verilog
+	$(VENV) -m pytest -m cosim
+
+lint: $(INSTALLED) ## Style and types of the Python code
+	$(VENV) -m ruff check
+	$(VENV) -m ruff format --check
+	$(VENV) -m basedpyright
+
+bench: $(INSTALLED) ## Measure cycles and utilisation
+	$(VENV) benchmarks/bench.py
+
+docs: $(INSTALLED) ## Write the generated files: docs/registers.md, docs/schedule.png, tests/golden/fusemax.h
+	$(VENV) -m fusemax.spec.export docs/registers.md tests/golden/fusemax.h
+	$(VENV) examples/schedule.py docs/schedule.png > /dev/null
+
+clean: ## Remove what was built, .venv included
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Arithmetic units, bit-exact to the models in :mod:`fusemax.arith`."""

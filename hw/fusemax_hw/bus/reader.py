@@ -1,0 +1,96 @@
+"""AXI4 reads: runs of bus words in, tagged words out, in order."""
+
+from typing import Any
+
+from amaranth.hdl import Module, ShapeLike, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+from fusemax.spec import Config
+
+from .axi import burst_layout, read_layout
+from .bursts import BurstSplitter, run_layout
+
+__all__ = ["Reader", "beat_layout"]
+
+
+def beat_layout(config: Config, tag: ShapeLike) -> data.StructLayout:
+    """A bus word that was read: which word of which run it is."""
+    return data.StructLayout({"data": config.bus_bits, "index": unsigned(9), "last": 1, "error": 1, "tag": tag})
+
+
+class Reader(wiring.Component):
+    """Keeps up to ``outstanding_reads`` bursts under way.
+
+    Members
+    -------
+    runs : In(stream.Signature(run_layout(config, tag)))
+        What to read. Whoever asks has room for the answer.
+    beat, beat_valid : Out
+        One word per cycle; it is not held.
+    error_address : Out
+        With ``beat``: first address of the burst that it came in.
+    idle : Out(1)
+        No burst is under way.
+    """
+
+    def __init__(self, config: Config, tag: ShapeLike):
+        self.config = config
+        self._tag = tag
+        super().__init__(
+            {
+                "runs": In(stream.Signature(run_layout(config, tag))),
+                "ar": Out(stream.Signature(burst_layout(config))),
+                "r": In(stream.Signature(read_layout(config))),
+                "beat": Out(beat_layout(config, tag)),
+                "beat_valid": Out(1),
+                "error_address": Out(config.address_bits),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.splitter = splitter = BurstSplitter(self.config, self._tag)
+        wiring.connect(m, wiring.flipped(self.runs), splitter.runs)
+        bursts = splitter.bursts
+
+        pending_layout = data.StructLayout({"start": unsigned(9), "last": 1, "address": unsigned(self.config.address_bits), "tag": self._tag})
+        m.submodules.pending = pending = SyncFIFOBuffered(width=pending_layout.size, depth=self.config.outstanding_reads + 1)
+        entry = Signal(pending_layout)
+        current = data.View(pending_layout, pending.r_data)
+        m.d.comb += [
+            entry.start.eq(bursts.payload.start),
+            entry.last.eq(bursts.payload.last),
+            entry.address.eq(bursts.payload.address),
+            entry.tag.eq(bursts.payload.tag),
+            pending.w_data.eq(entry),
+            self.ar.valid.eq(bursts.valid & pending.w_rdy),
+            self.ar.payload.address.eq(bursts.payload.address),
+            self.ar.payload.length.eq(bursts.payload.beats - 1),
+            bursts.ready.eq(self.ar.ready & pending.w_rdy),
+            pending.w_en.eq(bursts.valid & self.ar.ready),
+        ]
+
+        position = Signal(9)
+        taken = Signal()
+        m.d.comb += [
+            self.r.ready.eq(pending.r_rdy),
+            taken.eq(self.r.valid & self.r.ready),
+            pending.r_en.eq(taken & self.r.payload.last),
+            self.idle.eq((pending.level == 0) & ~bursts.valid),
+        ]
+        with m.If(taken):
+            m.d.sync += position.eq(position + 1)
+            with m.If(self.r.payload.last):
+                m.d.sync += position.eq(0)
+        m.d.sync += [
+            self.beat_valid.eq(taken),
+            self.beat.data.eq(self.r.payload.data),
+            self.beat.index.eq(current.start + position),
+            self.beat.last.eq(self.r.payload.last & current.last),
+            self.beat.error.eq(self.r.payload.response[1]),
+            self.beat.tag.eq(current.tag),
+            self.error_address.eq(current.address),
+        ]
+        return m

@@ -1,0 +1,128 @@
+"""AXI4 writes: runs of bus words and their data in, completions out, in order."""
+
+from typing import Any
+
+from amaranth.hdl import Mux, Module, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+from fusemax.spec import Config
+
+from .axi import burst_layout, write_layout
+from .bursts import BurstSplitter, run_layout
+
+__all__ = ["Writer", "write_tag"]
+
+#: Bursts whose response may be outstanding.
+OUTSTANDING_WRITES = 16
+
+
+def write_tag(config: Config) -> data.StructLayout:
+    """What the writer knows of a run besides its place."""
+    return data.StructLayout(
+        {
+            "tail_bytes": unsigned(config.bus_bytes.bit_length()),  #: bytes of the run's last word that are written
+            "job_last": 1,  #: the job's last run
+            "interrupt": 1,  #: the job wants an interrupt when it is done
+        }
+    )
+
+
+class Writer(wiring.Component):
+    """Cuts runs into bursts, joins them with their data, counts responses.
+
+    Members
+    -------
+    runs : In(stream.Signature(run_layout(config, write_tag(config))))
+    data : In(stream.Signature(bus_bits))
+        The words of the runs, in order.
+    job_done, job_interrupt : Out(1)
+        The last response of a job has come, and whether it wants an interrupt.
+    error, error_address : Out
+        A response tells an error, and the burst's address.
+    bytes_written : Out
+        Bytes strobed in this cycle.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        self._tag = write_tag(config)
+        super().__init__(
+            {
+                "runs": In(stream.Signature(run_layout(config, self._tag))),
+                "data": In(stream.Signature(config.bus_bits)),
+                "aw": Out(stream.Signature(burst_layout(config))),
+                "w": Out(stream.Signature(write_layout(config))),
+                "b": In(stream.Signature(unsigned(2))),
+                "job_done": Out(1),
+                "job_interrupt": Out(1),
+                "error": Out(1),
+                "error_address": Out(config.address_bits),
+                "bytes_written": Out(config.bus_bytes.bit_length()),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self.config
+        m.submodules.splitter = splitter = BurstSplitter(config, self._tag)
+        wiring.connect(m, wiring.flipped(self.runs), splitter.runs)
+        bursts = splitter.bursts
+
+        burst = data.StructLayout({"beats": unsigned(9), "last": 1, "tail_bytes": self._tag["tail_bytes"].shape})
+        answer = data.StructLayout({"address": unsigned(config.address_bits), "job_last": 1, "interrupt": 1})
+        m.submodules.lengths = lengths = SyncFIFOBuffered(width=burst.size, depth=OUTSTANDING_WRITES + 1)
+        m.submodules.answers = answers = SyncFIFOBuffered(width=answer.size, depth=OUTSTANDING_WRITES + 1)
+        new_burst, new_answer = Signal(burst), Signal(answer)
+        room = lengths.w_rdy & answers.w_rdy
+        job_last = bursts.payload.last & bursts.payload.tag.job_last
+        m.d.comb += [
+            new_burst.beats.eq(bursts.payload.beats),
+            new_burst.last.eq(bursts.payload.last),
+            new_burst.tail_bytes.eq(bursts.payload.tag.tail_bytes),
+            new_answer.address.eq(bursts.payload.address),
+            new_answer.job_last.eq(job_last),
+            new_answer.interrupt.eq(bursts.payload.tag.interrupt),
+            lengths.w_data.eq(new_burst),
+            answers.w_data.eq(new_answer),
+            self.aw.valid.eq(bursts.valid & room),
+            self.aw.payload.address.eq(bursts.payload.address),
+            self.aw.payload.length.eq(bursts.payload.beats - 1),
+            bursts.ready.eq(self.aw.ready & room),
+            lengths.w_en.eq(bursts.valid & bursts.ready),
+            answers.w_en.eq(bursts.valid & bursts.ready),
+        ]
+
+        # Data follows its address; a burst's length is known when its address has been accepted.
+        current = data.View(burst, lengths.r_data)
+        position = Signal(9)
+        last = position == current.beats - 1
+        tail = last & current.last
+        moved = Signal()
+        m.d.comb += [
+            self.w.valid.eq(self.data.valid & lengths.r_rdy),
+            self.w.payload.data.eq(self.data.payload),
+            self.w.payload.last.eq(last),
+            self.w.payload.strobe.eq(Mux(tail, (1 << current.tail_bytes) - 1, (1 << config.bus_bytes) - 1)),
+            self.data.ready.eq(self.w.ready & lengths.r_rdy),
+            moved.eq(self.w.valid & self.w.ready),
+            lengths.r_en.eq(moved & last),
+            self.bytes_written.eq(Mux(moved, Mux(tail, current.tail_bytes, config.bus_bytes), 0)),
+        ]
+        with m.If(moved):
+            m.d.sync += position.eq(Mux(last, 0, position + 1))
+
+        oldest = data.View(answer, answers.r_data)
+        answered = Signal()
+        m.d.comb += [
+            self.b.ready.eq(answers.r_rdy),
+            answered.eq(self.b.valid & self.b.ready),
+            answers.r_en.eq(answered),
+        ]
+        m.d.sync += [
+            self.job_done.eq(answered & oldest.job_last),
+            self.job_interrupt.eq(oldest.interrupt),
+            self.error.eq(answered & self.b.payload[1]),
+            self.error_address.eq(oldest.address),
+        ]
+        return m

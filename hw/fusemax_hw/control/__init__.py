@@ -1,0 +1,1 @@
+"""Sequencer, walkers, loader, store engine, registers: everything that decides."""

@@ -1,0 +1,119 @@
+"""Loader: from words read from memory to words for the banks."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Signal, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from fusemax.spec import Config
+
+from ..arith.query_scale import QueryScale
+from ..bus.reader import beat_layout
+from ..words import load_word, loaded_query
+from .load_walker import LoadKind, load_tag
+from .value_grid import ValueGrid
+
+__all__ = ["Loader"]
+
+
+class Loader(wiring.Component):
+    """Sends K and V down the west edge and scaled Q along the north edge; keeps V's grid; looks for infinities and NaN.
+
+    Members
+    -------
+    beat, beat_valid : In
+        From the reader; descriptor and program words are not for the loader.
+    key_value, query : Out
+        To feeder 0 of either edge.
+    query_loaded, key_loaded, value_loaded : Out(1)
+        A tile's last word is in the banks (of feeder 0, and of the others before a microword reaches them).
+    grid_enable, grid_address, grid_data
+        Read port of the value grid.
+    nonfinite, overflow : Out(1)
+        An element is infinite or NaN; a scaled query is out of range.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        self._tag = load_tag(config)
+        self._grid = ValueGrid(config)
+        super().__init__(
+            {
+                "beat": In(beat_layout(config, self._tag)),
+                "beat_valid": In(1),
+                "key_value": Out(load_word(config, config.bus_bits, 2 * (config.key_beats + config.value_beats))),
+                "query": Out(load_word(config, loaded_query(config).size, config.query_bank_beats)),
+                "query_loaded": Out(1),
+                "key_loaded": Out(1),
+                "value_loaded": Out(1),
+                "grid_enable": In(1),
+                "grid_address": In(unsigned((self._grid.depth - 1).bit_length())),
+                "grid_data": Out(data.ArrayLayout(unsigned(8), config.beat_elements)),
+                "nonfinite": Out(1),
+                "overflow": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config, tag = self.config, self.beat.tag
+        m.submodules.grid = grid = self._grid
+        elements = data.View(data.ArrayLayout(unsigned(16), config.beat_elements), self.beat.data)
+        is_key = self.beat_valid & (tag.kind == LoadKind.KEY)
+        is_value = self.beat_valid & (tag.kind == LoadKind.VALUE)
+        is_query = self.beat_valid & (tag.kind == LoadKind.QUERY)
+        address = tag.base + self.beat.index
+        exists = [~self.beat.last | (index < tag.tail) for index in range(config.beat_elements)]
+
+        # K and V go as they are.
+        bad = Cat((element[7:15] == 255) & there for element, there in zip(elements, exists, strict=True))
+        nonfinite_key_value = Signal()
+        m.d.sync += [
+            self.key_value.valid.eq(is_key | is_value),
+            self.key_value.skip.eq(tag.place),
+            self.key_value.beat.eq(address),
+            self.key_value.payload.eq(self.beat.data),
+            self.key_loaded.eq(is_key & self.beat.last & tag.last),
+            nonfinite_key_value.eq((is_key | is_value) & bad.any()),
+        ]
+        m.d.comb += [
+            grid.update.eq(is_value),
+            grid.first.eq(tag.first),
+            grid.address.eq(address - 2 * config.key_beats),
+            grid.exponents.eq(Cat(element[7:15] for element in elements)),
+            grid.read_enable.eq(self.grid_enable),
+            grid.read_address.eq(self.grid_address),
+            self.grid_data.eq(grid.read_data),
+        ]
+        m.d.comb += self.value_loaded.eq(self._delay(m, is_value & self.beat.last & tag.last, grid.latency))
+
+        # Q is scaled first; what belongs to the word is delayed as long.
+        results, bad_queries, overflows = [], [], []
+        for index, element in enumerate(elements):
+            m.submodules[f"scale_{index}"] = scale = QueryScale(config)
+            m.d.comb += [scale.query.eq(element), scale.scale.eq(tag.scale)]
+            results.append(scale.scaled.as_value())
+            bad_queries.append(scale.nonfinite)
+            overflows.append(scale.overflow)
+        latency = QueryScale.latency
+        valid = self._delay(m, is_query, latency)
+        there = self._delay(m, Cat(exists), latency)
+        m.d.sync += [
+            self.query.valid.eq(valid),
+            self.query.skip.eq(self._delay(m, tag.place, latency)),
+            self.query.beat.eq(self._delay(m, address[: len(self.query.beat)], latency)),
+            self.query.payload.eq(Cat(results)),
+            self.query_loaded.eq(self._delay(m, is_query & self.beat.last & tag.last, latency)),
+            self.nonfinite.eq(nonfinite_key_value | (valid & (Cat(bad_queries) & there).any())),
+            self.overflow.eq(valid & (Cat(overflows) & there).any()),
+        ]
+        return m
+
+    @staticmethod
+    def _delay(m: Module, value: Any, cycles: int) -> Signal:
+        """``value``, ``cycles`` cycles later."""
+        for _ in range(cycles):
+            delayed = Signal(len(value), reset_less=len(value) > 1)
+            m.d.sync += delayed.eq(value)
+            value = delayed
+        return value

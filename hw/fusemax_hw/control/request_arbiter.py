@@ -1,0 +1,65 @@
+"""Request arbiter: which row is read next."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from fusemax.spec import Config
+
+from ..bus.bursts import run_layout
+from .load_walker import load_tag, row_layout
+
+__all__ = ["RequestArbiter"]
+
+
+class RequestArbiter(wiring.Component):
+    """Control (descriptors and programs) first, then Q, K and V in the order of first use; ties in that order.
+
+    One request per cycle.
+    """
+
+    def __init__(self, config: Config):
+        tag = load_tag(config)
+        row = row_layout(config)
+        super().__init__(
+            {
+                "control": In(stream.Signature(run_layout(config, tag))),
+                "query": In(stream.Signature(row)),
+                "key": In(stream.Signature(row)),
+                "value": In(stream.Signature(row)),
+                "runs": Out(stream.Signature(run_layout(config, tag))),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        query, key, value = (port.payload.deadline for port in (self.query, self.key, self.value))
+
+        def not_later(one: Any, other: Any) -> Any:
+            """Deadlines are modulo a power of two and never half of it apart."""
+            return ~(other - one)[len(one) - 1]
+
+        before_key = Signal()
+        before_value = Signal()
+        key_before_value = Signal()
+        m.d.comb += [
+            before_key.eq(~self.key.valid | not_later(query, key)),
+            before_value.eq(~self.value.valid | not_later(query, value)),
+            key_before_value.eq(~self.value.valid | not_later(key, value)),
+        ]
+
+        def take(port: Any) -> None:
+            m.d.comb += [self.runs.valid.eq(1), port.ready.eq(self.runs.ready)]
+            for field in ("address", "beats", "tag"):
+                m.d.comb += self.runs.payload[field].eq(port.payload[field])
+
+        with m.If(self.control.valid):
+            take(self.control)
+        with m.Elif(self.query.valid & before_key & before_value):
+            take(self.query)
+        with m.Elif(self.key.valid & key_before_value):
+            take(self.key)
+        with m.Elif(self.value.valid):
+            take(self.value)
+        return m

@@ -1,0 +1,253 @@
+"""Sequencer: issues one microword a cycle, or withholds it while an operand is not there."""
+
+from typing import Any
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from fusemax.spec import Config
+
+from ..words import NorthSource, OpCode, lane_word, north_word, west_word
+from .issue_walker import tile_layout
+from .program_store import microword_layout
+
+__all__ = ["Sequencer", "sequencer_events"]
+
+
+def sequencer_events() -> data.StructLayout:
+    """What happened in a cycle, for the counters."""
+    return data.StructLayout(
+        {
+            name: 1
+            for name in (
+                "tiles",
+                "slots_qk",
+                "slots_exp",
+                "slots_sum",
+                "slots_slnv",
+                "slots_max",
+                "slots_empty",
+                "stall_q",
+                "stall_k",
+                "stall_v",
+                "stall_output",
+                "idle",
+            )
+        }
+    )
+
+
+class Sequencer(wiring.Component):
+    """Kernel-only modulo schedule: tiles enter at stage 0 and move on by one stage per iteration.
+
+    An operation is executed only if its stage holds a tile; a tile's last SLNV takes it out. An iteration without a new tile runs only while older tiles are
+    under way; nothing is withheld for a tile that is not known yet. What a tile waits for: Q and K at its first QK, V and room in
+    the output buffers at its first SLNV.
+
+    Members
+    -------
+    words : In
+        The program's loop.
+    tiles : In
+        Tiles in order.
+    query_loaded, key_loaded, value_loaded, output_freed : In(1)
+        A tile has come; a query tile's results have left the output buffers.
+    query_release, key_release, value_release : Out(1)
+        A tile was read for the last time.
+    results_issued : Out(1)
+        The last SLNV of a query tile is at the corner.
+    west, north, lane : Out
+        To the corner of the array, all in the same cycle.
+    grid_enable, grid_address, grid_data
+        Read port of the value grid.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__(
+            {
+                "words": In(stream.Signature(data.StructLayout({"word": microword_layout(), "last": 1}))),
+                "tiles": In(stream.Signature(tile_layout(config))),
+                "query_loaded": In(1),
+                "key_loaded": In(1),
+                "value_loaded": In(1),
+                "output_freed": In(1),
+                "query_release": Out(1),
+                "key_release": Out(1),
+                "value_release": Out(1),
+                "results_issued": Out(1),
+                "west": Out(west_word(config)),
+                "north": Out(north_word(config)),
+                "lane": Out(lane_word(config)),
+                "grid_enable": Out(1),
+                "grid_address": Out(unsigned((2 * config.value_beats - 1).bit_length())),
+                "grid_data": In(data.ArrayLayout(unsigned(8), config.beat_elements)),
+                "events": Out(sequencer_events()),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self.config
+        element_log2 = (config.beat_elements - 1).bit_length()
+        word = self.words.payload.word
+        hold_shape = unsigned((config.holds - 1).bit_length())
+        stage_layout = data.StructLayout({"valid": 1, "hold": hold_shape, "tile": tile_layout(config)})
+
+        # Tiles under way, youngest first.
+        stages = [Signal(stage_layout, name=f"stage_{index}") for index in range(config.contexts)]
+        running = Signal()
+        hold = Signal(range(config.holds)) if config.holds > 1 else Signal(0)
+        entry = Array(stages)[word.stage]
+        tile = entry.tile
+        present = entry.valid
+
+        # What has come and is not used yet.
+        waiting = {}
+        for name, loaded in (("query", self.query_loaded), ("key", self.key_loaded), ("value", self.value_loaded)):
+            waiting[name] = (Signal(8, name=f"{name}_tiles"), loaded, Signal(name=f"{name}_taken"))
+        for count, loaded, taken in waiting.values():
+            m.d.sync += count.eq(count + loaded - taken)
+        output_used, output_taken = Signal(16), Signal()
+        m.d.sync += output_used.eq(output_used + output_taken - self.output_freed)
+
+        # May the word be issued?
+        begins = running & self.words.valid & present & word.first
+        qk, slnv = word.op == OpCode.QK, word.op == OpCode.SLNV
+        stall_q, stall_k, stall_v, stall_output = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            stall_q.eq(begins & qk & tile.first & (waiting["query"][0] == 0)),
+            stall_k.eq(begins & qk & tile.new_keys & (waiting["key"][0] == 0)),
+            stall_v.eq(begins & slnv & tile.new_keys & (waiting["value"][0] == 0)),
+            stall_output.eq(begins & slnv & tile.last & (output_used >= tile.output_slots)),
+        ]
+        issue = Signal()
+        m.d.comb += [
+            issue.eq(running & self.words.valid & ~(stall_q | stall_k | stall_v | stall_output)),
+            self.words.ready.eq(issue),
+        ]
+        active = issue & present
+        last_of = {name: active & (word.op == op) & word.last for name, op in (("qk", OpCode.QK), ("slnv", OpCode.SLNV))}
+        m.d.comb += [
+            waiting["query"][2].eq(active & qk & word.first & tile.first),
+            waiting["key"][2].eq(active & qk & word.first & tile.new_keys),
+            waiting["value"][2].eq(active & slnv & word.first & tile.new_keys),
+            output_taken.eq(active & slnv & word.first & tile.last),
+        ]
+        m.d.sync += [
+            self.query_release.eq(last_of["qk"] & tile.last),
+            self.key_release.eq(last_of["qk"] & tile.free_keys),
+            self.value_release.eq(last_of["slnv"] & tile.free_keys),
+        ]
+
+        # Between iterations: the next tile, or an empty iteration while older tiles are under way.
+        alive = Signal(len(stages))
+        m.d.comb += alive.eq(Cat(stage.valid & ~(last_of["slnv"] & (word.stage == i)) for i, stage in enumerate(stages)))
+        m.d.sync += [stage.valid.eq(still) for stage, still in zip(stages, alive, strict=True)]
+        between = Signal()
+        m.d.comb += [between.eq(~running | (issue & self.words.payload.last)), self.tiles.ready.eq(between)]
+        with m.If(between):
+            with m.If(self.tiles.valid | alive[:-1].any()):
+                m.d.sync += [
+                    running.eq(1),
+                    stages[0].valid.eq(self.tiles.valid),
+                    stages[0].hold.eq(hold),
+                    stages[0].tile.eq(self.tiles.payload),
+                ]
+                for stage, before, still in zip(stages[1:], stages, alive, strict=False):
+                    m.d.sync += [stage.eq(before), stage.valid.eq(still)]
+                if config.holds > 1:
+                    m.d.sync += hold.eq(Mux(hold == config.holds - 1, 0, hold + 1))
+            with m.Else():
+                m.d.sync += running.eq(0)
+
+        # First register: everything but the grid's entry, whose memory is read meanwhile.
+        west, north, lane = Signal(west_word(config)), Signal(north_word(config)), Signal(lane_word(config))
+        previous = stages[1]
+        masks, maximum = issue & word.mask & stages[0].valid, issue & word.max & previous.valid
+        op = Mux(active, word.op.as_value(), OpCode.NOP.value)
+        beat = word.index >> element_log2
+        element = word.index[:element_log2]
+        key_base = Mux(tile.buffer, config.key_beats, 0)
+        value_base = Mux(tile.buffer, 2 * config.key_beats + config.value_beats, 2 * config.key_beats)
+        m.d.sync += [
+            west.control.op.eq(op),
+            west.control.first.eq(word.first),
+            west.control.max.eq(maximum),
+            west.control.mask.eq(masks),
+            west.control.hold.eq(entry.hold),
+            west.control.hold_max.eq(previous.hold),
+            west.beat.eq(Mux(qk, key_base, value_base) + beat),
+            west.element.eq(element),
+            west.row.eq(0),
+            north.source.eq(NorthSource.QUERY),
+            north.hold.eq(entry.hold),
+            north.beat.eq(tile.query + beat),
+            north.element.eq(element),
+            north.keys.eq(stages[0].tile.keys),
+            north.queries.eq(stages[0].tile.queries),
+        ]
+        with m.If(word.mask):
+            m.d.sync += north.source.eq(NorthSource.INTERVAL)
+        with m.Elif(word.op == OpCode.EXP):
+            m.d.sync += north.source.eq(NorthSource.REFERENCE)
+
+        # Results go out in bus words, one lane as the other.
+        output = Signal.like(lane.output)
+        half = (1 << element_log2 - 1) - 1
+        place = Mux(tile.float32_out, word.index & half, element)
+        full = Mux(tile.float32_out, place == half, place == config.beat_elements - 1)
+        write = active & slnv & tile.last & (full | word.last)
+        with m.If(write):
+            m.d.sync += output.eq(Mux(output == config.output_beats - 1, 0, output + 1))
+        results = Signal()
+        m.d.sync += [
+            lane.max.eq(maximum),
+            lane.sum.eq(active & (word.op == OpCode.SUM)),
+            lane.slnv.eq(active & slnv),
+            lane.first_max.eq(previous.tile.first),
+            lane.first.eq(tile.first),
+            lane.last.eq(tile.last),
+            lane.hold.eq(entry.hold),
+            lane.hold_max.eq(previous.hold),
+            lane.reference.eq(previous.tile.reference),
+            lane.state.eq(tile.state + word.index),
+            lane.float32_out.eq(tile.float32_out),
+            lane.element.eq(place),
+            lane.write.eq(write),
+            lane.output.eq(output),
+            results.eq(last_of["slnv"] & tile.last),
+        ]
+        m.d.comb += [
+            self.grid_enable.eq(1),
+            self.grid_address.eq(Mux(tile.buffer, config.value_beats, 0) + beat),
+        ]
+
+        # Second register: the corner.
+        grid = self.grid_data[west.element]
+        m.d.sync += [
+            self.west.eq(west),
+            self.north.eq(north),
+            self.lane.eq(lane),
+            self.west.grid.eq(grid),
+            self.lane.grid.eq(grid),
+            self.results_issued.eq(results),
+        ]
+
+        events = self.events
+        m.d.sync += [
+            events.tiles.eq(between & self.tiles.valid),
+            events.slots_qk.eq(active & qk),
+            events.slots_exp.eq(active & (word.op == OpCode.EXP)),
+            events.slots_sum.eq(active & (word.op == OpCode.SUM)),
+            events.slots_slnv.eq(active & slnv),
+            events.slots_max.eq(maximum),
+            events.slots_empty.eq(issue & (~present | (word.op == OpCode.NOP))),
+            events.stall_q.eq(stall_q),
+            events.stall_k.eq(stall_k & ~stall_q),
+            events.stall_v.eq(stall_v),
+            events.stall_output.eq(stall_output & ~stall_v),
+            events.idle.eq(~running | ~self.words.valid),
+        ]
+        return m
+

@@ -1,0 +1,1 @@
+"""The lane: one-dimensional processing element below a column."""

@@ -1,0 +1,5 @@
+"""Processing element."""
+
+from .pe import Pe
+
+__all__ = ["Pe"]

@@ -1,0 +1,13 @@
+"""Key interval of a column on the north operand, in the slot that sets the mask bits."""
+
+from amaranth.hdl import unsigned
+from amaranth.lib import data
+
+__all__ = ["KeyInterval"]
+
+
+class KeyInterval(data.Struct):
+    """The rows ``lo <= row < hi`` are visible; as wide as the north operand."""
+
+    lo: unsigned(9)
+    hi: unsigned(9)

@@ -1,0 +1,83 @@
+"""What a PE computes, word by word, in plain integers."""
+
+from typing import NamedTuple
+
+from fusemax.arith.exp2 import exp2
+from fusemax.arith.placement import place, wrap
+from fusemax.spec import Config, Op
+
+__all__ = ["Partial", "PeModel", "PeWord"]
+
+
+class PeWord(NamedTuple):
+    """One word as a PE gets it: west bus and north bus."""
+
+    op: Op = Op.NOP
+    first: bool = False
+    max: bool = False
+    mask: bool = False
+    hold: int = 0
+    hold_max: int = 0
+    sig: int = 0
+    exponent: int = 0
+    operand: int = 0
+    query_exponent: int = 0
+
+
+class Partial(NamedTuple):
+    """Partial bus."""
+
+    value: int = 0
+    valid: bool = False
+    overflow: bool = False
+
+
+class PeModel:
+    """A PE without its pipeline: right for every sequence of words that keeps the minimum distances.
+
+    Parameters
+    ----------
+    config : Config
+        Machine.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.score = 0
+        self.visible = False
+        self.overflow = False
+        #: Scores as (score, visible), weights as (mantissa, exponent).
+        self.holds: list[tuple[int, int]] = [(0, 0)] * config.holds
+        self.partial_out = Partial()
+
+    def _place(self, product: int, shift: int) -> int:
+        return int(place(product, self.config.product_align, shift))
+
+    def step(self, word: PeWord, partial: Partial) -> Partial:
+        """Execute ``word``; returns the partial value that is on the bus from then on."""
+        config = self.config
+        if word.max:
+            self.holds[word.hold_max] = (self.score, self.visible)
+            value = partial.value
+            if self.visible and (not partial.valid or self.score > partial.value):
+                value = self.score
+            self.partial_out = Partial(value, partial.valid or self.visible, partial.overflow or (self.overflow and self.visible))
+        match word.op:
+            case Op.QK:
+                shift = word.query_exponent + word.exponent
+                total = self._place(word.operand * word.sig, shift) + (0 if word.first else self.score)
+                self.score = int(wrap(total, config.score_bits))
+                self.overflow = self.score != total or shift < 0 or (self.overflow and not word.first)
+            case Op.EXP:
+                score, visible = self.holds[word.hold]
+                reference = word.operand - config.weight_shift - 1
+                weight = exp2(config, score, reference)
+                self.holds[word.hold] = (int(weight.mantissa) if visible else 0, int(weight.exponent))
+            case Op.SUM | Op.SLNV:
+                mantissa, exponent = self.holds[word.hold]
+                sig, more = (128, 0) if word.op == Op.SUM else (word.sig, word.exponent)
+                total = partial.value + self._place(mantissa * sig, exponent + more)
+                self.partial_out = self.partial_out._replace(value=int(wrap(total, config.sum_bits)))
+        if word.mask:
+            self.visible = word.operand & 0x1FF <= word.exponent < word.operand >> 9 & 0x1FF
+        return self.partial_out

@@ -1,0 +1,50 @@
+"""Values that travel together from register stage to register stage."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal, Value
+
+__all__ = ["Pipeline"]
+
+
+class Pipeline:
+    """Named values of the stage that is being described.
+
+    Set an attribute to let a value travel along, read it in this or a later stage; :meth:`register` starts the next
+    stage. What no later stage reads is taken out (``del``) or kept out by :meth:`register`.
+
+    Parameters
+    ----------
+    m : Module
+        Where the registers go.
+    reset : frozenset of str
+        Names whose registers are cleared by the reset; the others hold data that counts only beside these.
+    """
+
+    def __init__(self, m: Module, reset: frozenset[str]):
+        object.__setattr__(self, "_m", m)
+        object.__setattr__(self, "_reset", reset)
+        object.__setattr__(self, "_values", {})
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._values[name] = Value.cast(value)
+
+    def __getattr__(self, name: str) -> Value:
+        try:
+            return self._values[name]
+        except KeyError:
+            raise AttributeError(f"stage must have a value {name!r}") from None
+
+    def __delattr__(self, name: str) -> None:
+        del self._values[name]
+
+    def register(self, stage: str, *, last_read: tuple[str, ...] = (), when: bool = True) -> None:
+        """Begin ``stage``, behind a register if ``when``; values ``last_read`` by the stage before do not reach it."""
+        for name in last_read:
+            del self._values[name]
+        if not when:
+            return
+        for name, value in self._values.items():
+            later = Signal(value.shape(), name=f"{stage}_{name}", reset_less=name not in self._reset)
+            self._m.d.sync += later.eq(value)
+            self._values[name] = later

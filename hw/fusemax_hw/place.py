@@ -1,0 +1,34 @@
+"""Placing repeated parts: a submodule for Amaranth's simulator, an instance of a shared module when emitting.
+
+Amaranth writes one Verilog module per instance. Parts that stand many times in the machine are therefore
+emitted once, by :mod:`fusemax_hw.emit`, and placed as instances of that module.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+
+__all__ = ["SharedModules", "place"]
+
+
+@runtime_checkable
+class SharedModules(Protocol):
+    """A platform that emits each distinct part once."""
+
+    def instance(self, component: wiring.Component) -> tuple[Any, Any]:
+        """An ``Instance`` of the part's module, and an interface object wired to it."""
+        ...
+
+
+def place(m: Module, name: str, component: Any, platform: Any) -> Any:
+    """Make ``component`` a submodule called ``name``; returns what its ports are reached through.
+
+    ``component`` has an attribute ``module_name`` that is equal for equal hardware.
+    """
+    if isinstance(platform, SharedModules):
+        instance, interface = platform.instance(component)
+        m.submodules[name] = instance
+        return interface
+    m.submodules[name] = component
+    return component

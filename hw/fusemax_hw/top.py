@@ -1,0 +1,194 @@
+"""The whole machine: AXI4 master, AXI4-Lite slave, interrupt."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, ResetInserter, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+from fusemax.spec import Config
+
+from .array.array import Array
+from .bus.axi import Axi4Master, AxiLiteSlave
+from .bus.reader import Reader
+from .bus.writer import Writer
+from .control.dispatcher import Dispatcher
+from .control.issue_walker import IssueWalker
+from .control.load_walker import LoadWalker, load_tag
+from .control.loader import Loader
+from .control.program_store import ProgramStore
+from .control.registers import Registers
+from .control.request_arbiter import RequestArbiter
+from .control.sequencer import Sequencer
+from .control.store import Store
+
+__all__ = ["Core", "Top"]
+
+
+class Core(wiring.Component):
+    """Everything but the registers: what a soft reset empties."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        registers = Registers(config).signature.members
+        shared = (
+            "ring_base",
+            "ring_size_log2",
+            "tail",
+            "head",
+            "stop",
+            "job_done",
+            "job_interrupt",
+            "nonfinite",
+            "overflow",
+            "read_error",
+            "read_error_address",
+            "write_error",
+            "write_error_address",
+            "descriptor_error",
+            "descriptor_error_address",
+            "events",
+            "bytes_read",
+            "bytes_written",
+        )
+        super().__init__({"memory": Out(Axi4Master(config)), **{name: registers[name].flip() for name in shared}})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self.config
+        m.submodules.dispatcher = dispatcher = Dispatcher(config)
+        m.submodules.query_walker = query_walker = LoadWalker(config, "q")
+        m.submodules.key_walker = key_walker = LoadWalker(config, "k")
+        m.submodules.value_walker = value_walker = LoadWalker(config, "v")
+        m.submodules.arbiter = arbiter = RequestArbiter(config)
+        m.submodules.reader = reader = Reader(config, load_tag(config))
+        m.submodules.loader = loader = Loader(config)
+        m.submodules.issue_walker = issue_walker = IssueWalker(config)
+        m.submodules.program = program = ProgramStore(config)
+        m.submodules.sequencer = sequencer = Sequencer(config)
+        m.submodules.array = array = Array(config)
+        m.submodules.store = store = Store(config)
+        m.submodules.writer = writer = Writer(config)
+
+        # Jobs.
+        for source, sink in (
+            (dispatcher.query, query_walker.jobs),
+            (dispatcher.key, key_walker.jobs),
+            (dispatcher.value, value_walker.jobs),
+            (dispatcher.issue, issue_walker.jobs),
+            (dispatcher.store, store.jobs),
+        ):
+            connect(m, source, sink)
+        m.d.comb += [
+            dispatcher.ring_base.eq(self.ring_base),
+            dispatcher.ring_size_log2.eq(self.ring_size_log2),
+            dispatcher.tail.eq(self.tail),
+            dispatcher.enable.eq(~self.stop),
+            dispatcher.job_done.eq(writer.job_done),
+            dispatcher.beat.eq(reader.beat),
+            dispatcher.beat_valid.eq(reader.beat_valid),
+            self.head.eq(dispatcher.head),
+            program.write.eq(dispatcher.program_write),
+            program.address.eq(dispatcher.program_address),
+            program.data.eq(dispatcher.program_data),
+            program.ii.eq(dispatcher.program_ii),
+            program.load.eq(dispatcher.program_load),
+            program.start.eq(dispatcher.program_start),
+        ]
+
+        # Loading.
+        connect(m, dispatcher.fetch, arbiter.control)
+        connect(m, query_walker.rows, arbiter.query)
+        connect(m, key_walker.rows, arbiter.key)
+        connect(m, value_walker.rows, arbiter.value)
+        connect(m, arbiter.runs, reader.runs)
+        connect(m, reader.ar, flipped(self.memory.ar))
+        connect(m, flipped(self.memory.r), reader.r)
+        m.d.comb += [
+            loader.beat.eq(reader.beat),
+            loader.beat_valid.eq(reader.beat_valid),
+            array.key_value_load.eq(loader.key_value),
+            array.query_load.eq(loader.query),
+        ]
+
+        # Issue.
+        connect(m, issue_walker.tiles, sequencer.tiles)
+        connect(m, program.words, sequencer.words)
+        m.d.comb += [
+            sequencer.query_loaded.eq(loader.query_loaded),
+            sequencer.key_loaded.eq(loader.key_loaded),
+            sequencer.value_loaded.eq(loader.value_loaded),
+            sequencer.output_freed.eq(store.output_freed),
+            query_walker.release.eq(sequencer.query_release),
+            key_walker.release.eq(sequencer.key_release),
+            value_walker.release.eq(sequencer.value_release),
+            loader.grid_enable.eq(sequencer.grid_enable),
+            loader.grid_address.eq(sequencer.grid_address),
+            sequencer.grid_data.eq(loader.grid_data),
+            array.west.eq(sequencer.west),
+            array.north.eq(sequencer.north),
+            array.lane.eq(sequencer.lane),
+        ]
+
+        # Storing.
+        connect(m, store.runs, writer.runs)
+        connect(m, store.data, writer.data)
+        connect(m, writer.aw, flipped(self.memory.aw))
+        connect(m, writer.w, flipped(self.memory.w))
+        connect(m, flipped(self.memory.b), writer.b)
+        m.d.comb += [
+            store.results_issued.eq(sequencer.results_issued),
+            array.store.eq(store.request),
+            store.answer.eq(array.store_out),
+        ]
+
+        m.d.comb += [
+            self.job_done.eq(writer.job_done),
+            self.job_interrupt.eq(writer.job_interrupt),
+            self.nonfinite.eq(loader.nonfinite),
+            self.overflow.eq(loader.overflow | array.overflow),
+            self.read_error.eq(reader.beat_valid & reader.beat.error),
+            self.read_error_address.eq(reader.error_address),
+            self.write_error.eq(writer.error),
+            self.write_error_address.eq(writer.error_address),
+            self.descriptor_error.eq(dispatcher.bad),
+            self.descriptor_error_address.eq(dispatcher.bad_address),
+            self.events.eq(sequencer.events),
+            self.bytes_read.eq(Mux(reader.beat_valid, config.bus_bytes, 0)),
+            self.bytes_written.eq(writer.bytes_written),
+        ]
+        return m
+
+
+class Top(wiring.Component):
+    """The machine as it is emitted.
+
+    Members
+    -------
+    memory : Axi4Master
+    registers : AxiLiteSlave
+    irq : Out(1)
+        Level interrupt.
+    """
+
+    module_name = "fusemax"
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__({"memory": Out(Axi4Master(config)), "registers": Out(AxiLiteSlave()), "irq": Out(1)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.registers = registers = Registers(self.config)
+        core = Core(self.config)
+        reset = Signal()
+        m.submodules.core = ResetInserter(reset)(core)
+        m.d.sync += reset.eq(registers.reset)
+        connect(m, flipped(self.registers), registers.bus)
+        connect(m, core.memory, flipped(self.memory))
+        m.d.comb += self.irq.eq(registers.irq)
+        for name, member in core.signature.members.items():
+            if name == "memory":
+                continue
+            inner, outer = getattr(core, name), getattr(registers, name)
+            m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)
+        return m

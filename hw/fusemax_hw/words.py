@@ -1,0 +1,178 @@
+"""Words that travel between the parts of the machine (docs/microarchitecture.md, section 2).
+
+Every function takes the :class:`~fusemax.spec.Config` and gives a layout; widths are derived here and nowhere else.
+"""
+
+from amaranth.hdl import signed, unsigned
+from amaranth.lib import data, enum
+from fusemax.spec import Config, Op
+
+__all__ = [
+    "NorthSource",
+    "OpCode",
+    "lane_word",
+    "load_word",
+    "loaded_query",
+    "north_bus",
+    "north_word",
+    "partial_bus",
+    "pe_control",
+    "state_float",
+    "store_word",
+    "west_bus",
+    "west_word",
+]
+
+
+class OpCode(enum.Enum, shape=3):
+    """Main operation of a word; the numbers are the microword's (:class:`fusemax.spec.Op`)."""
+
+    NOP = Op.NOP
+    QK = Op.QK
+    EXP = Op.EXP
+    SUM = Op.SUM
+    SLNV = Op.SLNV
+
+
+class NorthSource(enum.Enum, shape=2):
+    """What a north feeder puts on its column."""
+
+    #: The scaled query element that the word addresses.
+    QUERY = 0
+    #: The reference RM' of the word's hold index.
+    REFERENCE = 1
+    #: The column's key interval.
+    INTERVAL = 2
+
+
+def bits_for_count(count: int) -> int:
+    """Bits of a number below ``count``."""
+    return max(count - 1, 0).bit_length()
+
+
+def pe_control(config: Config) -> data.StructLayout:
+    """Control of a PE, handed on eastward with the west operand."""
+    hold = bits_for_count(config.holds)
+    return data.StructLayout(
+        {
+            "op": OpCode,  #: main operation
+            "first": 1,  #: QK loads the accumulator
+            "max": 1,  #: downward maximum; S moves to hold[hold_max]
+            "mask": 1,  #: the north operand is a key interval, the west exponent the row's number
+            "hold": hold,  #: hold register of EXP, SUM, SLNV
+            "hold_max": hold,  #: hold register of MAX
+        }
+    )
+
+
+def west_bus(config: Config) -> data.StructLayout:
+    """To a PE from its west."""
+    return data.StructLayout(
+        {
+            "control": pe_control(config),
+            "sig": signed(9),  #: significand of k or v
+            "exponent": unsigned(8),  #: 255 - Ek, G - Ev, or the row's number
+        }
+    )
+
+
+def north_bus(config: Config) -> data.StructLayout:
+    """To a PE from its north."""
+    return data.StructLayout(
+        {
+            "operand": signed(18),  #: q~, or RM', or hi (upper 9 bits) and lo (lower 9 bits)
+            "exponent": signed(9),  #: exponent word of q~
+        }
+    )
+
+
+def partial_bus(config: Config) -> data.StructLayout:
+    """Downward: running maximum or running sum."""
+    return data.StructLayout({"value": signed(config.sum_bits), "valid": 1, "overflow": 1})
+
+
+def west_word(config: Config) -> data.StructLayout:
+    """Down the west edge: what feeder r needs to put row r's operand on the west bus."""
+    depth = 2 * (config.key_beats + config.value_beats)
+    return data.StructLayout(
+        {
+            "control": pe_control(config),
+            "beat": unsigned(bits_for_count(depth)),  #: address of the bus word in the row's bank
+            "element": unsigned(bits_for_count(config.beat_elements)),  #: element of the bus word
+            "grid": unsigned(8),  #: value grid G of the SLNV's f
+            "row": unsigned(8),  #: number of the row; every feeder hands on one more
+        }
+    )
+
+
+def north_word(config: Config) -> data.StructLayout:
+    """Along the north edge: what feeder c needs to put column c's operand on the north bus."""
+    return data.StructLayout(
+        {
+            "source": NorthSource,
+            "hold": unsigned(bits_for_count(config.holds)),  #: ring entry of the reference
+            "beat": unsigned(bits_for_count(config.query_bank_beats)),  #: address in the query bank
+            "element": unsigned(bits_for_count(config.beat_elements)),  #: element of the bank's word
+            "keys": unsigned(9),  #: keys of the tile that exist: the interval is [0, keys)
+            "queries": unsigned(9),  #: queries from this column eastward; none left: empty interval
+        }
+    )
+
+
+def lane_word(config: Config) -> data.StructLayout:
+    """Along the lanes, in step with the partial values (a cycle ahead of them at every lane)."""
+    hold = bits_for_count(config.holds)
+    return data.StructLayout(
+        {
+            "max": 1,  #: the partial value is a maximum
+            "sum": 1,  #: the partial value is SLD
+            "slnv": 1,  #: the partial value is SLNV
+            "first_max": 1,  #: MAX of a query tile's first key tile: the old reference is none
+            "first": 1,  #: SUM or SLNV of a query tile's first key tile: the old state is zero
+            "last": 1,  #: SUM or SLNV of a query tile's last key tile: the result goes out
+            "hold": unsigned(hold),  #: ring entry of SUM and SLNV
+            "hold_max": unsigned(hold),  #: ring entry of MAX
+            "reference": unsigned(bits_for_count(config.reference_words)),  #: reference memory address of MAX
+            "state": unsigned(bits_for_count(config.state_words)),  #: state memory address of SUM and SLNV
+            "grid": unsigned(8),  #: value grid G of SLNV
+            "float32_out": 1,  #: results are float32, else bfloat16
+            "element": unsigned(bits_for_count(config.beat_elements)),  #: place of the result in its bus word
+            "write": 1,  #: the bus word is complete: write it
+            "output": unsigned(bits_for_count(config.output_beats)),  #: output buffer address of the bus word
+        }
+    )
+
+
+def load_word(config: Config, payload_bits: int, depth: int) -> data.StructLayout:
+    """Along an edge: a loaded bus word on its way to the bank of the feeder that ``skip`` counts down to."""
+    return data.StructLayout(
+        {
+            "valid": 1,
+            "skip": unsigned(8),  #: feeders still to pass; 0: this one
+            "beat": unsigned(bits_for_count(depth)),  #: bank address
+            "payload": unsigned(payload_bits),
+        }
+    )
+
+
+def loaded_query(config: Config) -> data.ArrayLayout:
+    """A query bank's word: the scaled elements of one bus word."""
+    return data.ArrayLayout(north_bus(config), config.beat_elements)
+
+
+def store_word(config: Config) -> data.StructLayout:
+    """Along the lanes: a request for an output word, and the word itself once its lane is passed."""
+    return data.StructLayout(
+        {
+            "valid": 1,
+            "skip": unsigned(8),  #: lanes still to pass; 0: this one answers
+            "done": 1,  #: a lane has answered: the payload travels on unchanged
+            "output": unsigned(bits_for_count(config.output_beats)),  #: output buffer address
+            "payload": unsigned(config.bus_bits),
+        }
+    )
+
+
+def state_float() -> data.StructLayout:
+    """Running numerator or denominator; zero is exponent -512."""
+    return data.StructLayout({"fraction": unsigned(23), "exponent": signed(10), "sign": 1})

@@ -1,0 +1,42 @@
+"""``fusemax verilog``: write a machine's Verilog."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from ..spec.export import c_header
+from .options import add_config
+
+__all__ = ["add"]
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "verilog",
+        help="write Verilog",
+        description="Write the Verilog of a configuration, a manifest (configuration, ports, hashes) and a C header. Extra: hw.",
+    )
+    add_config(parser, "base")
+    parser.add_argument("-o", dest="directory", type=Path, metavar="DIR", help="directory; default: build/verilog/NAME")
+    parser.add_argument("--json", action="store_true", help="print the manifest")
+    parser.set_defaults(function=verilog)
+
+
+def verilog(options: argparse.Namespace) -> int:
+    from fusemax_hw.emit import emit
+
+    directory: Path = options.directory or Path("build") / "verilog" / options.config.name
+    directory.mkdir(parents=True, exist_ok=True)
+    manifest = emit(options.config, directory)
+    (directory / "fusemax.h").write_text(c_header(), encoding="utf-8")
+    if options.json:
+        print(json.dumps(manifest, indent=2))
+        return 0
+    for path in sorted(directory.glob("*.v")):
+        print(f"{path}  {path.stat().st_size} bytes")
+    print(directory / "manifest.json")
+    print(directory / "fusemax.h")
+    return 0

@@ -1,0 +1,210 @@
+"""Devices: what the host needs of one, and how one is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from .driver import Driver
+from .errors import DeviceClosedError, DeviceError, MissingExtraError
+from .spec import COUNTERS, IDENTITY, INTERFACE_VERSION, Config, config_named, counter_offset, register
+from .transport import Transport
+
+if TYPE_CHECKING:
+    from fusemax_sim.memory import Memory
+
+__all__ = ["Counters", "Device", "open_device"]
+
+#: Device memory if nothing else is asked for.
+MEMORY_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Counters of the machine; every name of :data:`fusemax.spec.COUNTERS` is an attribute."""
+
+    values: dict[str, int] = field(default_factory=lambda: dict.fromkeys((name for name, _ in COUNTERS), 0))
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> int: ...
+
+    else:
+
+        def __getattr__(self, name: str) -> int:
+            if name == "values" or name not in self.values:
+                raise AttributeError(f"there is no counter {name!r}")
+            return self.values[name]
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.values]
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the cycles in which the array multiplied for QK or SLNV; 0 if nothing ran.
+
+        (E + F) / (E + F + 2) is the ceiling of the attention cascade. Tiles that are not full count like full ones.
+        """
+        return (self.slots_qk + self.slots_slnv) / self.cycles if self.cycles else 0.0
+
+
+class Device:
+    """An open device. A context manager: leaving it closes the transport.
+
+    Parameters
+    ----------
+    transport
+        The way to the device; it is closed with the device.
+    config
+        Configuration that the device must have.
+
+    Raises
+    ------
+    DeviceError
+        If identity, version or shape of the machine are not those of ``config``.
+    """
+
+    def __init__(self, transport: Transport, config: str | Config) -> None:
+        self.config = config_named(config)
+        self.transport = transport
+        self._closed = False
+        try:
+            self._check_machine()
+            self._driver = Driver(transport, self.config)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_machine(self) -> None:
+        config = self.config
+        for name, expected in (("IDENTITY", IDENTITY), ("VERSION", INTERFACE_VERSION)):
+            value = self.transport.read_register(register(name).offset)
+            if value != expected:
+                raise DeviceError(f"the device's {name} must be {expected:#x}, not {value:#x}")
+        for name in ("SHAPE", "LIMITS"):
+            entry = register(name)
+            assert entry.fields is not None
+            for key, value in entry.fields.unpack(self.transport.read_register(entry.offset)).items():
+                if value != getattr(config, key):
+                    raise DeviceError(f"the device's {key} must be {getattr(config, key)} as in {config.name!r}, not {value}")
+
+    @property
+    def driver(self) -> Driver:
+        """The driver of the open device.
+
+        Raises
+        ------
+        DeviceClosedError
+            If the device was closed.
+        """
+        if self._closed:
+            raise DeviceClosedError("the device must be open, but was closed")
+        return self._driver
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def counters(self) -> Counters:
+        """The machine's counters: of the latest call of :func:`fusemax.attention`."""
+        _ = self.driver
+        values = {}
+        for name, _ in COUNTERS:
+            offset = counter_offset(name)
+            values[name] = self.transport.read_register(offset) | self.transport.read_register(offset + 4) << 32
+        return Counters(values)
+
+    def close(self) -> None:
+        """Close the transport. Again is harmless."""
+        if not self._closed:
+            self._closed = True
+            self.transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<{state} {type(self.transport).__name__} device, config {self.config.name!r}>"
+
+
+def open_device(
+    kind: str = "model",
+    config: str | Config = "small",
+    *,
+    memory: Memory | None = None,
+    trace: str | PathLike[str] | None = None,
+    memory_bytes: int | None = None,
+) -> Device:
+    """Open a device.
+
+    Parameters
+    ----------
+    kind
+        ``model`` for the bit-exact model in this process, ``rtl`` for the emitted Verilog in a simulator
+        (``pip install 'fusemax[sim]'``).
+    config
+        A configuration or the name of a shipped one.
+    memory
+        A :class:`fusemax.Memory`: width, latency and stalls of the simulated memory; ``rtl`` only.
+    trace
+        File to write the waveform to; ``rtl`` only.
+    memory_bytes
+        Size of the device memory; 64 MiB if not given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above.
+    MissingExtraError
+        If the simulator is not installed.
+    """
+    machine = config_named(config)
+    if kind not in ("model", "rtl"):
+        raise ValueError(f"kind must be 'model' or 'rtl', not {kind!r}")
+    memory_bytes = MEMORY_BYTES if memory_bytes is None else memory_bytes
+    if not isinstance(memory_bytes, int) or isinstance(memory_bytes, bool):
+        raise TypeError(f"memory_bytes must be an integer, not {memory_bytes!r}")
+    if not 1 << 13 <= memory_bytes <= 1 << machine.address_bits or memory_bytes % machine.bus_bytes:
+        raise ValueError(
+            f"memory_bytes must be a multiple of {machine.bus_bytes} from 8192 to 2^{machine.address_bits}, not {memory_bytes}"
+        )
+    if kind == "rtl":
+        return Device(_rtl_transport(machine, memory, trace, memory_bytes), machine)
+    for name, value in (("memory", memory), ("trace", trace)):
+        if value is not None:
+            raise ValueError(f"{name} must be None for the model, which has no signals, not {value!r}")
+    from .model.transport import ModelTransport
+
+    return Device(ModelTransport(machine, memory_bytes), machine)
+
+
+def simulated_memory() -> type[Memory]:
+    """The class :class:`fusemax.Memory`.
+
+    Raises
+    ------
+    MissingExtraError
+        If the simulator is not installed.
+    """
+    try:
+        from fusemax_sim.memory import Memory
+    except ImportError as error:
+        raise MissingExtraError(f"the simulated memory needs the simulator: pip install 'fusemax[sim]' ({error})") from error
+    return Memory
+
+
+def _rtl_transport(config: Config, memory: Memory | None, trace: str | PathLike[str] | None, memory_bytes: int) -> Transport:
+    if memory is not None and not isinstance(memory, simulated_memory()):
+        raise TypeError(f"memory must be a fusemax.Memory or None, not {memory!r}")
+    try:
+        from fusemax_sim.transport import RtlTransport
+    except ImportError as error:
+        raise MissingExtraError(f"the rtl device needs the simulator: pip install 'fusemax[sim]' ({error})") from error
+    return RtlTransport(config, memory=memory, trace=None if trace is None else fspath(trace), memory_bytes=memory_bytes)

@@ -1,0 +1,136 @@
+"""Modulo schedule of one tile.
+
+Tiles start every ``ii`` slots; an operation at offset *o* is issued in slot *o* mod ``ii`` of the iteration that comes
+*o* div ``ii`` (its stage) after the tile's first one. No two main operations of a tile share a slot, so overlapping tiles
+never meet. (Rau, *Iterative Modulo Scheduling*, MICRO 1994; kernel-only code with stage predicates.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ..cascade import ATTENTION_1PASS, Cascade, Dependence, Operation
+from ..errors import ScheduleError
+from ..spec import STAGES, Config, Timing
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+__all__ = ["Placed", "Schedule", "modulo_schedule"]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An operation, its number among those of its kind, and its slot counted from the tile's start."""
+
+    operation: Operation
+    index: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Where every operation of a tile is, in order of offsets."""
+
+    config: Config
+    e: int
+    f: int
+    ii: int
+    placed: tuple[Placed, ...]
+
+    @cached_property
+    def stages(self) -> int:
+        """Iterations that a tile spans."""
+        return self.placed[-1].offset // self.ii + 1
+
+    def offset(self, operation: Operation, index: int = 0) -> int:
+        """Slot of an operation, counted from its tile's start."""
+        return next(p.offset for p in self.placed if p.operation is operation and p.index == index)
+
+    def of(self, operation: Operation) -> tuple[Placed, ...]:
+        """Operations of one kind, in order."""
+        return tuple(p for p in self.placed if p.operation is operation)
+
+    def plot(self, path: str | PathLike[str], tiles: int = 5) -> None:
+        """Write a picture of ``tiles`` overlapping tiles; the file's suffix chooses the format. Needs matplotlib.
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is not installed.
+        """
+        from .plot import plot_waterfall
+
+        plot_waterfall(self, path, tiles)
+
+
+def modulo_schedule(
+    config: Config, e: int, f: int, cascade: Cascade = ATTENTION_1PASS, *, timing: Timing | None = None
+) -> Schedule:
+    """The schedule with the smallest initiation interval that the machine can run.
+
+    Every interval from the number of main operations and :attr:`fusemax.spec.Timing.recurrence` upward is tried; the
+    first is ``e + f + 2`` for attention. What is placed greedily ends as early as it can, so a larger interval is taken
+    only if no placement fits the hold registers at a smaller one. ``timing`` is the machine's if not given.
+
+    Raises
+    ------
+    ScheduleError
+        If no interval up to ``config.program_words`` fits.
+    """
+    timing = timing or Timing(config)
+    counts = {operation: {"e": e, "f": f, None: 1}[cascade.time_rank(operation)] for operation in cascade.operations}
+    main_operations = sum(count for operation, count in counts.items() if operation.op is not None)
+    for ii in range(max(main_operations, timing.recurrence), config.program_words + 1):
+        placed = tuple(sorted(_place(cascade, counts, timing, ii), key=lambda p: (p.offset, p.operation.op is not None)))
+        last = placed[-1].offset
+        # The scores' hold register is written again beside MAX of the tile `holds` later, in its slot `ii`.
+        if last < ii * (config.holds + 1) and last < ii * STAGES:
+            return Schedule(config, e, f, ii, placed)
+    raise ScheduleError(
+        f"head dims E={e}, F={f} must have a schedule of at most {config.program_words} microwords with "
+        f"{config.holds} hold registers on {config.name!r}, but have none"
+    )
+
+
+def _place(cascade: Cascade, counts: dict[Operation, int], timing: Timing, ii: int) -> Iterator[Placed]:
+    """Operations of a tile at initiation interval ``ii``; MAX beside the next tile's first QK, the rest around them."""
+    taken = {0}
+    issued: dict[Operation, int] = {Operation.MAX: ii}
+    yield Placed(Operation.MAX, 0, ii)
+    order = [operation for operation in cascade.operations if operation not in (Operation.QK, Operation.MAX)]
+    previous = ii
+    for operation in order:
+        distances = [
+            issued[dependence.producer] + _distance(dependence, timing)
+            for dependence in cascade.dependences
+            if dependence.consumer is operation and dependence.producer in issued
+        ]
+        # The order of the Einsums is kept too: a denominator is issued before its numerators.
+        offset = max(previous + 1, *distances)
+        for index in range(counts[operation]):
+            while offset % ii in taken:
+                offset += 1
+            taken.add(offset % ii)
+            yield Placed(operation, index, offset)
+            previous = offset
+            offset += 1
+        issued[operation] = previous
+        if operation is Operation.SUM:
+            yield Placed(Operation.MASK, 0, previous % ii)
+    free = (offset for offset in range(ii) if offset not in taken)
+    yield Placed(Operation.QK, 0, 0)
+    for index in range(1, counts[Operation.QK]):
+        yield Placed(Operation.QK, index, next(free))
+
+
+def _distance(dependence: Dependence, timing: Timing) -> int:
+    """Smallest number of slots from ``producer`` to ``consumer`` of the same tile."""
+    if dependence.through_lane:
+        return timing.max_to_exp
+    if dependence.producer is Operation.EXP:
+        return timing.exp_to_sum
+    return 1

@@ -1,0 +1,386 @@
+import time
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from fusemax.arith import bf16
+from fusemax.arith import state as st
+from fusemax.arith.exp2 import Exp2Table
+from fusemax.arith.query_scale import scale_query
+from fusemax.arith.reciprocal import RECIPROCAL
+from fusemax.model import attention, bitexact
+from fusemax.spec import CONFIGS, Config
+
+LOG2_E = 1.4426950408889634
+
+# -- the contract, one number at a time, in Python integers and rationals; only the two tables are shared ---------------------
+
+
+def floor(x: Fraction) -> int:
+    return x.numerator // x.denominator
+
+
+def half_up(x: Fraction) -> int:
+    return floor(x + Fraction(1, 2))
+
+
+def power(exponent: int) -> Fraction:
+    return Fraction(2) ** exponent
+
+
+def nearest(x: Fraction, bits: int) -> Fraction:
+    """``x`` rounded to nearest even to ``bits`` significant bits."""
+    if x == 0:
+        return x
+    exponent = abs(x.numerator).bit_length() - x.denominator.bit_length()
+    if power(exponent) > abs(x):
+        exponent -= 1
+    unit = power(exponent - bits + 1)
+    return round(x / unit) * unit
+
+
+def exponent_of(x: Fraction) -> int:
+    exponent = abs(x.numerator).bit_length() - x.denominator.bit_length()
+    return exponent if power(exponent) <= abs(x) else exponent - 1
+
+
+def element(bits: int) -> tuple[int, int]:
+    exponent = bits >> 7 & 255
+    sig = 128 + bits % 128 if exponent else 0
+    return (-sig if bits >> 15 else sig), exponent
+
+
+def scaled_query(config: Config, bits: int, scale_bits: int) -> tuple[int, int, bool]:
+    sig, exponent = element(bits)
+    scale_exponent = scale_bits >> 23 & 255
+    scale_sig = (1 << 23) + scale_bits % (1 << 23) if scale_exponent else 0
+    if sig * scale_sig == 0:
+        return 0, config.query_exponent_bias, False
+    value = nearest(sig * power(exponent - 134) * scale_sig * power(scale_exponent - 150), 17)
+    biased = exponent_of(value) + 127
+    if biased <= 0:
+        return 0, config.query_exponent_bias, False
+    operand = int(value / power(biased - 143))
+    return (-operand if scale_bits >> 31 else operand), config.query_exponent_bias - min(biased, 254), biased >= 255
+
+
+def scalar_score(config: Config, query: list[tuple[int, int, bool]], key: list[int]) -> tuple[int, bool]:
+    total, overflow = 0, False
+    limit = 1 << config.score_bits - 1
+    for (operand, exponent_word, scale_overflow), bits in zip(query, key, strict=True):
+        sig, exponent = element(bits)
+        shift = exponent_word + 255 - exponent
+        total += half_up(operand * sig * power(config.product_align - max(shift, 0)))
+        overflow |= scale_overflow or shift < 0 or not -limit <= total < limit
+        total = (total + limit) % (2 * limit) - limit
+    return total, overflow
+
+
+def scalar_weight(config: Config, score: int, reference: int) -> tuple[int, int]:
+    frac_bits = config.score_frac_bits
+    whole, fraction = divmod(score, 1 << frac_bits)
+    index, rest = divmod(fraction, 1 << frac_bits - 5)
+    mantissa = (Exp2Table.values[index] + half_up(rest * Exp2Table.slopes[index] * power(17 - frac_bits - 8))) // 2
+    return mantissa, min(reference - whole + config.weight_shift, 63)
+
+
+def scalar_reciprocal(significand: int) -> int:
+    index, low = divmod(significand - (1 << 23), 1 << 17)
+    offset = low - (1 << 16)
+    slope = RECIPROCAL.c1[index] - RECIPROCAL.c2[index] * (offset // 32) // 2**13
+    return (RECIPROCAL.c0[index] - offset * slope // 2**14) // 4
+
+
+def scalar_output(numerator: Fraction, denominator: Fraction, bits: int) -> int:
+    if not numerator or not denominator:
+        return 0
+    exponent = exponent_of(denominator)
+    value = nearest(numerator * scalar_reciprocal(int(denominator * power(23 - exponent))) * power(-24 - exponent), bits)
+    sign = int(value < 0) << bits + 7
+    if abs(value) < power(-126):
+        return 0
+    if abs(value) >= power(128):
+        return sign | 255 << bits - 1
+    exponent = exponent_of(value)
+    return sign | (exponent + 126 << bits - 1) + int(abs(value) * power(bits - 1 - exponent))
+
+
+def scalar_attention(config: Config, q, k, v, scale_bits: int, bits: int) -> tuple[list[list[int]], bool]:
+    q, k, v = q.tolist(), k.tolist(), v.tolist()
+    f = len(v[0])
+    out, overflow = [], False
+    for row in q:
+        query = [scaled_query(config, element_bits, scale_bits) for element_bits in row]
+        reference = None
+        state = [Fraction(0)] * (f + 1)
+        for start in range(0, len(k), config.rows):
+            tile = range(start, min(start + config.rows, len(k)))
+            scores = [scalar_score(config, query, k[m]) for m in tile]
+            overflow |= any(flag for _, flag in scores)
+            new = -(-max(score for score, _ in scores) // (1 << config.score_frac_bits))
+            new = new if reference is None else max(reference, new)
+            distance = 255 if reference is None else min(new - reference, 255)
+            reference = new
+            weights = [scalar_weight(config, score, reference) for score, _ in scores]
+            for column in range(f + 1):
+                values = [element(v[m][column]) if column < f else (128, 127) for m in tile]
+                grid = max(exponent for _, exponent in values)
+                total = 0
+                for (mantissa, w), (sig, exponent) in zip(weights, values, strict=True):
+                    shift = min(w + grid - exponent, 63)
+                    total += half_up(mantissa * sig * power(config.product_align - shift))
+                assert -(1 << config.sum_bits - 1) <= total < 1 << config.sum_bits - 1
+                sum_value = total * power(grid - 127 - config.sum_frac_bits)
+                updated = nearest(state[column] * power(-distance) + sum_value, 24)
+                state[column] = updated if abs(updated) >= power(-511) else Fraction(0)
+        out.append([scalar_output(numerator, state[f], bits) for numerator in state[:f]])
+    return out, overflow
+
+
+def check(config: Config, q, k, v, scale) -> bool:
+    """Both output types against the scalar contract; returns the overflow flag."""
+    flag = False
+    for float32, bits in ((True, 24), (False, 8)):
+        got = attention(config, q, k, v, scale, float32)
+        expected, flag = scalar_attention(config, q, k, v, int(np.float32(scale).view(np.uint32)), bits)
+        assert got.out_bits.tolist() == expected
+        assert got.overflow == flag
+        assert got.out_bits.dtype == (np.uint32 if float32 else np.uint16)
+    return flag
+
+
+# -- inputs ---------------------------------------------------------------------------------------------------------------
+
+
+def normal(seed: int, *shape: int, factor: float = 1.0) -> np.ndarray:
+    """bfloat16 bits of normally distributed numbers."""
+    return bf16.to_bits((np.random.default_rng(seed).standard_normal(shape) * factor).astype(np.float32))
+
+
+def words(seed: int, low: int, high: int, *shape: int) -> np.ndarray:
+    """bfloat16 bits with random sign, mantissa and a biased exponent from ``low`` to ``high``."""
+    rng = np.random.default_rng(seed)
+    exponent = rng.integers(low, high + 1, shape)
+    return (rng.integers(0, 2, shape) << 15 | exponent << 7 | rng.integers(0, 128, shape)).astype(np.uint16)
+
+
+MACHINES = {
+    "3x5": Config(rows=3, columns=5),
+    "4x4": CONFIGS["tiny"],
+    "2x2 narrow": Config(rows=2, columns=2, score_bits=26, score_frac_bits=10, sum_bits=29),
+    "3x2 fine": Config(rows=3, columns=2, score_bits=34, score_frac_bits=20, sum_bits=37),
+    "5x3 few integer bits": Config(rows=5, columns=3, score_bits=26, score_frac_bits=16, sum_bits=48),
+    "12x4 weight shift": Config(rows=12, columns=4, score_bits=32, score_frac_bits=18, sum_bits=35),
+    "256x2": Config(rows=256, columns=2),
+}
+SHAPES = [(1, 1, 1, 1), (4, 4, 4, 4), (5, 9, 5, 5), (9, 7, 3, 2), (2, 8, 1, 5), (3, 25, 2, 3)]
+
+
+@pytest.mark.parametrize("config", MACHINES.values(), ids=MACHINES)
+@pytest.mark.parametrize("p, m, e, f", SHAPES)
+def test_equals_the_scalar_contract(config: Config, p: int, m: int, e: int, f: int):
+    for seed, factor in enumerate((0.3, 1.0, 4.0, 12.0)):
+        q, k, v = normal(3 * seed, p, e, factor=factor), normal(3 * seed + 1, m, e), normal(3 * seed + 2, m, f)
+        check(config, q, k, v, np.float32(LOG2_E / np.sqrt(e)))
+
+
+@pytest.mark.parametrize("config", MACHINES.values(), ids=MACHINES)
+def test_equals_the_scalar_contract_on_wide_exponents(config: Config):
+    flags = []
+    for seed, (q_range, k_range, v_range) in enumerate(
+        [
+            ((110, 135), (110, 135), (0, 255)),
+            ((0, 140), (120, 132), (100, 160)),
+            ((120, 130), (0, 255), (0, 30)),
+            ((0, 255), (0, 255), (0, 255)),
+            ((125, 131), (125, 131), (225, 255)),
+            ((128, 134), (128, 134), (0, 3)),
+            ((250, 255), (0, 20), (120, 130)),
+        ]
+    ):
+        q, k, v = words(100 + seed, *q_range, 5, 4), words(200 + seed, *k_range, 9, 4), words(300 + seed, *v_range, 9, 5)
+        flags += [check(config, q, k, v, np.float32(scale)) for scale in (0.3, -1.4, 2.0**-40, 2.0**90, 0.0)]
+    assert any(flags) and not all(flags)
+
+
+def test_scores_wrap_and_set_the_flag():
+    config = CONFIGS["tiny"]
+    one, big = 0x3F80, 0x4680  # 1 and 2^14
+    k = np.array([[big, big, one]], np.uint16)
+    v = np.array([[one]], np.uint16)
+    for q, flag in (([one, 0, one], False), ([one, one, one], True), ([one, one, 0xC780], True), ([0xBF80, 0xBF80, 0], False)):
+        assert check(config, np.array([q], np.uint16), k, v, 1.0) is flag, q
+
+
+def test_scaled_query_overflow_sets_the_flag():
+    q, k, v = (np.array([[bits]], np.uint16) for bits in (0x7F7F, 0x0080, 0x3F80))
+    assert not check(CONFIGS["tiny"], q, k, v, 1.0)
+    assert check(CONFIGS["tiny"], q, k, v, 1.5)
+
+
+def test_references_that_rise_until_the_state_vanishes():
+    # Scores 0, 300, 600 …: the state of the first tile falls below 2^-511 and is zero, then nothing of it comes back.
+    config = MACHINES["2x2 narrow"]
+    for step in (90.0, 200.0, 300.0):
+        k = bf16.to_bits(np.repeat(np.arange(6) * step, 2).astype(np.float32)[:, None])
+        q = bf16.to_bits(np.ones((2, 1), np.float32))
+        v = words(400, 1, 3, 12, 4)
+        v[2:, 1] = 0  # only the first tile has values in this column
+        v[4:, 2:] = 0
+        check(config, q, k, v, 1.0)
+
+
+def test_state_update_equals_the_operator():
+    rng = np.random.default_rng(410)
+    count = 100_000
+    significand = rng.integers(1 << 23, 1 << 24, count) * rng.choice([-1, 1], count)
+    state = np.ldexp(significand.astype(np.float64), rng.integers(-60, 60, count))
+    value = rng.integers(-(1 << 35), 1 << 35, count) >> rng.integers(0, 36, count)
+    unit = rng.integers(-90, 60, count)
+    # Ties, and ties but for a bit that float64 cannot hold.
+    tie = np.arange(0, count, 2)
+    value[tie] = ((1 << 34) + rng.integers(-1, 2, tie.size)) * rng.choice([-1, 1], tie.size)
+    unit[tie] = np.frexp(state[tie])[1] - 25 - 34
+    value[tie[::2]] = ((1 << 24) + 1) * 2 ** rng.integers(1, 10, tie[::2].size)
+    unit[tie[::2]] = np.frexp(state[tie[::2]])[1] + rng.integers(0, 80, tie[::2].size)
+    before = bitexact._from_float64(state)
+    work, bits = np.empty(count), np.empty(count, np.int64)
+    bitexact._add_to_state(state, np.ldexp(value.astype(np.float64), unit), work, bits)
+    expected = st.accumulate(before, 0, value, unit)
+    for got, want in zip(bitexact._from_float64(state), expected, strict=True):
+        assert np.array_equal(got, want)
+
+
+def test_checked_and_fast_scores_agree():
+    config = CONFIGS["small"]
+    keys = bitexact._Keys(config, normal(2, 70, 16))
+    scaled = scale_query(config, normal(1, 40, 16), np.float32(0.4).view(np.uint32))
+    fast, fast_overflow = keys.scores(scaled)
+    checked, checked_overflow = keys._checked_scores(slice(0, 70), scaled.operand.T, scaled.exponent_word.T)
+    assert np.array_equal(fast, checked)
+    assert not fast_overflow and not checked_overflow
+
+
+@pytest.mark.parametrize("numbers", [1, 100, 1 << 20])
+def test_block_sizes_do_not_matter(monkeypatch: pytest.MonkeyPatch, numbers: int):
+    q, k, v = normal(1, 20, 6), normal(2, 37, 6), normal(3, 37, 7)
+    expected = attention(CONFIGS["base"], q, k, v, 0.6, True).out_bits
+    monkeypatch.setattr(bitexact, "BLOCK_NUMBERS", numbers)
+    monkeypatch.setattr(bitexact, "QUERY_BLOCK", 7)
+    assert np.array_equal(attention(CONFIGS["base"], q, k, v, 0.6, True).out_bits, expected)
+
+
+def test_columns_do_not_matter_and_heads_broadcast():
+    config = CONFIGS["tiny"]
+    q, k, v = normal(1, 2, 6, 5, 8), normal(2, 2, 1, 9, 8), normal(3, 2, 1, 9, 3)
+    whole = attention(config, q, k, v, 0.5, False)
+    assert whole.out_bits.shape == (2, 6, 5, 3)
+    for batch in range(2):
+        for head in range(6):
+            one = attention(Config(rows=4, columns=7), q[batch, head], k[batch, 0], v[batch, 0], 0.5, False)
+            assert np.array_equal(whole.out_bits[batch, head], one.out_bits)
+
+
+def test_nonfinite_flag():
+    for which in range(3):
+        for bits in (0x7F80, 0xFF80, 0x7FC0):
+            arrays = [normal(seed, 3, 4) for seed in range(3)]
+            assert not attention(CONFIGS["tiny"], *arrays, 0.5, True).nonfinite
+            arrays[which][1, 2] = bits
+            assert attention(CONFIGS["tiny"], *arrays, 0.5, True).nonfinite
+
+
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"q": np.zeros((2, 3), np.float32)}, TypeError, "q must be an array of type uint16 .*, not float32"),
+        ({"k": np.zeros((4, 2), np.uint16)}, ValueError, r"k must end in \(4, 3\) as q and v do, not \(4, 2\)"),
+        ({"v": np.zeros((0, 3), np.uint16)}, ValueError, r"v must have at least two axes and no empty one, not shape \(0, 3\)"),
+        ({"v": np.zeros((4, 65), np.uint16)}, ValueError, r"head dims must be at most 64 \(E\) and 64 \(F\), not 3 and 65"),
+    ],
+)
+def test_rejects(change: dict, error: type[Exception], message: str):
+    arrays = {"q": np.zeros((2, 3), np.uint16), "k": np.zeros((4, 3), np.uint16), "v": np.zeros((4, 3), np.uint16), **change}
+    with pytest.raises(error, match=message):
+        attention(CONFIGS["tiny"], **arrays, scale=1.0, out_float32=True)
+
+
+# -- error against exact attention ----------------------------------------------------------------------------------------
+
+
+def exact_attention(q, k, v) -> np.ndarray:
+    """float64 attention of the same bfloat16 inputs."""
+    q, k, v = (bf16.from_bits(array).astype(np.float64) for array in (q, k, v))
+    scores = q @ k.T / np.sqrt(q.shape[1])
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return weights @ v / weights.sum(axis=1, keepdims=True)
+
+
+def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
+
+
+def outlier_column(seed: int, m: int, f: int) -> np.ndarray:
+    v = np.random.default_rng(seed).standard_normal((m, f)).astype(np.float32)
+    v[:, f // 2] *= 1000
+    return bf16.to_bits(v)
+
+
+FAMILIES = {
+    "normal": lambda: (normal(1, 128, 64), normal(2, 1024, 64), normal(3, 1024, 64)),
+    "peaked": lambda: (normal(1, 128, 64, factor=4), normal(2, 1024, 64), normal(3, 1024, 64)),
+    "x12 scores": lambda: (normal(1, 128, 64, factor=12), normal(2, 1024, 64), normal(3, 1024, 64)),
+    "constant": lambda: (np.full((64, 64), 0x3F80, np.uint16), np.full((256, 64), 0x3F00, np.uint16), normal(3, 256, 64)),
+    "outlier column": lambda: (normal(1, 128, 64), normal(2, 1024, 64), outlier_column(3, 1024, 64)),
+    "4K keys": lambda: (normal(1, 32, 64), normal(2, 4096, 64), normal(3, 4096, 64)),
+    "E 128": lambda: (normal(1, 128, 128), normal(2, 1024, 128), normal(3, 1024, 128)),
+}
+
+
+@pytest.mark.parametrize("name", ["tiny", "base"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_error_budget(family: str, name: str):
+    q, k, v = FAMILIES[family]()
+    config = Config(**{**CONFIGS[name].to_dict(), "max_e": 128, "max_f": 128})
+    scale = np.float32(LOG2_E / np.sqrt(q.shape[1]))
+    expected = exact_attention(q, k, v)
+    got = attention(config, q, k, v, scale, True)
+    error = relative_error(got.out_bits.view(np.float32), expected)
+    assert not got.overflow
+    assert error <= 1e-4, error
+
+    rounded = bf16.from_bits(attention(config, q, k, v, scale, False).out_bits)
+    unavoidable = relative_error(bf16.from_bits(bf16.to_bits(expected.astype(np.float32))), expected)
+    ratio = relative_error(rounded, expected) / unavoidable
+    assert ratio <= 1.03, ratio
+
+
+@pytest.mark.parametrize("name", ["tiny", "base", "paper"])
+def test_values_of_one_give_one(name: str):
+    ones = np.full((1000, 4), 0x3F80, np.uint16)
+    for seed, factor in enumerate((0.1, 1.0, 12.0)):
+        got = attention(
+            CONFIGS[name], normal(seed, 300, 64, factor=factor), normal(seed + 10, 1000, 64), ones, LOG2_E / 8, True
+        )
+        assert np.abs(got.out_bits.view(np.float32).astype(np.float64) - 1).max() <= 2.4e-7
+
+
+def test_weights_sum_to_one():
+    identity = bf16.to_bits(np.eye(64, dtype=np.float32))
+    for seed, factor in enumerate((1.0, 4.0)):
+        got = attention(
+            CONFIGS["tiny"], normal(seed, 500, 64, factor=factor), normal(seed + 10, 64, 64), identity, LOG2_E / 8, True
+        )
+        weights = got.out_bits.view(np.float32).astype(np.float64)
+        assert (weights >= 0).all()
+        assert np.abs(weights.sum(axis=1) - 1).max() <= 1e-6
+
+
+def test_speed():
+    q, k, v = normal(1, 256, 64), normal(2, 256, 64), normal(3, 256, 64)
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        attention(CONFIGS["tiny"], q, k, v, 0.18, True)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 2.0  # about 0.02 s on an idle core

