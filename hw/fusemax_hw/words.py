@@ -17,6 +17,7 @@ __all__ = [
     "north_word",
     "partial_bus",
     "pe_control",
+    "reference_word",
     "state_float",
     "store_word",
     "west_bus",
@@ -80,7 +81,7 @@ def north_bus(config: Config) -> data.StructLayout:
     """To a PE from its north."""
     return data.StructLayout(
         {
-            "operand": signed(18),  #: q~, or RM', or hi (upper 9 bits) and lo (lower 9 bits)
+            "operand": signed(18),  #: q~, or RM' + weight_shift + 1, or hi (upper 9 bits) and lo (lower 9 bits)
             "exponent": signed(9),  #: exponent word of q~
         }
     )
@@ -89,6 +90,17 @@ def north_bus(config: Config) -> data.StructLayout:
 def partial_bus(config: Config) -> data.StructLayout:
     """Downward: running maximum or running sum."""
     return data.StructLayout({"value": signed(config.sum_bits), "valid": 1, "overflow": 1})
+
+
+def reference_word(config: Config) -> data.StructLayout:
+    """From a lane to the north feeder above it: the reference RM' of a MAX for the ring."""
+    return data.StructLayout(
+        {
+            "valid": 1,  #: write the ring
+            "hold": unsigned(bits_for_count(config.holds)),  #: ring entry
+            "reference": signed(config.reference_bits),
+        }
+    )
 
 
 def west_word(config: Config) -> data.StructLayout:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -90,12 +89,12 @@ class SimulatorProcess:
                 self.socket.close()
                 self._log.close()
                 raise
-        self._finalizer = weakref.finalize(self, _end, self._process, self.socket, self._log)
+        self._finalizer = weakref.finalize(self, _end, os.getpid(), self._process, self.socket, self._log)
 
     @property
-    def alive(self) -> bool:
-        """It runs, as far as is known."""
-        return self._finalizer.alive and self._process.poll() is None
+    def pid(self) -> int:
+        """Number of the process, and of its group."""
+        return self._process.pid
 
     def send(self, request: Request) -> None:
         """Hand a request to the bench. Raises SimulatorDied."""
@@ -107,10 +106,11 @@ class SimulatorProcess:
     def receive(self, timeout_s: float | None) -> Reply | None:
         """The reply to the request sent before, or None if it does not come in time. Raises SimulatorDied."""
         try:
-            if timeout_s is not None and not select.select([self.socket], [], [], timeout_s)[0]:
-                return None
+            self.socket.settimeout(timeout_s)
             text = receive(self.socket, Reply.FORMAT.size)
-        except (OSError, ValueError):  # Closed under our feet by another thread.
+        except TimeoutError:
+            return None
+        except OSError:  # Closed meanwhile by another thread.
             raise self.died() from None
         if not text:
             raise self.died()
@@ -155,7 +155,9 @@ class SimulatorProcess:
         self._finalizer()
 
 
-def _end(process: subprocess.Popen[bytes], stream: socket.socket, log: IO[bytes]) -> None:
+def _end(owner: int, process: subprocess.Popen[bytes], stream: socket.socket, log: IO[bytes]) -> None:
+    if os.getpid() != owner:  # A fork of the host has a copy of the object; the simulator is not its own.
+        return
     # Shutting down wakes a thread that waits for a reply; closing alone would not.
     with contextlib.suppress(OSError):
         stream.shutdown(socket.SHUT_RDWR)

@@ -26,7 +26,7 @@ __all__ = ["RtlTransport"]
 
 #: A wait is cut into pieces of about this long, after each of which progress is reported and the time looked at.
 PIECE_SECONDS = 0.1
-FIRST_PIECE_CYCLES = 1000
+FIRST_PIECE_CYCLES = 100
 LONGEST_PIECE_CYCLES = 1_000_000
 RESPONSES = {2: "SLVERR", 3: "DECERR"}
 
@@ -210,11 +210,9 @@ class RtlTransport:
         before, start = self.cycle, time.monotonic()
         # A piece ends in time by itself; a simulator that hangs does not.
         self._exchange(request, None if deadline is None else max(0.0, deadline - start) + START_SECONDS)
-        taken = time.monotonic() - start
-        if taken < PIECE_SECONDS / 2 and self.cycle - before == self._piece_cycles:
-            self._piece_cycles = min(2 * self._piece_cycles, LONGEST_PIECE_CYCLES)
-        elif taken > 2 * PIECE_SECONDS:
-            self._piece_cycles = max(self._piece_cycles // 2, 1)
+        cycles_per_second = (self.cycle - before) / max(time.monotonic() - start, 1e-6)
+        fitting = int(cycles_per_second * PIECE_SECONDS)
+        self._piece_cycles = max(1, min(fitting, 2 * self._piece_cycles, LONGEST_PIECE_CYCLES))
 
     def _exchange(self, request: Request, timeout_s: float | None) -> Reply:
         with self._lock:

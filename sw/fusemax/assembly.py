@@ -78,6 +78,8 @@ def assemble(text: str, config: str | Config = "small") -> Program:
             dims[directive["name"]] = int(directive["value"])
             continue
         slot, word = _assemble_line(statement, number)
+        if slot >= machine.program_words:
+            raise ProgramError(f"line {number}: the slot must be from 0 to {machine.program_words - 1}, not {slot}")
         if slot in words:
             raise ProgramError(f"line {number}: slot {slot} must be named once, not again")
         words[slot] = word

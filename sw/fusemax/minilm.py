@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -31,9 +32,9 @@ class MiniLM:
         The paragraph.
     """
 
-    q: NDArray[ml_dtypes.bfloat16]
-    k: NDArray[ml_dtypes.bfloat16]
-    v: NDArray[ml_dtypes.bfloat16]
+    q: NDArray[Any]
+    k: NDArray[Any]
+    v: NDArray[Any]
     layers: tuple[int, ...]
     heads: tuple[int, ...]
     tokens: tuple[str, ...]

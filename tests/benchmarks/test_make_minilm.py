@@ -36,8 +36,8 @@ def test_rounding_is_to_nearest_even(script):
 
 def test_paragraph_and_layers_are_those_of_the_file(script):
     data = minilm.load()
-    assert script.TEXT == data.text
-    assert script.LAYERS == data.layers
+    assert data.text == script.TEXT
+    assert data.layers == script.LAYERS
 
 
 def test_hash_of_the_weights_is_in_the_readme(script):

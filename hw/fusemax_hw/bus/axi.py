@@ -4,14 +4,14 @@ The master uses one identifier (0), incrementing bursts of whole bus words, and 
 constant are not in the streams and are added where the flat ports are made.
 """
 
-from amaranth.hdl import Const, Module, Signal, ValueLike, unsigned
+from typing import Any
+
+from amaranth.hdl import Module, unsigned
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Member, Out
 from fusemax.spec import Config
 
-__all__ = ["Axi4Master", "AxiLiteSlave", "burst_layout", "flat_ports", "read_layout", "write_layout"]
-
-PortList = dict[str, tuple[ValueLike, str]]
+__all__ = ["Axi4Master", "AxiLiteSlave", "burst_layout", "connect_flat", "flat_members", "read_layout", "write_layout"]
 
 
 def burst_layout(config: Config) -> data.StructLayout:
@@ -59,68 +59,66 @@ class AxiLiteSlave(wiring.Signature):
         )
 
 
-def flat_ports(m: Module, config: Config, memory, registers) -> PortList:
-    """Ports under the names that AXI tools expect: ``m_axi_*`` and ``s_axil_*``.
+def flat_members(config: Config) -> dict[str, Member]:
+    """Ports under the names that AXI tools expect, ``m_axi_*`` and ``s_axil_*``; identifiers and protection exist, unused."""
+    address = {"id": 1, "addr": config.address_bits, "len": 8, "size": 3, "burst": 2, "lock": 1, "cache": 4, "prot": 3}
+    master: dict[str, Member] = {}
+    for channel in ("ar", "aw"):
+        master |= {channel + name: Out(bits) for name, bits in (address | {"valid": 1}).items()} | {channel + "ready": In(1)}
+    master |= {name: Out(bits) for name, bits in (("wdata", config.bus_bits), ("wstrb", config.bus_bytes), ("wlast", 1))}
+    master |= {"wvalid": Out(1), "wready": In(1), "bid": In(1), "bresp": In(2), "bvalid": In(1), "bready": Out(1)}
+    master |= {"rid": In(1), "rdata": In(config.bus_bits), "rresp": In(2), "rlast": In(1), "rvalid": In(1), "rready": Out(1)}
+    slave: dict[str, Member] = {}
+    for channel in ("ar", "aw"):
+        slave |= {channel + "addr": In(12), channel + "prot": In(3), channel + "valid": In(1), channel + "ready": Out(1)}
+    slave |= {"wdata": In(32), "wstrb": In(4), "wvalid": In(1), "wready": Out(1)}
+    slave |= {"bresp": Out(2), "bvalid": Out(1), "bready": In(1)}
+    slave |= {"rdata": Out(32), "rresp": Out(2), "rvalid": Out(1), "rready": In(1)}
+    return {f"m_axi_{name}": member for name, member in master.items()} | {
+        f"s_axil_{name}": member for name, member in slave.items()
+    }
 
-    Returns name → (value, direction "i" or "o"). Inputs that the machine does not use (identifiers, protection) exist.
-    """
-    ports: PortList = {}
 
-    def give(name: str, value: ValueLike) -> None:
-        signal = Signal.like(value, name=name)
-        m.d.comb += signal.eq(value)
-        ports[name] = (signal, "o")
+def connect_flat(m: Module, flat: Any, config: Config, memory: Any, registers: Any) -> None:
+    """Join the flat ports of ``flat`` to a master's and a slave's streams (interfaces of the parts inside)."""
 
-    def take(name: str, value) -> None:
-        signal = Signal.like(value, name=name)
-        m.d.comb += value.eq(signal)
-        ports[name] = (signal, "i")
+    def handshake(source: Any, sink: Any) -> list[Any]:
+        return [sink.valid.eq(source.valid), source.ready.eq(sink.ready)]
 
-    def ignore(name: str, bits: int) -> None:
-        ports[name] = (Signal(bits, name=name), "i")
+    class Flat:
+        """The valid and ready of a flat channel."""
 
-    word_log2 = (config.bus_bytes - 1).bit_length()
-    for prefix, channel in (("m_axi_ar", memory.ar), ("m_axi_aw", memory.aw)):
-        give(f"{prefix}id", Const(0, 1))
-        give(f"{prefix}addr", channel.payload.address)
-        give(f"{prefix}len", channel.payload.length)
-        give(f"{prefix}size", Const(word_log2, 3))
-        give(f"{prefix}burst", Const(1, 2))
-        give(f"{prefix}lock", Const(0, 1))
-        give(f"{prefix}cache", Const(3, 4))
-        give(f"{prefix}prot", Const(0, 3))
-        give(f"{prefix}valid", channel.valid)
-        take(f"{prefix}ready", channel.ready)
-    ignore("m_axi_rid", 1)
-    take("m_axi_rdata", memory.r.payload.data)
-    take("m_axi_rresp", memory.r.payload.response)
-    take("m_axi_rlast", memory.r.payload.last)
-    take("m_axi_rvalid", memory.r.valid)
-    give("m_axi_rready", memory.r.ready)
-    give("m_axi_wdata", memory.w.payload.data)
-    give("m_axi_wstrb", memory.w.payload.strobe)
-    give("m_axi_wlast", memory.w.payload.last)
-    give("m_axi_wvalid", memory.w.valid)
-    take("m_axi_wready", memory.w.ready)
-    ignore("m_axi_bid", 1)
-    take("m_axi_bresp", memory.b.payload)
-    take("m_axi_bvalid", memory.b.valid)
-    give("m_axi_bready", memory.b.ready)
+        def __init__(self, prefix: str):
+            self.valid, self.ready = getattr(flat, prefix + "valid"), getattr(flat, prefix + "ready")
 
-    for prefix, channel in (("s_axil_aw", registers.aw), ("s_axil_ar", registers.ar)):
-        take(f"{prefix}addr", channel.payload)
-        ignore(f"{prefix}prot", 3)
-        take(f"{prefix}valid", channel.valid)
-        give(f"{prefix}ready", channel.ready)
-    take("s_axil_wdata", registers.w.payload.data)
-    take("s_axil_wstrb", registers.w.payload.strobe)
-    take("s_axil_wvalid", registers.w.valid)
-    give("s_axil_wready", registers.w.ready)
-    give("s_axil_bresp", registers.b.payload)
-    give("s_axil_bvalid", registers.b.valid)
-    take("s_axil_bready", registers.b.ready)
-    give("s_axil_rdata", registers.r.payload.data)
-    give("s_axil_rresp", registers.r.payload.response)
-    give("s_axil_rvalid", registers.r.valid)
-    take("s_axil_rready", registers.r.ready)
-    return ports
+    for channel in ("ar", "aw"):
+        stream_, prefix = getattr(memory, channel), f"m_axi_{channel}"
+        constants = {"size": (config.bus_bytes - 1).bit_length(), "burst": 1, "cache": 3}
+        m.d.comb += [
+            getattr(flat, f"{prefix}addr").eq(stream_.payload.address),
+            getattr(flat, f"{prefix}len").eq(stream_.payload.length),
+            *(getattr(flat, f"{prefix}{name}").eq(value) for name, value in constants.items()),
+            *handshake(stream_, Flat(prefix)),
+            getattr(registers, channel).payload.eq(getattr(flat, f"s_axil_{channel}addr")),
+            *handshake(Flat(f"s_axil_{channel}"), getattr(registers, channel)),
+        ]
+    m.d.comb += [
+        flat.m_axi_wdata.eq(memory.w.payload.data),
+        flat.m_axi_wstrb.eq(memory.w.payload.strobe),
+        flat.m_axi_wlast.eq(memory.w.payload.last),
+        *handshake(memory.w, Flat("m_axi_w")),
+        memory.b.payload.eq(flat.m_axi_bresp),
+        *handshake(Flat("m_axi_b"), memory.b),
+        memory.r.payload.data.eq(flat.m_axi_rdata),
+        memory.r.payload.response.eq(flat.m_axi_rresp),
+        memory.r.payload.last.eq(flat.m_axi_rlast),
+        *handshake(Flat("m_axi_r"), memory.r),
+        registers.w.payload.data.eq(flat.s_axil_wdata),
+        registers.w.payload.strobe.eq(flat.s_axil_wstrb),
+        *handshake(Flat("s_axil_w"), registers.w),
+        flat.s_axil_bresp.eq(registers.b.payload),
+        *handshake(registers.b, Flat("s_axil_b")),
+        flat.s_axil_rdata.eq(registers.r.payload.data),
+        flat.s_axil_rresp.eq(registers.r.payload.response),
+        *handshake(registers.r, Flat("s_axil_r")),
+    ]

@@ -13,7 +13,7 @@ __all__ = ["divide", "multiply_reciprocal"]
 
 def multiply_reciprocal(
     numerator: StateFloat, reciprocal: NDArray[np.int64], denominator_exponent: NDArray[np.int64], float32: bool
-) -> NDArray[np.uint32] | NDArray[np.uint16]:
+) -> NDArray[np.uint32 | np.uint16]:
     """Bits of numerator · reciprocal · 2^(-24 - denominator_exponent), rounded to nearest even to 24 or 8 bits.
 
     The exponent is judged after rounding: below 2^-126 the result is +0, above the format infinity. A zero
@@ -48,7 +48,7 @@ def multiply_reciprocal(
     return np.where(zero, 0, word).astype(np.uint32 if float32 else np.uint16)
 
 
-def divide(numerator: StateFloat, denominator: StateFloat, float32: bool) -> NDArray[np.uint32] | NDArray[np.uint16]:
+def divide(numerator: StateFloat, denominator: StateFloat, float32: bool) -> NDArray[np.uint32 | np.uint16]:
     """Bits of numerator times :data:`RECIPROCAL` of the denominator, which is positive or zero; shapes broadcast."""
     reciprocal = np.where(denominator.exponent == ZERO_EXPONENT, 0, RECIPROCAL.model(denominator.significand))
     return multiply_reciprocal(numerator, reciprocal, denominator.exponent, float32)

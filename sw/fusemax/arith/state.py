@@ -98,12 +98,13 @@ def normalise(value: ArrayLike, unit: ArrayLike, sum_bits: int) -> NormalisedSum
     sum_bits
         At most 48.
     """
-    value, unit = np.broadcast_arrays(np.asarray(value, np.int64), np.asarray(unit, np.int64))
-    magnitude = np.abs(value)
+    number, unit_exponent = np.broadcast_arrays(np.asarray(value, np.int64), np.asarray(unit, np.int64))
+    magnitude = np.abs(number)
     zero = magnitude == 0
     lead = np.frexp(magnitude.astype(np.float64))[1].astype(np.int64) - 1  # exact below 2^53; -1 for zero
-    significand = magnitude << np.where(zero, 0, sum_bits - 1 - lead)
-    return NormalisedSum((value < 0).astype(np.int64), np.where(zero, ZERO_EXPONENT, unit + lead), significand, zero)
+    significand = np.left_shift(magnitude, np.where(zero, 0, sum_bits - 1 - lead))
+    exponent = np.where(zero, ZERO_EXPONENT, unit_exponent + lead)
+    return NormalisedSum((number < 0).astype(np.int64), exponent, significand, zero)
 
 
 def add(state: StateFloat, distance: ArrayLike, addend: NormalisedSum, sum_bits: int) -> StateFloat:
@@ -118,15 +119,11 @@ def add(state: StateFloat, distance: ArrayLike, addend: NormalisedSum, sum_bits:
     sum_bits
         Width of the addend's significand, at most 48.
     """
-    state_zero = state.exponent == ZERO_EXPONENT
     state_exponent = state.exponent - np.asarray(distance, np.int64)
     state_part = state.significand << _LEAD - FRACTION_BITS
     sum_part = addend.significand << _LEAD - (sum_bits - 1)
-
-    # A zero must not set the frame: it stands at the other operand's exponent.
-    state_exponent = np.where(state_zero, addend.exponent, state_exponent)
-    sum_exponent = np.where(addend.zero, state_exponent, addend.exponent)
-    exponent = np.maximum(state_exponent, sum_exponent)
+    # A zero needs no special case: where its exponent is the larger one, the other operand's result is below 2^-511.
+    exponent = np.maximum(state_exponent, addend.exponent)
 
     def align(part: NDArray[np.int64], own_exponent: NDArray[np.int64]) -> NDArray[np.int64]:
         # Lost bits make the lowest bit odd. At least 12 zero bits stand below either significand, so bits are lost only
@@ -136,7 +133,7 @@ def add(state: StateFloat, distance: ArrayLike, addend: NormalisedSum, sum_bits:
         return kept | (kept << amount != part)
 
     state_aligned = align(state_part, state_exponent)
-    sum_aligned = align(sum_part, sum_exponent)
+    sum_aligned = align(sum_part, addend.exponent)
     total = np.where(state.sign == 1, -state_aligned, state_aligned) + np.where(addend.sign == 1, -sum_aligned, sum_aligned)
     magnitude = np.abs(total)
 

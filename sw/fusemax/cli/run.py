@@ -65,8 +65,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "run",
         help="run attention of a real layer",
-        description="Run attention of a layer of all-MiniLM-L6-v2 on the emitted Verilog, head by head and all heads in one call; compare "
-        "with the bit-exact model and with float64; write figures.json and a picture of the schedule. Extras: cli, and sim for the device rtl.",
+        description="Run attention of a layer of all-MiniLM-L6-v2 on the emitted Verilog, head by head and all heads in one "
+        "call; compare with the bit-exact model and with float64; write figures.json and a picture of the schedule. "
+        "Extras: cli, and sim for the device rtl.",
     )
     data = minilm.load()
     add_config(parser, "base")
@@ -137,9 +138,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"Layer {options.layer} of all-MiniLM-L6-v2, {q.shape[-2]} tokens, on {options.device}, {config.name} ", end="")
         print(f"({config.rows} x {config.columns})\n")
         print(figures_table(figures))
-        print(
-            f"\nerror: relative L2 against float64; rounding: that of the exact result in bfloat16; budget {ERROR_BUDGET} x rounding"
-        )
+        print("\nerror: relative L2 against float64; rounding: that of the exact result in bfloat16;")
+        print(f"budget: {ERROR_BUDGET} x rounding")
         print(f"schedule: {options.directory / 'schedule.png'}")
     return 0 if report["correct"] else 1
 

@@ -17,7 +17,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "verilog",
         help="write Verilog",
-        description="Write the Verilog of a configuration, a manifest (configuration, ports, hashes) and a C header. Extra: hw.",
+        description="Write the Verilog of a configuration, its manifest and a C header. Extra: hw.",
     )
     add_config(parser, "base")
     parser.add_argument("-o", dest="directory", type=Path, metavar="DIR", help="directory; default: build/verilog/NAME")

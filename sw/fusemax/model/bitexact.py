@@ -8,12 +8,12 @@ integers, which is as exact and several times faster:
   is a multiple of 2^(k-25) (or of 1/2) below 2^(max(k, 0) + 2) and fits 53 bits. For k < -27, x + 1/2 may be rounded, but stays
   between 1/4 and 3/4, and the floor is 0. Shifts above 63 leave 0 either way.
 * **Sums** of placed products are integers below 2^48.
-* **State update.** State, rescaled state and tile sum are float64 numbers far from either end of its exponent range. Their
-  sum is rounded to 53 bits first; if that was not exact, the lowest bit is made odd in the direction of the lost part (rounding to
-  odd), after which rounding to 24 bits gives what the infinitely precise sum would give.
+* **State update.** State, rescaled state and tile sum are float64 numbers far from either end of its exponent range. Their sum
+  is rounded to 53 bits first; if that was not exact, the lowest bit is made odd in the direction of the lost part (rounding
+  to odd), after which rounding to 24 bits gives what the infinitely precise sum would give.
 
-Time goes into four passes (multiply, add 1/2, floor, accumulate) over P·M·(E + F + 1) numbers, in blocks that stay in the cache;
-with few rows per tile the state update, some twelve passes over P·(F + 1) numbers per key tile, takes its share.
+Time goes into four passes (multiply, add 1/2, floor, accumulate) over P·M·(E + F + 1) numbers, in blocks that stay in the
+cache; with few rows per tile the state update, some twelve passes over P·(F + 1) numbers per key tile, takes its share.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Result:
     """Output bits and the two sticky flags of STATUS."""
 
     #: (..., P, F), uint32 of float32 or uint16 of bfloat16.
-    out_bits: NDArray[np.uint32] | NDArray[np.uint16]
+    out_bits: NDArray[np.uint32 | np.uint16]
     #: A score or a scaled query left its range.
     overflow: bool
     #: An infinity or a NaN was among the inputs.
@@ -111,7 +111,7 @@ def _head(
     v: NDArray[np.uint16],
     scale_bits: int,
     out_float32: bool,
-) -> tuple[NDArray[np.uint32] | NDArray[np.uint16], bool]:
+) -> tuple[NDArray[np.uint32 | np.uint16], bool]:
     keys = _Keys(config, k)
     values = _Values(config, v)
     out, overflow = [], False
@@ -143,13 +143,13 @@ class _Keys:
         step = max(1, BLOCK_NUMBERS // queries)
         buffer = np.empty((min(step, keys), queries))
         largest_query = np.abs(query).max(axis=1)
-        smallest_shift = shift.min(axis=1)
         overflow = False
         for start in range(0, keys, step):
             block = slice(start, min(start + step, keys))
             key = self.value[:, block, None]
+            # A negative shift makes a single product as large as this limit already.
             bound = (largest_query * np.abs(key).max(axis=(1, 2)) + 1).sum()
-            if bound >= 1 << self.config.score_bits - 1 or (smallest_shift + self.shift[:, block].min(axis=1)).min() < 0:
+            if bound >= 1 << self.config.score_bits - 1:
                 scores[block], block_overflow = self._checked_scores(block, operand, shift)
                 overflow |= block_overflow
                 continue
@@ -163,7 +163,7 @@ class _Keys:
         self, block: slice, operand: NDArray[np.int64], shift: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], bool]:
         """Scores of a block in which some sum or shift may leave its range, looking at every step."""
-        total = np.int64(0)
+        total = np.zeros((block.stop - block.start, operand.shape[1]), np.int64)
         overflow = False
         for index in range(len(operand)):
             amount = self.shift[index, block, None] + shift[index]
@@ -189,7 +189,7 @@ def _mantissas(frac_bits: int) -> NDArray[np.float64]:
 
 def _weights(config: Config, scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Weights (M, P), mantissa · 2^-w, against the references of their tiles, and rescale distances (tiles, P)."""
-    keys, queries = scores.shape
+    keys = len(scores)
     starts = np.arange(0, keys, config.rows)
     local = ceil_score(config, np.maximum.reduceat(scores, starts, axis=0))
     reference = np.maximum.accumulate(local, axis=0)

@@ -1,6 +1,7 @@
 import ml_dtypes
 import numpy as np
 import pytest
+
 from fusemax.arith import bf16
 
 ALL = np.arange(1 << 16, dtype=np.uint16)

@@ -3,6 +3,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+
 from fusemax.arith.exp2 import Exp2Table, exp2
 from fusemax.spec import CONFIGS, Config
 

@@ -2,6 +2,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+
 from fusemax.arith import state as st
 from fusemax.arith.output import divide, multiply_reciprocal
 from fusemax.arith.reciprocal import RECIPROCAL

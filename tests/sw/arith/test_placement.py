@@ -2,6 +2,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
+
 from fusemax.arith.placement import place, wrap
 
 EDGES = [0, 1, 2, 3, 127, 128, (1 << 25) - 1, 1 << 25, (1 << 26) - 1]

@@ -2,6 +2,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+
 from fusemax.arith.query_scale import scale_query
 from fusemax.spec import CONFIGS, Config
 

@@ -2,6 +2,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
+
 from fusemax.arith.reciprocal import RECIPROCAL
 
 ALL = np.arange(1 << 23, 1 << 24, dtype=np.int64)

@@ -3,6 +3,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+
 from fusemax.arith.reference import ceil_score, update_reference
 from fusemax.spec import CONFIGS, Config
 

@@ -3,6 +3,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+
 from fusemax.arith import bf16
 from fusemax.arith import state as st
 from fusemax.arith.exp2 import Exp2Table
@@ -218,19 +219,30 @@ def test_scaled_query_overflow_sets_the_flag():
     assert check(CONFIGS["tiny"], q, k, v, 1.5)
 
 
-def test_references_that_rise_until_the_state_vanishes():
-    # Scores 0, 300, 600 …: the state of the first tile falls below 2^-511 and is zero, then nothing of it comes back.
+def test_a_negative_shift_sets_the_flag():
+    # 2^14 · 2 is 2^15: placed without its last bit of shift it would look like a score of 2^14.
+    q, k, v = (np.array([[bits]], np.uint16) for bits in (0x4680, 0x4000, 0x3F80))
+    assert check(CONFIGS["tiny"], q, k, v, 1.0)
+    assert not check(CONFIGS["tiny"], q, k, v, 0.75)
+
+
+@pytest.mark.parametrize("step", [90.0, 200.0, 300.0])
+def test_references_that_rise_until_the_state_vanishes(step: float):
+    # Scores 0, step, 2 step …: the state of the first tile falls towards 2^-511 and becomes zero. The last tile's sums have
+    # 25 bits, the last one set: ties, which anything left of the first tile would break.
     config = MACHINES["2x2 narrow"]
-    for step in (90.0, 200.0, 300.0):
-        k = bf16.to_bits(np.repeat(np.arange(6) * step, 2).astype(np.float32)[:, None])
-        q = bf16.to_bits(np.ones((2, 1), np.float32))
-        v = words(400, 1, 3, 12, 4)
-        v[2:, 1] = 0  # only the first tile has values in this column
-        v[4:, 2:] = 0
-        check(config, q, k, v, 1.0)
+    for tiles in range(2, 9):
+        scores = np.repeat(np.arange(tiles) * step, 2)
+        k = bf16.to_bits(np.stack([scores, np.zeros_like(scores)], axis=1).astype(np.float32))
+        k[-2:, 1] = 0x3EC0  # and 0.375
+        v = words(400 + tiles, 1, 3, 2 * tiles, 32)
+        v[2:] = 0
+        v[-2] = 0x3F80 | np.arange(65, 128, 2)
+        check(config, np.full((2, 2), 0x3F80, np.uint16), k, v, 1.0)
 
 
-def test_state_update_equals_the_operator():
+@pytest.mark.parametrize("case", ["random", "state larger", "addend larger"])
+def test_state_update_equals_the_operator(case: str):
     rng = np.random.default_rng(410)
     count = 100_000
     significand = rng.integers(1 << 23, 1 << 24, count) * rng.choice([-1, 1], count)
@@ -238,11 +250,12 @@ def test_state_update_equals_the_operator():
     value = rng.integers(-(1 << 35), 1 << 35, count) >> rng.integers(0, 36, count)
     unit = rng.integers(-90, 60, count)
     # Ties, and ties but for a bit that float64 cannot hold.
-    tie = np.arange(0, count, 2)
-    value[tie] = ((1 << 34) + rng.integers(-1, 2, tie.size)) * rng.choice([-1, 1], tie.size)
-    unit[tie] = np.frexp(state[tie])[1] - 25 - 34
-    value[tie[::2]] = ((1 << 24) + 1) * 2 ** rng.integers(1, 10, tie[::2].size)
-    unit[tie[::2]] = np.frexp(state[tie[::2]])[1] + rng.integers(0, 80, tie[::2].size)
+    if case == "state larger":
+        value = ((1 << 34) + rng.integers(-1, 2, count)) * rng.choice([-1, 1], count)
+        unit = np.frexp(state)[1] - 25 - 34
+    elif case == "addend larger":
+        value = (rng.integers(1 << 23, 1 << 24, count) * 2 + 1) * 2 ** rng.integers(1, 10, count) * rng.choice([-1, 1], count)
+        unit = np.frexp(state)[1] + rng.integers(0, 80, count)
     before = bitexact._from_float64(state)
     work, bits = np.empty(count), np.empty(count, np.int64)
     bitexact._add_to_state(state, np.ldexp(value.astype(np.float64), unit), work, bits)

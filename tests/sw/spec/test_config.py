@@ -82,9 +82,9 @@ def test_named_configurations():
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match="^config must be one of tiny, small, base, paper or a Config, not 'big'$"):
+    with pytest.raises(ValueError, match=r"^config must be one of tiny, small, base, paper or a Config, not 'big'$"):
         config_named("big")
-    with pytest.raises(TypeError, match="^config must be a Config or a name, not 4$"):
+    with pytest.raises(TypeError, match=r"^config must be a Config or a name, not 4$"):
         config_named(4)  # pyright: ignore[reportArgumentType]
 
 

@@ -1,0 +1,112 @@
+"""North feeder: bank of one column's queries and ring of its references, read as the words pass."""
+
+from typing import Any
+
+from amaranth.hdl import Array, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from fusemax.spec import Config, Timing
+
+from ..pe.hand_on import hand_on
+from ..pe.interval import KeyInterval
+from ..words import NorthSource, load_word, loaded_query, north_bus, north_word, reference_word
+from .load_chain import load_chain
+
+__all__ = ["NorthFeeder"]
+
+
+class NorthFeeder(wiring.Component):
+    """Feeder of one column.
+
+    A word that is on ``word`` in cycle t is on ``word_out`` in t + 1 with one query less, and its operand on ``bus``
+    in t + :attr:`latency`. A reference that is on ``reference`` in cycle t is there for words of cycle t and later: a word reads
+    the ring in its second cycle. Loaded words as in :class:`~fusemax_hw.array.west_feeder.WestFeeder`.
+
+    Parameters
+    ----------
+    config : Config
+        Machine.
+
+    Members
+    -------
+    word, word_out : north_word
+        Words for this column and for the next.
+    load, load_out : load_word of a bank word (``loaded_query``)
+        Scaled query elements.
+    reference : In(reference_word)
+        From the lane below.
+    bus : Out(north_bus)
+        To the column's first PE: query element; RM' + ``weight_shift`` + 1; or the interval [0, keys), which is empty if no query is
+        left for this column.
+
+    Raises
+    ------
+    ValueError
+        If a reference does not fit the operand.
+    """
+
+    module_name = "fusemax_north_feeder"
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.latency = Timing(config).feeder
+        if self.latency != 2:
+            raise ValueError(f"feeder latency must be 2, not {self.latency!r}")
+        operand_bits = len(Signal(north_bus(config)).operand)
+        if config.reference_bits >= operand_bits:
+            raise ValueError(
+                f"score_bits - score_frac_bits must be at most {operand_bits - 2}, so that references fit the "
+                f"north operand, not {config.reference_bits - 1}"
+            )
+        load = load_word(config, loaded_query(config).size, config.query_bank_beats)
+        super().__init__(
+            {
+                "word": In(north_word(config)),
+                "word_out": Out(north_word(config)),
+                "load": In(load),
+                "load_out": Out(load),
+                "reference": In(reference_word(config)),
+                "bus": Out(north_bus(config)),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self.config
+
+        # First cycle: the bank is read.
+        m.submodules.bank = bank = Memory(shape=loaded_query(config), depth=config.query_bank_beats, init=[])
+        write, read = bank.write_port(), bank.read_port()
+        m.d.comb += [
+            write.en.eq(load_chain(m, self.load, self.load_out)),
+            write.addr.eq(self.load.beat),
+            write.data.eq(self.load.payload),
+            read.en.eq(self.word.source == NorthSource.QUERY),
+            read.addr.eq(self.word.beat),
+        ]
+        word = Signal(north_word(config))
+        hand_on(m, self.word, word, frozenset(), "word_")
+        left = word.queries != 0
+        m.d.comb += [self.word_out.eq(word), self.word_out.queries.eq(Mux(left, word.queries - 1, 0))]
+
+        # The ring: RM' as EXP takes it.
+        ring = [Signal(signed(18), name=f"reference_{index}", reset_less=True) for index in range(config.holds)]
+        for index, entry in enumerate(ring):
+            with m.If(self.reference.valid & (self.reference.hold == index)):
+                m.d.sync += entry.eq(self.reference.reference + (config.weight_shift + 1))
+
+        # Second cycle: the element or the ring entry is selected.
+        bus = Signal(north_bus(config))
+        element = read.data[word.element]
+        interval = Signal(KeyInterval)
+        m.d.comb += [bus.exponent.eq(element.exponent), interval.lo.eq(0), interval.hi.eq(Mux(left, word.keys, 0))]
+        with m.Switch(word.source):
+            with m.Case(NorthSource.REFERENCE):
+                m.d.comb += bus.operand.eq(Array(ring)[word.hold] if len(ring) > 1 else ring[0])
+            with m.Case(NorthSource.INTERVAL):
+                m.d.comb += bus.operand.eq(interval.as_value())
+            with m.Default():
+                m.d.comb += bus.operand.eq(element.operand)
+        hand_on(m, bus, self.bus, frozenset(), "bus_")
+        return m

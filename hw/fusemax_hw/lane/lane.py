@@ -1,0 +1,184 @@
+"""Lane: the one-dimensional processing element below a column."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal, signed
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+from fusemax.spec import Config, Timing
+
+from ..arith.normalise import Normalise
+from ..arith.output import Output
+from ..arith.reciprocal import Reciprocal, reciprocal_word
+from ..arith.state_add import StateAdd
+from ..words import lane_word, partial_bus, state_float, store_word
+from .delay import DelayLine
+from .output_buffer import OutputBuffer
+from .reference import RunningReference, reference_word
+
+__all__ = ["Lane"]
+
+
+class Lane(wiring.Component):
+    """Reference, running sums and output of one column's queries (docs/microarchitecture.md, section 5).
+
+    The partial value that belongs to a word is at the lane a cycle after the word: cycle T.
+
+    * MAX: new reference at ``reference_out`` in cycle T + 2; its rescale distance is used by SUM and SLNV with the same hold index.
+    * SUM, SLNV: state · 2^-distance + sum goes back to the state's address. Words with the same address are at least
+      ``Timing.recurrence`` cycles apart.
+    * SUM with ``last``: the reciprocal of the new denominator serves the SLNV of the same hold index that follow, the
+      first of them a cycle later or more.
+    * SLNV with ``last``: the new numerator times that reciprocal is put into the output buffer.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    word : In(lane_word(config))
+        A cycle before its partial value.
+    word_out : Out(lane_word(config))
+        For the next lane, a cycle after ``word``.
+    partial : In(partial_bus(config))
+    reference_out : Out(reference_word(config))
+    overflow : Out(1)
+        Strobe: a visible score of a tile left its range.
+    store, store_out
+        The store engine's requests, a lane a cycle; see :class:`~fusemax_hw.lane.output_buffer.OutputBuffer`.
+
+    Raises
+    ------
+    ValueError
+        If a unit's latency is not the timetable's.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        self._timing = timing = Timing(config)
+        for unit, cycles in (
+            (RunningReference, timing.reference),
+            (Normalise, timing.normalise),
+            (StateAdd, timing.adder),
+            (Reciprocal, timing.reciprocal),
+            (Output, timing.output),
+        ):
+            if unit.latency != cycles:
+                raise ValueError(f"latency of {unit.__name__} must be {cycles}, not {unit.latency}")
+        super().__init__(
+            {
+                "word": In(lane_word(config)),
+                "word_out": Out(lane_word(config)),
+                "partial": In(partial_bus(config)),
+                "reference_out": Out(reference_word(config)),
+                "overflow": Out(1),
+                "store": In(store_word(config)),
+                "store_out": Out(store_word(config)),
+            }
+        )
+
+    @property
+    def module_name(self) -> str:
+        return "fusemax_lane"
+
+    @property
+    def output_latency(self) -> int:
+        """Cycles from a partial value (T) to the first request at ``store`` that reads the bus word it completes."""
+        timing = self._timing
+        return timing.normalise + timing.adder + timing.reciprocal + timing.output + OutputBuffer.latency
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, timing = self._config, self._timing
+
+        def later(value: Any, cycles: int, name: str) -> list[Any]:
+            """``value`` after 0, 1, … ``cycles`` cycles."""
+            delayed = [value]
+            for cycle in range(1, cycles + 1):
+                register = Signal.like(value, name=f"{name}_{cycle}")
+                m.d.sync += register.eq(delayed[-1])
+                delayed.append(register)
+            return delayed
+
+        # Cycle T: word and partial value are here.
+        now = Signal(lane_word(config))
+        m.d.sync += now.eq(self.word)
+        m.d.comb += self.word_out.eq(now)
+
+        # MAX.
+        m.submodules.running_reference = running_reference = RunningReference(config)
+        m.d.comb += [
+            running_reference.word.eq(now),
+            running_reference.partial.eq(self.partial),
+            self.reference_out.eq(running_reference.reference),
+        ]
+        m.d.sync += self.overflow.eq(now.max & self.partial.overflow)
+
+        # SUM, SLNV: normalise. The adder wants the rescale distance in the sum's exponent.
+        add = timing.normalise  # cycles to the adder
+        updated = add + timing.adder  # to the new state
+        distance = running_reference.distances[now.hold]
+        unit = Signal(signed(10))
+        grid = Signal(signed(9))
+        m.submodules.normalise = normalise = Normalise(config.sum_bits)
+        m.d.comb += [
+            grid.eq(now.grid - 127),
+            unit.eq((grid & now.slnv.replicate(len(grid))).as_signed() - config.sum_frac_bits + distance),
+            normalise.value.eq(self.partial.value),
+            normalise.unit.eq(unit),
+        ]
+
+        # Read the state so that it is there with the normalised sum; write the new one as soon as it is there.
+        m.submodules.states = states = memory.Memory(shape=state_float(), depth=config.state_words, init=[])
+        read, write = states.read_port(), states.write_port()
+        m.submodules.state_add = state_add = StateAdd(config.sum_bits)
+        used = later(now.sum | now.slnv, updated, "used")
+        address = later(now.state, updated, "address")
+        m.d.comb += [
+            read.addr.eq(address[add - 1]),
+            read.en.eq(used[add - 1]),
+            state_add.state.eq(read.data),
+            state_add.state_zero.eq(later(now.first, add, "first")[add]),
+            state_add.addend.eq(normalise.normalised),
+            state_add.distance.eq(later(distance, add, "distance")[add]),
+            write.addr.eq(address[updated]),
+            write.data.eq(state_add.result),
+            write.en.eq(used[updated]),
+        ]
+
+        # Last key tile: the denominator's reciprocal; the numerators wait as long.
+        divided = updated + timing.reciprocal
+        m.submodules.reciprocal = reciprocal = Reciprocal()
+        m.submodules.numerators = numerators = DelayLine(state_float(), timing.reciprocal)
+        m.d.comb += [
+            reciprocal.denominator.eq(state_add.result),
+            numerators.i.eq(state_add.result),
+        ]
+        places = ("hold", "float32_out", "element", "write", "output")
+        m.submodules.places = place = DelayLine(
+            data.StructLayout({name: now.shape()[name].shape for name in places}), divided
+        )
+        m.d.comb += [place.i[name].eq(now[name]) for name in places]
+
+        reciprocals = Signal(data.ArrayLayout(reciprocal_word(), config.holds))
+        with m.If(later(now.sum & now.last, divided, "denominator")[divided]):
+            m.d.sync += reciprocals[place.o.hold].eq(reciprocal.reciprocal)
+
+        # Results.
+        m.submodules.output = output = Output()
+        m.submodules.output_buffer = output_buffer = OutputBuffer(config)
+        m.d.comb += [
+            output.numerator.eq(numerators.o),
+            output.reciprocal.eq(reciprocals[place.o.hold]),
+            output.float32.eq(place.o.float32_out),
+            output_buffer.result.valid.eq(later(now.slnv & now.last, divided + timing.output, "numerator")[-1]),
+            output_buffer.result.bits.eq(output.result),
+        ]
+        for name in places[1:]:
+            m.d.comb += output_buffer.result[name].eq(later(place.o[name], timing.output, name)[-1])
+        m.d.comb += [
+            output_buffer.store.eq(self.store),
+            self.store_out.eq(output_buffer.store_out),
+        ]
+        return m
