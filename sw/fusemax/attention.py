@@ -140,7 +140,7 @@ def _scale_to_base_2(scale: float | None, e: int) -> np.float32:
         raise TypeError(f"scale must be a number or None, not {scale!r}")
     factor = float(scale) * math.log2(math.e)
     limits = np.finfo(np.float32)
-    if not limits.smallest_normal <= abs(factor) <= limits.max:
+    if not float(limits.smallest_normal) <= abs(factor) <= float(limits.max):
         raise ValueError(
             f"scale must be a finite number other than zero whose product with log2(e) is a normal float32, not {scale!r}"
         )

@@ -43,9 +43,7 @@ class Program:
     def __post_init__(self) -> None:
         if not 1 <= len(self.microwords) <= self.config.program_words:
             most = self.config.program_words
-            raise ProgramError(
-                f"a program for {self.config.name!r} must have 1 to {most} microwords, not {self.ii}"
-            )
+            raise ProgramError(f"a program for {self.config.name!r} must have 1 to {most} microwords, not {self.ii}")
         for slot, word in enumerate(self.microwords):
             if not 0 <= word < 1 << MICROWORD.bits:
                 raise ProgramError(f"microword {slot} must have {MICROWORD.bits} bits, not {word:#x}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -114,7 +116,7 @@ def test_without_a_device() -> None:
 
 
 def test_a_device_of_its_own_is_as_large_as_the_call_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fusemax.attention.MEMORY_BYTES", 1 << 13)
+    monkeypatch.setattr(sys.modules["fusemax.attention"], "MEMORY_BYTES", 1 << 13)
     for shape in (((3,), 300, 500, 64, 64), ((), 1, 1, 1, 1), ((2, 2), 77, 90, 13, 5)):
         for out_dtype in ("bfloat16", "float32"):
             fusemax.attention(*arrays(*shape), out_dtype=out_dtype)
@@ -199,7 +201,9 @@ def test_closed_device() -> None:
 def test_memory_that_is_too_small() -> None:
     q = np.ones((200, 64), np.float32)
     with fusemax.open(memory_bytes=1 << 15) as device:
-        with pytest.raises(DeviceMemoryError, match=r"the keys need 25600 bytes and end at \d+, but the device memory has 32768"):
+        with pytest.raises(
+            DeviceMemoryError, match=r"the keys need 25600 bytes and end at \d+, but the device memory has 32768"
+        ):
             fusemax.attention(q, q, q, device=device)
         np.testing.assert_array_equal(fusemax.attention(ONE, ONE, ONE, device=device), ONE)
 

@@ -34,7 +34,11 @@ def test_any_configuration() -> None:
         ({"head_dim": 8, "value_dim": 200, "config": "base"}, ValueError, "value_dim must be from 1 to 128 on 'base', not 200"),
         ({"head_dim": 8.0}, TypeError, "head_dim must be an integer, not 8.0"),
         ({"head_dim": True}, TypeError, "head_dim must be an integer, not True"),
-        ({"head_dim": 8, "config": "huge"}, ValueError, "config must be one of tiny, small, base, paper or a Config, not 'huge'"),
+        (
+            {"head_dim": 8, "config": "huge"},
+            ValueError,
+            "config must be one of tiny, small, base, paper or a Config, not 'huge'",
+        ),
         ({"head_dim": 8, "config": 3}, TypeError, "config must be a Config or a name, not 3"),
         ({"head_dim": 8, "cascade": "flow"}, ValueError, "cascade must be one of attention_1pass"),
     ],

@@ -110,7 +110,9 @@ def test_more_jobs_than_the_ring_holds(spy, monkeypatch: pytest.MonkeyPatch) -> 
     q, k, v = arrays((5, 7, 9, 8), (5, 7, 12, 8), (5, 7, 12, 4))
     cut = fusemax.attention(q, k, v, device=device)
     assert device.counters.jobs == 35
-    assert all(job[f"{name}_{axis}_stride"] == 0 for job in transport.jobs[-3:] for name in "qkvo" for axis in ("head", "batch"))
+    assert all(
+        job[f"{name}_{axis}_stride"] == 0 for job in transport.jobs[-3:] for name in "qkvo" for axis in ("head", "batch")
+    )
     monkeypatch.undo()
     np.testing.assert_array_equal(fusemax.attention(q, k, v, device=device), cut)
     assert device.counters.jobs == 1
@@ -145,7 +147,12 @@ def spoil_output_address(transport: Spy) -> None:
     ("spoil", "cause", "address", "message"),
     [
         (spoil_descriptor, Cause.DESCRIPTOR, 0, "the machine stopped: a job descriptor is wrong, address 0x0"),
-        (spoil_output_address, Cause.WRITE, 1 << 20, "the machine stopped: a write was answered with an error, address 0x100000"),
+        (
+            spoil_output_address,
+            Cause.WRITE,
+            1 << 20,
+            "the machine stopped: a write was answered with an error, address 0x100000",
+        ),
     ],
 )
 def test_faults_are_raised_and_the_next_call_works(spy, spoil, cause: Cause, address: int, message: str) -> None:
@@ -160,13 +167,6 @@ def test_faults_are_raised_and_the_next_call_works(spy, spoil, cause: Cause, add
 
 def test_what_the_machine_finds_not_finite_is_raised(spy) -> None:
     transport, device = spy
-
-    def spoil(transport: Spy) -> None:
-        address = transport.jobs[-1]["v_address"]
-        transport.memory[address : address + 2] = 0x7F
-
-    transport.spoil = spoil
-    transport.memory[:] = 0
 
     def infinity(transport: Spy) -> None:
         address = transport.jobs[-1]["v_address"]

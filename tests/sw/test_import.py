@@ -8,9 +8,9 @@ import sys
 CODE = """
 import sys, time
 import numpy, ml_dtypes
-start = time.perf_counter()
+start = time.process_time()
 import fusemax
-taken = time.perf_counter() - start
+taken = time.process_time() - start
 heavy = {"amaranth", "matplotlib", "cocotb", "rich", "fusemax_hw", "fusemax_sim"} & set(sys.modules)
 print(taken, *sorted(heavy))
 """

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from fusemax.cascade import ATTENTION_1PASS, CASCADES, Cascade, Dependence, Einsum, Operation, Step, TensorReference, Unit, cascade_named
+from fusemax.cascade import (
+    ATTENTION_1PASS,
+    CASCADES,
+    Cascade,
+    Dependence,
+    Einsum,
+    Operation,
+    Step,
+    TensorReference,
+    Unit,
+    cascade_named,
+)
 from fusemax.spec import Op
 
 

@@ -141,8 +141,12 @@ def test_a_slower_lane_is_noticed(rule: str, slower: dict[str, int]) -> None:
 
 
 def test_every_rule_is_broken_by_a_test() -> None:
-    broken = {mark.args[1][at][0] for test in (test_a_broken_program_is_refused, test_a_slower_lane_is_noticed)
-              for mark in test.pytestmark for at in range(len(mark.args[1]))}
+    broken = {
+        mark.args[1][at][0]
+        for test in (test_a_broken_program_is_refused, test_a_slower_lane_is_noticed)
+        for mark in test.pytestmark
+        for at in range(len(mark.args[1]))
+    }
     assert broken == set(RULES)
 
 
@@ -150,7 +154,9 @@ def test_messages_name_slot_and_distance() -> None:
     words = program()
     move(Op.EXP, 0, -1)(words)
     at = slot(words, Op.EXP)
-    with pytest.raises(RuleError, match=re.escape(f"reference, slot {at}: EXP of tile 0 must come at least 15 slots after MAX")):
+    with pytest.raises(
+        RuleError, match=re.escape(f"reference, slot {at}: EXP of tile 0 must come at least 15 slots after MAX")
+    ):
         check(pack(words), SMALL, 8, 8)
     words = program(Config(rows=8, columns=8, contexts=9))
     with pytest.raises(RuleError, match=r"must come at least 16 slots after MAX, but comes 15 after"):
@@ -182,7 +188,10 @@ def legal(words: Words, config: Config, e: int, f: int) -> bool:
 @given(st.data())
 def test_verdict_is_that_of_the_closed_form(data: st.DataObject) -> None:
     config = Config(
-        rows=data.draw(st.integers(2, 12)), columns=2, contexts=data.draw(st.integers(2, 5)), pe_latency=data.draw(st.integers(2, 5))
+        rows=data.draw(st.integers(2, 12)),
+        columns=2,
+        contexts=data.draw(st.integers(2, 5)),
+        pe_latency=data.draw(st.integers(2, 5)),
     )
     e, f = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))
     words = program(config, e, f)

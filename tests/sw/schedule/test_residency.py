@@ -10,7 +10,9 @@ from fusemax.schedule import residency
 from fusemax.spec import CONFIGS
 
 
-@given(st.sampled_from(list(CONFIGS.values())), st.integers(1, 64), st.integers(1, 64), st.integers(1, 5000), st.integers(1, 5000))
+@given(
+    st.sampled_from(list(CONFIGS.values())), st.integers(1, 64), st.integers(1, 64), st.integers(1, 5000), st.integers(1, 5000)
+)
 def test_groups_cover_the_query_tiles(config, e: int, f: int, queries: int, keys: int) -> None:
     found = residency(config, e, f, queries, keys)
     sizes = [found.group_tiles] * found.large_groups + [found.group_tiles - 1] * (found.groups - found.large_groups)
@@ -28,7 +30,8 @@ def test_groups_cover_the_query_tiles(config, e: int, f: int, queries: int, keys
 
 
 @pytest.mark.parametrize(
-    ("queries", "groups", "large_groups", "group_tiles"), [(8, 1, 1, 1), (32, 1, 1, 4), (33, 2, 1, 3), (72, 3, 3, 3), (80, 3, 1, 4)]
+    ("queries", "groups", "large_groups", "group_tiles"),
+    [(8, 1, 1, 1), (32, 1, 1, 4), (33, 2, 1, 3), (72, 3, 3, 3), (80, 3, 1, 4)],
 )
 def test_groups_are_balanced(queries: int, groups: int, large_groups: int, group_tiles: int) -> None:
     """Four query tiles stay on chip at E = F = 64 of the small configuration."""
