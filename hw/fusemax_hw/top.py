@@ -36,6 +36,8 @@ class Core(wiring.Component):
             "tail",
             "head",
             "stop",
+            "reset",
+            "emptied",
             "job_done",
             "job_interrupt",
             "nonfinite",
@@ -155,6 +157,9 @@ class Core(wiring.Component):
             self.events.eq(sequencer.events),
             self.bytes_read.eq(Mux(reader.beat_valid, config.bus_bytes, 0)),
             self.bytes_written.eq(writer.bytes_written),
+            reader.drain.eq(self.reset),
+            writer.drain.eq(self.reset),
+            self.emptied.eq(reader.idle & writer.idle),
         ]
         return m
 
@@ -162,7 +167,8 @@ class Core(wiring.Component):
 class Top(wiring.Component):
     """The machine as it is emitted: clock ``clk``, synchronous reset ``rst``, AXI4 master, AXI4-Lite slave, interrupt.
 
-    A soft reset empties the core and leaves the registers' bus alone, so that the write that asks for it is answered.
+    A soft reset lets the transactions that are under way on the AXI4 port end, empties the core, and answers the write that asked for
+    it.
 
     Members
     -------
@@ -186,8 +192,7 @@ class Top(wiring.Component):
         m.submodules.registers = registers = Registers(self.config)
         core = Core(self.config)
         m.submodules.core = DomainRenamer("core")(core)
-        soft_reset = Signal()
-        m.d.sync += soft_reset.eq(registers.reset)
+        soft_reset = registers.reset & registers.emptied
         m.d.comb += [domain.clk.eq(ClockSignal()), domain.rst.eq(ResetSignal() | soft_reset), self.irq.eq(registers.irq)]
         connect_flat(m, self, self.config, core.memory, registers.bus)
         for name, member in core.signature.members.items():

@@ -1,11 +1,17 @@
-"""Simulated device: the RTL under Verilator, with a memory, served to the host by a cocotb bench."""
+"""Simulated device: the RTL under Verilator, with a memory, served to the host by a cocotb bench.
+
+The simulator is built by :func:`fusemax_sim.build.build`.
+"""
 
 from __future__ import annotations
 
-from .build import build, cache_directory
-from .errors import BuildError, ProtocolViolation, RegisterError, SimulationError, SimulationTimeout, SimulatorDied
-from .memory import Memory
-from .transport import RtlTransport
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import BuildError, ProtocolViolation, RegisterError, SimulationError, SimulationTimeout, SimulatorDied
+    from .memory import Memory
+    from .transport import RtlTransport
 
 __all__ = [
     "BuildError",
@@ -16,6 +22,12 @@ __all__ = [
     "SimulationError",
     "SimulationTimeout",
     "SimulatorDied",
-    "build",
-    "cache_directory",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on demand: the bench imports this package inside the simulator, and should start without NumPy.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = {"Memory": ".memory", "RtlTransport": ".transport"}.get(name, ".errors")
+    return getattr(importlib.import_module(module, __name__), name)

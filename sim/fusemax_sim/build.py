@@ -26,11 +26,12 @@ WRAPPER = Path(__file__).parent / "verilog"
 TOP = "sim_top"
 EXECUTABLE = "simulator"
 
-#: Modules of which the array has many: compiled once, called for every instance. Inlining them would double the C++ and its time.
-REPEATED_MODULES = ("fusemax_pe", "fusemax_lane", "fusemax_west_feeder", "fusemax_north_feeder")
+#: Modules of which the array has many: compiled once, called for every instance. Inlined, the C++ would take twice as long.
+REPEATED_MODULES = ("fusemax_pe*", "fusemax_lane*", "fusemax_west_feeder*", "fusemax_north_feeder*")
 
 VERILATOR_FLAGS = (
     *("--cc", "--exe", "--vpi", "--timing", "--prefix", "Vtop", "--top-module", TOP, "-o", EXECUTABLE),
+    *("--timescale", "1ns/1ns"),
     *("-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--output-split", "20000"),
     # The device's Verilog is generated; the wrapper's warnings are looked at by its test.
     *("-Wno-fatal", "-Wno-lint", "-Wno-style"),
@@ -78,9 +79,8 @@ def build(config: Config, trace: bool = False, *, verilog: Path | None = None) -
     sources = sorted(verilog.glob("*.v"))
     if not sources:
         raise BuildError(f"verilog must be a directory with *.v files, not {str(verilog)!r}")
-    digest = simulator_digest(config, sources, trace)
-    suffix = "-trace" if trace else ""
-    return cached(f"simulator-{config.name}{suffix}-{digest}", lambda target: compile_simulator(config, sources, trace, target)) / EXECUTABLE
+    name = f"simulator-{config.name}{'-trace' if trace else ''}-{simulator_digest(config, sources, trace)}"
+    return cached(name, lambda target: compile_simulator(config, sources, trace, target)) / EXECUTABLE
 
 
 def simulator_digest(config: Config, sources: list[Path], trace: bool) -> str:
@@ -103,9 +103,9 @@ def simulator_digest(config: Config, sources: list[Path], trace: bool) -> str:
     return digest.hexdigest()[:32]
 
 
-def runtime_digest(trace: bool) -> str:
+def runtime_digest() -> str:
     """Digest of everything that Verilator's compiled runtime library depends on."""
-    recipe = [trace, VERILATOR_FLAGS, MAKE_VARIABLES, tools.tool_versions()]
+    recipe = [VERILATOR_FLAGS, MAKE_VARIABLES, tools.tool_versions()]
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -145,11 +145,10 @@ def compile_simulator(config: Config, sources: list[Path], trace: bool, target: 
     work = target / "work"
     work.mkdir()
     control = work / "repeated.vlt"
-    control.write_text(
-        "`verilator_config\n" + "".join(f'no_inline -module "{name}{glob}"\n' for name in REPEATED_MODULES for glob in ("", "_*"))
-    )
-    environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS")}
-    environment["VERILATOR_ROOT"] = str(root)
+    control.write_text("`verilator_config\n" + "".join(f'no_inline -module "{name}"\n' for name in REPEATED_MODULES))
+    # Settings of a make around this one would change what the digest does not see.
+    ours = ("MAKEFLAGS", "MFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS")
+    environment = {key: value for key, value in os.environ.items() if key not in ours} | {"VERILATOR_ROOT": str(root)}
     libraries = cocotb / "libs"
     run(
         [
@@ -172,13 +171,13 @@ def compile_simulator(config: Config, sources: list[Path], trace: bool, target: 
     command = [make, "-j", str(len(os.sched_getaffinity(0))), *(f"{name}={value}" for name, value in variables.items())]
 
     def compile_runtime(runtime: Path) -> None:
-        (work / "runtime.mk").write_text("include Vtop.mk\nruntime: $(VK_GLOBAL_OBJS)\n")
+        (work / "runtime.mk").write_text("include Vtop.mk\nruntime: $(VK_GLOBAL_OBJS) verilated_vcd_c.o\n")
         run([*command, "-f", "runtime.mk", "runtime"], work, environment)
         for path in work.glob("*.o"):
             path.rename(runtime / path.name)
 
-    # Verilator's runtime library is the same for every device: compiled once. make leaves objects alone that are newest.
-    for path in cached(f"runtime-{runtime_digest(trace)}", compile_runtime).iterdir():
+    # Verilator's runtime library is the same for every device, traced or not: compiled once. make leaves alone what is newest.
+    for path in cached(f"runtime-{runtime_digest()}", compile_runtime).iterdir():
         shutil.copyfile(path, work / path.name)
     run([*command, "-f", "Vtop.mk"], work, environment)
     (work / EXECUTABLE).rename(target / EXECUTABLE)
@@ -194,7 +193,14 @@ def run(command: list[str], directory: Path, environment: dict[str, str]) -> Non
         If it fails; the message shows the end of its output.
     """
     result = subprocess.run(
-        command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        command,
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     )
     if result.returncode != 0:
         tail = "\n".join(result.stdout.splitlines()[-30:])

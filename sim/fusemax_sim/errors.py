@@ -20,7 +20,7 @@ class SimulatorDied(SimulationError):
 
 
 class SimulationTimeout(SimulationError, TimeoutError):
-    """The interrupt did not come in time; simulated time stands still, and the device can still be used."""
+    """The interrupt did not come in time; the device can still be used."""
 
 
 class ProtocolViolation(SimulationError):

@@ -45,6 +45,8 @@ def cocotb_environment() -> dict[str, str]:
         "COCOTB_TRUST_INERTIAL_WRITES": "1",
         "COCOTB_RESULTS_FILE": os.devnull,
         "COCOTB_ANSI_OUTPUT": "0",
+        # No rewriting of assertions: it would load pytest's plugins.
+        "COCOTB_REWRITE_ASSERTION_FILES": "",
         # The seed is unused: naming one keeps two runs' logs alike.
         "COCOTB_RANDOM_SEED": "0",
     }
@@ -67,7 +69,7 @@ class SimulatorProcess:
     """
 
     def __init__(self, executable: Path, arguments: Sequence[str], memory_file: int) -> None:
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         self.socket, theirs = socket.socketpair()
         with theirs:
             environment = cocotb_environment() | {

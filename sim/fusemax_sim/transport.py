@@ -98,6 +98,7 @@ class RtlTransport:
         finally:
             os.close(file)
         self._lock = threading.Lock()
+        self._reply_owed = False
         self._traced = trace is not None
         self._state = Reply(0, 0, False, 0, 0, b"")
         self._piece_cycles = FIRST_PIECE_CYCLES
@@ -134,7 +135,7 @@ class RtlTransport:
         timeout_s
             Longest wait in seconds of the host.
         progress
-            Called with :attr:`cycle` about ten times a second.
+            Called with :attr:`cycle` about ten times a second. It may read registers, which takes cycles of its own.
         max_cycles
             Longest wait in cycles of the device.
 
@@ -215,20 +216,24 @@ class RtlTransport:
         self._piece_cycles = max(1, min(fitting, 2 * self._piece_cycles, LONGEST_PIECE_CYCLES))
 
     def _exchange(self, request: Request, timeout_s: float | None) -> Reply:
+        """Send a request and take its reply. Raises SimulationTimeout, SimulatorDied, ProtocolViolation."""
         with self._lock:
-            try:
-                self._simulator.send(request)
-                reply = self._simulator.receive(timeout_s)
-            except BaseException:
-                # A reply may still be on its way: whatever follows would be out of step.
-                self.close()
-                raise
-            if reply is None:
-                self.close()
-                raise SimulationTimeout(f"the simulator did not answer within {timeout_s:.0f} s")
-            self._state = reply
+            if self._reply_owed:  # Ctrl-C came between a request and its reply.
+                self._take_reply(START_SECONDS)
+            self._reply_owed = True
+            self._simulator.send(request)
+            reply = self._take_reply(timeout_s)
         if reply.violation:
             raise ProtocolViolation(f"{reply.violation.decode()} (cycle {reply.cycle})")
+        return reply
+
+    def _take_reply(self, timeout_s: float | None) -> Reply:
+        reply = self._simulator.receive(timeout_s)
+        if reply is None:
+            self.close()
+            raise SimulationTimeout(f"the simulator did not answer within {timeout_s:.0f} s and was ended")
+        self._state = reply
+        self._reply_owed = False
         return reply
 
 

@@ -50,7 +50,8 @@ def attention(
     out_dtype
         ``bfloat16`` or ``float32``: format of the result, which is rounded once.
     timeout
-        Seconds after which the machine is reset and the call fails; no limit if not given.
+        Seconds after which the call fails; no limit if not given. The machine completes its job by itself, and the next
+        call waits for that.
     progress
         Called now and then with the tiles issued so far and all of them.
 
@@ -69,8 +70,10 @@ def attention(
         If a score left its range (±2^(score_bits - 1 - score_frac_bits), to base 2).
     DeviceClosedError, DeviceMemoryError
         If the device was closed, or its memory is too small for arrays and result; nothing has been run then.
-    DeviceTimeoutError, DeviceFaultError
-        If the machine was not done in time, or stopped. It has been reset and takes the next call.
+    DeviceTimeoutError
+        If the machine was not done in time.
+    DeviceFaultError
+        If the machine stopped. It has been reset and takes the next call.
     """
     for name, array in (("q", q), ("k", k), ("v", v)):
         _check_array(name, array)

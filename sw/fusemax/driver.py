@@ -58,6 +58,19 @@ class Job:
     heads: tuple[int, int]
 
 
+class Deadline:
+    """Time limit of a call, from now on; ``timeout`` in seconds, None for no limit."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self.timeout = timeout
+        self._end = None if timeout is None else time.monotonic() + timeout
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds that are left, at least 0."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+
 def cut_jobs(batch: int, heads: int, head_stride: int, batch_stride: int) -> Iterator[Job]:
     """Cut a call into as few jobs as the descriptor's fields allow; usually one.
 
@@ -119,6 +132,8 @@ class Driver:
         DeviceMemoryError, DeviceTimeoutError, DeviceFaultError, NonFiniteError, ScoreOverflowError
             See :func:`fusemax.attention`.
         """
+        deadline = Deadline(timeout)
+        self._settle(deadline)
         batch, heads, queries, e = q.shape
         keys, f = k.shape[2], v.shape[3]
         program = compile_program(head_dim=e, value_dim=f, config=self._config)
@@ -157,7 +172,7 @@ class Driver:
         largest_head = max(buffer.head_stride for buffer in buffers.values())
         largest_batch = max(buffer.batch_stride for buffer in buffers.values())
         descriptors = [common | self._describe(job, buffers) for job in cut_jobs(batch, heads, largest_head, largest_batch)]
-        self._run(descriptors, timeout, self._progress(progress, tiles.tiles * batch * heads))
+        self._run(descriptors, deadline, self._progress(progress, tiles.tiles * batch * heads))
         dtype = np.dtype(np.float32) if float32_out else np.dtype(ml_dtypes.bfloat16)
         return self._rows(o_buffer, (batch, heads, queries, f), output_bytes).view(dtype).copy()
 
@@ -234,45 +249,53 @@ class Driver:
         self._write("INTERRUPT_ENABLE", 3)
         self._tail = 0
 
-    def _run(self, descriptors: list[dict[str, int]], timeout: float | None, progress: Callable[..., None] | None) -> None:
+    def _settle(self, deadline: Deadline) -> None:
+        """Wait for what an earlier call has left behind, which may still write to memory.
+
+        A call that ran out of time or was interrupted leaves its jobs to the machine: a reset in the midst of them could
+        cut a transfer short. After an error there is nothing to wait for.
+        """
+        if self._status()["error"]:
+            self._start_machine()
+        self._tail = self._read("RING_TAIL")
+        if self._read("RING_HEAD") != self._tail:
+            with suppress(DeviceFaultError):
+                self._wait(deadline, None)
+        self._write("INTERRUPT", 3)
+        self._write("FLAGS_CLEAR", 1)
+
+    def _run(self, descriptors: list[dict[str, int]], deadline: Deadline, progress: Callable[..., None] | None) -> None:
         """Queue the jobs, as many at a time as the ring holds, and wait for each lot."""
-        deadline = None if timeout is None else time.monotonic() + timeout
         self._write("COUNTERS_CLEAR", 1)
         lot = (1 << RING_SIZE_LOG2) - 1
-        try:
-            for start in range(0, len(descriptors), lot):
-                for fields in descriptors[start : start + lot]:
-                    address = self._tail % (1 << RING_SIZE_LOG2) * DESCRIPTOR_STRIDE_BYTES
-                    image = DESCRIPTOR.pack(fields).to_bytes(DESCRIPTOR_BYTES, "little")
-                    self._transport.memory[address : address + DESCRIPTOR_BYTES] = np.frombuffer(image, np.uint8)
-                    self._tail = (self._tail + 1) & 0xFFFF
-                self._write("RING_TAIL", self._tail)
-                self._wait(deadline, timeout, progress)
-        except BaseException:
-            # Whatever happened, the user's Ctrl-C among it, the next call finds an empty machine. If that fails too, the
-            # first error says more.
-            with suppress(Exception):
-                self._start_machine()
-            raise
+        for start in range(0, len(descriptors), lot):
+            for fields in descriptors[start : start + lot]:
+                address = self._tail % (1 << RING_SIZE_LOG2) * DESCRIPTOR_STRIDE_BYTES
+                image = DESCRIPTOR.pack(fields).to_bytes(DESCRIPTOR_BYTES, "little")
+                self._transport.memory[address : address + DESCRIPTOR_BYTES] = np.frombuffer(image, np.uint8)
+                self._tail = (self._tail + 1) & 0xFFFF
+            self._write("RING_TAIL", self._tail)
+            self._wait(deadline, progress)
         status = self._status()
-        self._write("FLAGS_CLEAR", 1)
         if status["nonfinite"]:
             raise NonFiniteError("queries, keys and values must be finite, but the machine has read an infinity or a NaN")
         if status["overflow"]:
             limit = self._config.score_bits - 1 - self._config.score_frac_bits
             raise ScoreOverflowError(f"scores times log2(e) must stay within ±2^{limit}, but have not; choose a smaller scale")
 
-    def _wait(self, deadline: float | None, timeout: float | None, progress: Callable[..., None] | None) -> None:
+    def _wait(self, deadline: Deadline, progress: Callable[..., None] | None) -> None:
+        """Wait until all jobs are complete; after an error, start the machine anew."""
         while True:
-            remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                self._transport.wait_interrupt(remaining, progress)
+                self._transport.wait_interrupt(deadline.remaining, progress)
             except TimeoutError as error:
-                raise DeviceTimeoutError(f"the job must be complete within {timeout} s, but is not") from error
+                raise DeviceTimeoutError(f"the device must be done within {deadline.timeout} s, but is not") from error
             self._write("INTERRUPT", 3)
             if self._status()["error"]:
                 address = self._read("ERROR_ADDRESS_LOW") | self._read("ERROR_ADDRESS_HIGH") << 32
-                raise DeviceFaultError(Cause(self._read("ERROR_CAUSE")), address)
+                cause = Cause(self._read("ERROR_CAUSE"))
+                self._start_machine()
+                raise DeviceFaultError(cause, address)
             if self._read("RING_HEAD") == self._tail:
                 return
 

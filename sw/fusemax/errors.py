@@ -66,7 +66,7 @@ class DeviceMemoryError(DeviceError):
 
 
 class DeviceTimeoutError(DeviceError, TimeoutError):
-    """A job was not complete in time; the device has been reset."""
+    """A call was not done in time. The machine goes on with its jobs; the next call waits for it first."""
 
 
 class DeviceFaultError(DeviceError):

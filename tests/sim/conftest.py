@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from fusemax.spec import CONFIGS
-from fusemax_sim import Memory, RtlTransport, build
+from fusemax_sim import Memory, RtlTransport
+from fusemax_sim.build import build
 
 STANDIN = Path(__file__).parent / "standin"
 
@@ -17,7 +19,7 @@ STANDIN = Path(__file__).parent / "standin"
 class Copier:
     """Driver of standin/fusemax.v; offsets are its registers."""
 
-    REGISTERS = {
+    REGISTERS: ClassVar = {
         "status": 0x18,
         "source": 0x20,
         "target": 0x24,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from fusemax_sim import ProtocolViolation
 
-Open = Callable[..., "Copier"]  # noqa: F821 (conftest.Copier)
+pytestmark = pytest.mark.cosim
+
+#: Opens a conftest.Copier.
+Open = Callable[..., Any]
 
 FAULTS = [
     (1, "read address changed before m_axi_arready"),

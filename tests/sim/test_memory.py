@@ -28,14 +28,14 @@ def test_a_value_out_of_range_is_named(field: str, value: object, message: str) 
     [("read_latency_cycles", 1.5), ("seed", True), ("stall_probability", "0.1"), ("write_errors", 5), ("width_bits", "64")],
 )
 def test_a_value_of_another_type_is_named(field: str, value: object) -> None:
-    with pytest.raises(TypeError, match=f"^{field} must be .*, not {value!r}$"):
+    with pytest.raises(TypeError, match=rf"^{field} must be .*, not {value!r}$"):
         Memory(**{field: value})  # type: ignore[arg-type]
 
 
 def test_the_width_is_the_bus_or_an_error() -> None:
     Memory().check_width(128)
     Memory(width_bits=128).check_width(128)
-    with pytest.raises(ValueError, match="^width_bits must be the device's bus_bits = 128, not 64$"):
+    with pytest.raises(ValueError, match=r"^width_bits must be the device's bus_bits = 128, not 64$"):
         Memory(width_bits=64).check_width(128)
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
-Open = Callable[..., "Copier"]  # noqa: F821 (conftest.Copier)
+pytestmark = pytest.mark.cosim
+
+#: Opens a conftest.Copier.
+Open = Callable[..., Any]
 
 #: Fits the stand-in's buffer, so that the memory alone sets the pace.
 WORDS = 200

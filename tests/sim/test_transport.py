@@ -10,12 +10,16 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fusemax_sim import Memory, ProtocolViolation, RegisterError, RtlTransport, SimulationTimeout, SimulatorDied
 
-Open = Callable[..., "Copier"]  # noqa: F821 (conftest.Copier)
+pytestmark = pytest.mark.cosim
+
+#: Opens a conftest.Copier.
+Open = Callable[..., Any]
 
 
 def running(pid: int) -> bool:
@@ -49,16 +53,16 @@ def test_registers_keep_what_is_written(open_copier: Open, stall_probability: fl
 
 def test_an_error_response_is_an_exception(open_copier: Open) -> None:
     device = open_copier().device
-    with pytest.raises(RegisterError, match="^register read at offset 0x804 was answered with SLVERR$"):
+    with pytest.raises(RegisterError, match=r"^register read at offset 0x804 was answered with SLVERR$"):
         device.read_register(0x804)
-    with pytest.raises(RegisterError, match="^register write at offset 0x800 was answered with SLVERR$"):
+    with pytest.raises(RegisterError, match=r"^register write at offset 0x800 was answered with SLVERR$"):
         device.write_register(0x800, 1)
     assert device.read_register(0) == 0x46584D41
 
 
 @pytest.mark.parametrize("offset", [-4, 2, 4096])
 def test_offsets_are_checked(open_copier: Open, offset: int) -> None:
-    with pytest.raises(ValueError, match=f"^offset must be a multiple of 4 from 0 to 4092, not {offset}$"):
+    with pytest.raises(ValueError, match=rf"^offset must be a multiple of 4 from 0 to 4092, not {offset}$"):
         open_copier().device.read_register(offset)
 
 
@@ -135,6 +139,16 @@ def test_a_limit_in_cycles_is_exact(open_copier: Open) -> None:
     assert copier.device.interrupt
 
 
+def test_the_device_can_be_used_after_ctrl_c(open_copier: Open) -> None:
+    copier = open_copier()
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        copier.device.wait_interrupt()
+    assert time.monotonic() - start < 2
+    assert copier.copy(10)
+
+
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_simulator_is_an_exception(open_copier: Open, signal_number: signal.Signals) -> None:
     device = open_copier().device
@@ -143,7 +157,7 @@ def test_a_killed_simulator_is_an_exception(open_copier: Open, signal_number: si
     with pytest.raises(SimulatorDied, match=f"the simulator was ended by {signal_number.name}; its log ends:"):
         device.wait_interrupt(20)
     assert not running(pid)
-    with pytest.raises(SimulatorDied, match="^the simulator was closed$"):
+    with pytest.raises(SimulatorDied, match=r"^the simulator was closed$"):
         device.read_register(0)
 
 
@@ -160,14 +174,14 @@ def test_close_ends_the_process_and_may_come_twice(open_copier: Open) -> None:
     assert not running(pid)
     device.close()
     memory[:8] = 1  # Still mapped.
-    with pytest.raises(SimulatorDied, match="^the simulator was closed$"):
+    with pytest.raises(SimulatorDied, match=r"^the simulator was closed$"):
         device.wait_interrupt(1)
 
 
 def test_another_thread_may_close(open_copier: Open) -> None:
     device = open_copier().device
     threading.Timer(0.2, device.close).start()
-    with pytest.raises(SimulatorDied, match="^the simulator was closed$"):
+    with pytest.raises(SimulatorDied, match=r"^the simulator was closed$"):
         device.wait_interrupt(20)
 
 
@@ -207,7 +221,11 @@ if sys.argv[2] == "wait":
 def start_host(standin: Path, action: str) -> tuple[subprocess.Popen[str], int]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     host = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(standin), action], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", SCRIPT, str(standin), action],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert host.stdout is not None
     return host, int(host.stdout.readline())
@@ -246,13 +264,13 @@ def test_nothing_is_left_in_the_temporary_directory(open_copier: Open, tmp_path:
 
 
 def test_a_memory_of_another_width_is_refused(standin: Path) -> None:
-    with pytest.raises(ValueError, match="^width_bits must be the device's bus_bits = 64, not 128$"):
+    with pytest.raises(ValueError, match=r"^width_bits must be the device's bus_bits = 64, not 128$"):
         RtlTransport("tiny", Memory(width_bits=128), verilog=standin)
 
 
 @pytest.mark.parametrize("memory_bytes", [0, -8, 12])
 def test_a_memory_of_broken_words_is_refused(standin: Path, memory_bytes: int) -> None:
-    with pytest.raises(ValueError, match=f"^memory_bytes must be a positive multiple of 8, not {memory_bytes}$"):
+    with pytest.raises(ValueError, match=rf"^memory_bytes must be a positive multiple of 8, not {memory_bytes}$"):
         RtlTransport("tiny", memory_bytes=memory_bytes, verilog=standin)
 
 

@@ -88,7 +88,7 @@ def test_missing_simulator_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rtl_takes_a_memory() -> None:
     pytest.importorskip("fusemax_sim")
     assert fusemax.Memory(read_latency_cycles=5).read_latency_cycles == 5
-    with pytest.raises(TypeError, match="memory must be a fusemax.Memory or None, not 60"):
+    with pytest.raises(TypeError, match=r"memory must be a fusemax\.Memory or None, not 60"):
         fusemax.open("rtl", memory=60)  # type: ignore[arg-type]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -52,8 +54,8 @@ def test_one_job_for_all_heads_and_batch_entries(spy) -> None:
     # Ten elements are three bus words of 8 bytes, six are two.
     expected = {
         "heads": 3, "batch": 2, "e": 10, "f": 6, "ii": fusemax.compile(head_dim=10, value_dim=6).ii,
-        "key_tiles": 7, "last_keys": 2, "last_queries": 6, "groups": 1, "large_groups": 1, "group_tiles": 9, "group_iterations": 63,
-        "query_slots": 21, "output_slots": 32, "float32_out": 0, "interrupt": 1,
+        "key_tiles": 7, "last_keys": 2, "last_queries": 6, "groups": 1, "large_groups": 1, "group_tiles": 9,
+        "group_iterations": 63, "query_slots": 21, "output_slots": 32, "float32_out": 0, "interrupt": 1,
         "q_row_stride": 24, "k_row_stride": 24, "v_row_stride": 16, "o_row_stride": 16,
         "q_head_stride": 24 * 70, "k_head_stride": 24 * 50, "v_head_stride": 16 * 50, "o_head_stride": 16 * 70,
         "q_batch_stride": 24 * 210, "k_batch_stride": 24 * 150, "v_batch_stride": 16 * 150, "o_batch_stride": 16 * 210,
@@ -72,7 +74,7 @@ def test_arrays_and_program_do_not_overlap(spy) -> None:
     pieces = [(job[f"{name}_address"], 2 * length * job[f"{name}_row_stride"]) for name, length in lengths.items()]
     pieces += [(0, 16 * 256), (job["program_address"] - 16, 16 + 4 * job["ii"])]
     pieces.sort()
-    for (start, size), (behind, _) in zip(pieces, pieces[1:], strict=False):
+    for (start, size), (behind, _) in itertools.pairwise(pieces):
         assert start + size <= behind
 
 
@@ -161,6 +163,7 @@ def test_faults_are_raised_and_the_next_call_works(spy, spoil, cause: Cause, add
     with pytest.raises(DeviceFaultError, match=message) as caught:
         fusemax.attention(ONE, ONE, ONE, device=device)
     assert (caught.value.cause, caught.value.address) == (cause, address)
+    assert transport.read_register(register("STATUS").offset) == 0
     transport.spoil = None
     np.testing.assert_array_equal(fusemax.attention(ONE, ONE, ONE, device=device), ONE)
 
@@ -179,14 +182,44 @@ def test_what_the_machine_finds_not_finite_is_raised(spy) -> None:
     np.testing.assert_array_equal(fusemax.attention(ONE, ONE, ONE, device=device), ONE)
 
 
-def test_timeout_resets_the_machine(spy) -> None:
+def test_the_call_after_a_timeout_waits_for_the_machine(spy) -> None:
     transport, device = spy
-    q, k, v = arrays((200, 8, 8), (200, 8, 8), (200, 8, 8))
-    with pytest.raises(DeviceTimeoutError, match=r"the job must be complete within 1e-09 s, but is not"):
-        fusemax.attention(q, k, v, device=device, timeout=1e-9)
-    assert transport.read_register(register("RING_HEAD").offset) == 0
-    assert transport.read_register(register("STATUS").offset) == 0
+    q, k, v = arrays((50, 8, 8), (50, 8, 8), (50, 8, 8))
+    expected = fusemax.attention(q, k, v, device=device)
+    for _ in range(2):
+        with pytest.raises(DeviceTimeoutError, match=r"the device must be done within 1e-09 s, but is not"):
+            fusemax.attention(q, k, v, device=device, timeout=1e-9)
+    assert transport.read_register(register("STATUS").offset) == 1
     np.testing.assert_array_equal(fusemax.attention(ONE, ONE, ONE, device=device, timeout=30), ONE)
+    assert device.counters.jobs == 1
+    # A reset would have set this to zero.
+    assert transport.read_register(register("RING_HEAD").offset) == 3
+    np.testing.assert_array_equal(fusemax.attention(q, k, v, device=device), expected)
+
+
+def test_what_an_interrupted_call_left_behind_does_not_touch_the_next_one(spy) -> None:
+    """The interrupted job would overflow and then fail."""
+    transport, device = spy
+    big = np.full((20, 4, 8), 1000, np.float32)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    for spoil in (None, spoil_output_address):
+        transport.spoil = spoil
+        with pytest.raises((KeyboardInterrupt, DeviceFaultError)):
+            fusemax.attention(big, big, big, device=device, progress=stop)
+        transport.spoil = None
+        np.testing.assert_array_equal(fusemax.attention(ONE, ONE, ONE, device=device), ONE)
+
+
+def test_an_error_found_after_a_timeout_is_cleared(spy) -> None:
+    transport, device = spy
+    transport.spoil = spoil_descriptor
+    with pytest.raises(DeviceTimeoutError):
+        fusemax.attention(ONE, ONE, ONE, device=device, timeout=1e-9)
+    transport.spoil = None
+    np.testing.assert_array_equal(fusemax.attention(ONE, ONE, ONE, device=device), ONE)
 
 
 def test_whatever_progress_raises_is_passed_on(spy) -> None:

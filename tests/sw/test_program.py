@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,7 +52,7 @@ def test_layout_of_the_bytes() -> None:
     assert data[:4] == b"FMAX"
     assert int.from_bytes(data[4:6], "little") == 1
     assert int.from_bytes(data[6:8], "little") == program.ii == 18
-    assert int.from_bytes(data[12:16], "little") == program.tag
+    assert int.from_bytes(data[12:16], "little") == program.tag == zlib.crc32(data[16:])
     assert int.from_bytes(data[16:20], "little") == program.microwords[0]
     assert len(data) == 16 + 4 * 18
 

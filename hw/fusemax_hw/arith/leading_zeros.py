@@ -11,7 +11,6 @@ def count_leading_zeros(m: Module, value: Value, name: str = "leading_zeros") ->
     A tree of pairs, combinational: ⌈log2(len(value))⌉ levels of a 2:1 multiplexer.
     """
     width = 1 << max(len(value) - 1, 0).bit_length()
-    # A one below the lowest bit would shorten the tree by nothing; zeros there keep the count right.
     padded = Cat(C(0, width - len(value)), value)
     zero = Signal(width, name=f"{name}_zero0")
     m.d.comb += zero.eq(~padded)

@@ -25,7 +25,9 @@ def normalised_sum(sum_bits: int) -> data.StructLayout:
 
 
 class Normalise(wiring.Component):
-    """Sign and magnitude of an integer, shifted left until its leading one is on top; see :func:`fusemax.arith.state.normalise`.
+    """Sign and magnitude of an integer, shifted left until its leading one is on top.
+
+    Model: :func:`fusemax.arith.state.normalise`.
 
     One a cycle; result after :attr:`latency` cycles.
 

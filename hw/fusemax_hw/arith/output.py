@@ -3,6 +3,7 @@
 from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from fusemax.arith.reciprocal import RECIPROCAL
 from fusemax.arith.state import FRACTION_BITS, ZERO_EXPONENT
 
@@ -18,7 +19,9 @@ MAX_EXPONENT = 254
 
 
 class Output(wiring.Component):
-    """Numerator · reciprocal as float32 or bfloat16, nearest even; see :func:`fusemax.arith.output.multiply_reciprocal`.
+    """Numerator · reciprocal as float32 or bfloat16, rounded once to nearest even.
+
+    Model: :func:`fusemax.arith.output.multiply_reciprocal`.
 
     One a cycle; result after :attr:`latency` cycles.
 

@@ -3,6 +3,7 @@
 from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from fusemax.arith.query_scale import MAX_EXPONENT, OPERAND_BITS
 from fusemax.spec import Config
 
@@ -17,7 +18,9 @@ MAGNITUDE_BITS = OPERAND_BITS - 1
 
 
 class QueryScale(wiring.Component):
-    """bfloat16 query times float32 scale, rounded to nearest even to 17 bits; see :func:`fusemax.arith.query_scale.scale_query`.
+    """bfloat16 query times float32 scale, rounded to nearest even to 17 bits.
+
+    Model: :func:`fusemax.arith.query_scale.scale_query`.
 
     One a cycle; result after :attr:`latency` cycles.
 

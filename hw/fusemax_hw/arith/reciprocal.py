@@ -3,6 +3,7 @@
 from amaranth.hdl import Cat, Module, Signal, signed, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
+
 from fusemax.arith.reciprocal import RECIPROCAL
 from fusemax.arith.state import ZERO_EXPONENT
 
@@ -23,7 +24,9 @@ def reciprocal_word() -> data.StructLayout:
 
 
 class Reciprocal(wiring.Component):
-    """Quadratic approximation of 1/m; steps and error as in :class:`fusemax.arith.reciprocal.Reciprocal`.
+    """Quadratic approximation of 1/m.
+
+    Model, steps and error: :class:`fusemax.arith.reciprocal.Reciprocal`.
 
     One a cycle; result after :attr:`latency` cycles.
 
@@ -56,7 +59,8 @@ class Reciprocal(wiring.Component):
             shape=coefficients,
             depth=1 << scheme.INDEX_BITS,
             init=[
-                {"c0": c0, "c1": c1, "c2": c2} for c0, c1, c2 in zip(scheme.c0, scheme.c1, scheme.c2, strict=True)
+                coefficients.const({"c0": c0, "c1": c1, "c2": c2})
+                for c0, c1, c2 in zip(scheme.c0, scheme.c1, scheme.c2, strict=True)
             ],
         )
         read = tables.read_port()

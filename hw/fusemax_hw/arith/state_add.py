@@ -3,6 +3,7 @@
 from amaranth.hdl import C, Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from fusemax.arith.state import FRACTION_BITS, ZERO_EXPONENT
 
 from ..words import state_float
@@ -18,9 +19,10 @@ GAP_BITS = 6
 
 
 class StateAdd(wiring.Component):
-    """state · 2^-distance + addend, rounded to nearest even as if computed without limits; :func:`fusemax.arith.state.add`.
+    """state · 2^-distance + addend, rounded to nearest even as if computed without limits.
 
-    The addition is (state + addend · 2^distance) · 2^-distance, so that the distance enters where there is time for it.
+    Model: :func:`fusemax.arith.state.add`. The addition is (state + addend · 2^distance) · 2^-distance, so that the distance
+    enters where there is time for it.
 
     One a cycle; result after :attr:`latency` cycles. The rounding increment lies behind the last register, in the cycle that
     writes the state back.
@@ -37,7 +39,8 @@ class StateAdd(wiring.Component):
     state_zero : In(1)
         The state is zero, whatever ``state`` says.
     addend : In(normalised_sum(sum_bits))
-        Its exponent is the sum's plus ``distance``.
+        A sum of ``sum_bits`` bits two's complement, so the significand's lowest bit is 0. The exponent is the sum's plus
+        ``distance``.
     distance : In(8)
     result : Out(state_float())
         Sign and fraction of a zero mean nothing.
@@ -60,35 +63,33 @@ class StateAdd(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        # The addend and two bits below it. Bits are lost only where the leading one moves by at most one place; there the
-        # frame's lowest bit is far below the rounding position, so the sticky bit may be put into it.
-        frame_bits = self._sum_bits + 2
+        # Bits are lost at gaps of two and more (at one, only the addend's lowest bit would be, and it is 0). There the leading
+        # one moves by at most one place, and the frame's lowest bit is below the rounding position: it takes the sticky bit.
+        frame_bits = self._sum_bits
 
-        # Stage 1: which operand is the larger one, and how far away is the other?
+        # Stage 1: which operand is the larger one, and how far away is the other? The state is late, so the other difference
+        # is formed without inverting it: addend - state = ~(state + ~addend) = ~beyond.
         state, addend = self.state, self.addend
         exponent_bits = len(state.exponent) + 1
-        ahead, behind = Signal(signed(exponent_bits)), Signal(signed(exponent_bits))
+        ahead, beyond = Signal(signed(exponent_bits)), Signal(signed(exponent_bits))
         state_zero = Signal()
         state_significand = Cat(state.fraction, C(1, 1))
         state_wide = Cat(C(0, self._sum_bits - SIGNIFICAND_BITS), state_significand)
         m.d.comb += [
             ahead.eq(state.exponent - addend.exponent),
-            behind.eq(addend.exponent - state.exponent),
+            beyond.eq(state.exponent + ~addend.exponent),
             state_zero.eq(self.state_zero | (state.exponent == ZERO_EXPONENT)),
         ]
-        gap = Mux(ahead[-1], behind, ahead).as_unsigned()
-
         state_larger = Signal()
-        gap_1 = Signal(GAP_BITS)
+        ahead_1, beyond_1 = Signal.like(ahead), Signal.like(beyond)
         state_1, addend_1 = Signal(SIGNIFICAND_BITS), Signal(self._sum_bits)
         state_sign, addend_sign = Signal(), Signal()
         state_exponent, addend_exponent = Signal.like(state.exponent), Signal.like(addend.exponent)
         distance = Signal.like(self.distance)
         m.d.sync += [
-            state_larger.eq(
-                ~state_zero & (addend.zero | behind[-1] | (~ahead[-1] & (state_wide >= addend.significand)))
-            ),
-            gap_1.eq(Mux(gap[GAP_BITS:].any(), (1 << GAP_BITS) - 1, gap[:GAP_BITS])),
+            state_larger.eq(~state_zero & (addend.zero | ~beyond[-1] | (~ahead[-1] & (state_wide >= addend.significand)))),
+            ahead_1.eq(ahead),
+            beyond_1.eq(beyond),
             state_1.eq(Mux(state_zero, 0, state_significand)),
             addend_1.eq(addend.significand),
             state_sign.eq(state.sign),
@@ -101,15 +102,19 @@ class StateAdd(wiring.Component):
         # Stage 2: align the smaller one.
         smaller = Signal(frame_bits)
         state_framed = Cat(C(0, frame_bits - SIGNIFICAND_BITS), state_1)
-        addend_framed = Cat(C(0, frame_bits - self._sum_bits), addend_1)
-        m.d.comb += smaller.eq(Mux(state_larger, addend_framed, state_framed))
-        kept, lost = shift_right_sticky(m, smaller, gap_1)
+        difference = Mux(state_larger, ahead_1, ~beyond_1)
+        gap = Signal(GAP_BITS)
+        m.d.comb += [
+            smaller.eq(Mux(state_larger, addend_1, state_framed)),
+            gap.eq(difference[:GAP_BITS] | difference[GAP_BITS:].any().replicate(GAP_BITS)),
+        ]
+        kept, lost = shift_right_sticky(m, smaller, gap)
 
         larger_2, smaller_2 = Signal(frame_bits), Signal(frame_bits)
         negative_2, subtract = Signal(), Signal()
         exponent_2 = Signal(signed(exponent_bits))
         m.d.sync += [
-            larger_2.eq(Mux(state_larger, state_framed, addend_framed)),
+            larger_2.eq(Mux(state_larger, state_framed, addend_1)),
             smaller_2.eq(kept | lost),
             negative_2.eq(Mux(state_larger, state_sign, addend_sign)),
             subtract.eq(state_sign ^ addend_sign),

@@ -74,7 +74,7 @@ class Array(wiring.Component):
         m.submodules.lane_delay = lane_delay = RingDelay(lane_word(config), self.lane_delay, valid)
 
         overflow = Signal()
-        m.d.sync += overflow.eq(lanes.overflow.as_value().any())
+        m.d.sync += overflow.eq(lanes.overflow.any())
         m.d.comb += [
             west_edge.word.eq(self.west),
             west_edge.load.eq(self.key_value_load),

@@ -1,9 +1,13 @@
-"""Grid of PEs."""
+# amaranth: UnusedElaboratable=no
+"""Grid of PEs.
+
+When emitting, of equal blocks only the first is elaborated; hence the line at the top.
+"""
 
 from typing import Any
 
 from amaranth.hdl import Module, Value
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from fusemax.spec import Config
 
@@ -27,12 +31,14 @@ class Grid(wiring.Component):
 
     Members
     -------
-    west, east : array of ``rows`` west_bus
+    west, east : bits of ``rows`` west_bus
         West operands of the first column; behind the last.
-    north, south : array of ``columns`` north_bus
+    north, south : bits of ``columns`` north_bus
         North operands of the topmost row; behind the last.
-    partial, partial_out : array of ``columns`` partial_bus
+    partial, partial_out : bits of ``columns`` partial_bus
         Partial values above the topmost row; behind the last.
+
+    Entries lie one after the other in plain bits, for the reason given in :class:`~fusemax_hw.array.halves.Chain`.
 
     Raises
     ------
@@ -46,9 +52,7 @@ class Grid(wiring.Component):
         self._config, self._rows, self._columns = config, rows, columns
         self.module_name = f"fusemax_grid_{rows}x{columns}"
         west, north, partial = (
-            data.ArrayLayout(west_bus(config), rows),
-            data.ArrayLayout(north_bus(config), columns),
-            data.ArrayLayout(partial_bus(config), columns),
+            count * layout(config).size for layout, count in ((west_bus, rows), (north_bus, columns), (partial_bus, columns))
         )
         super().__init__(
             {

@@ -1,13 +1,15 @@
+# amaranth: UnusedElaboratable=no
 """Large regular structures built of halves, so that their Verilog stays small.
 
-A block of a size is defined once, from two blocks of half the size: the text grows with the logarithm of the size.
+A block of a size is defined once, from two blocks of half the size: the text grows with the logarithm of the
+size. (When emitting, of equal parts only the first is elaborated; hence the line at the top.)
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from amaranth.hdl import Module, Value
-from amaranth.lib import data, wiring
+from amaranth.hdl import Module, Shape, Value
+from amaranth.lib import wiring
 from fusemax.spec import Config
 
 from ..place import place
@@ -21,7 +23,7 @@ def halve(count: int) -> tuple[int, int]:
 
 
 def slices(value: Any, sizes: tuple[int, ...]) -> list[Value]:
-    """An array's value cut into consecutive groups of ``sizes`` entries."""
+    """Entries of one width side by side, cut into consecutive groups of ``sizes`` entries."""
     value = Value.cast(value)
     entry_bits = len(value) // sum(sizes)
     parts, start = [], 0
@@ -47,7 +49,8 @@ class Chain(wiring.Component):
 
     Members
     -------
-    The chained inputs of the first part and outputs of the last. Every other member is an array, an entry per part.
+    The chained inputs of the first part and outputs of the last. Every other member is plain bits, the entries of all parts
+    one after the other: Amaranth's emission would spend more on naming the fields than on everything else.
 
     Raises
     ------
@@ -64,24 +67,20 @@ class Chain(wiring.Component):
         ends = {*chained, *chained.values()}
         super().__init__(
             {
-                name: member if name in ends else wiring.Member(member.flow, data.ArrayLayout(member.shape, count))
+                name: member if name in ends else wiring.Member(member.flow, count * Shape.cast(member.shape).width)
                 for name, member in prototype.signature.members.items()
             }
         )
 
+    def _block(self, count: int) -> Any:
+        return self._part(self._config) if count == 1 else Chain(self._part, self._config, count, self._chained)
+
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         sizes = halve(self._count)
-        halves = [
-            place(
-                m,
-                name,
-                self._part(self._config) if size == 1 else Chain(self._part, self._config, size, self._chained),
-                platform,
-            )
-            for name, size in zip(("near", "far"), sizes, strict=True)
+        near, far = halves = [
+            place(m, name, self._block(size), platform) for name, size in zip(("near", "far"), sizes, strict=True)
         ]
-        near, far = halves
         for chain_in, chain_out in self._chained.items():
             m.d.comb += [
                 getattr(near, chain_in).eq(getattr(self, chain_in)),

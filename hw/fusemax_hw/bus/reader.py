@@ -30,8 +30,10 @@ class Reader(wiring.Component):
         One word per cycle; it is not held.
     error_address : Out
         With ``beat``: first address of the burst that it came in.
+    drain : In(1)
+        Begin no further burst.
     idle : Out(1)
-        No burst is under way.
+        No burst is offered or under way.
     """
 
     def __init__(self, config: Config, tag: ShapeLike):
@@ -45,6 +47,7 @@ class Reader(wiring.Component):
                 "beat": Out(beat_layout(config, tag)),
                 "beat_valid": Out(1),
                 "error_address": Out(config.address_bits),
+                "drain": In(1),
                 "idle": Out(1),
             }
         )
@@ -55,9 +58,13 @@ class Reader(wiring.Component):
         wiring.connect(m, wiring.flipped(self.runs), splitter.runs)
         bursts = splitter.bursts
 
-        pending_layout = data.StructLayout({"start": unsigned(9), "last": 1, "address": unsigned(self.config.address_bits), "tag": self._tag})
-        m.submodules.pending = pending = SyncFIFOBuffered(width=pending_layout.size, depth=self.config.outstanding_reads + 1)
+        pending_layout = data.StructLayout(
+            {"start": unsigned(9), "last": 1, "address": unsigned(self.config.address_bits), "tag": self._tag}
+        )
+        m.submodules.pending = pending = SyncFIFOBuffered(width=pending_layout.size, depth=self.config.outstanding_reads)
         entry = Signal(pending_layout)
+        # A burst that has been offered must be begun (AXI4, section A3.2.1).
+        offered, may_begin = Signal(), Signal()
         current = data.View(pending_layout, pending.r_data)
         m.d.comb += [
             entry.start.eq(bursts.payload.start),
@@ -65,12 +72,14 @@ class Reader(wiring.Component):
             entry.address.eq(bursts.payload.address),
             entry.tag.eq(bursts.payload.tag),
             pending.w_data.eq(entry),
-            self.ar.valid.eq(bursts.valid & pending.w_rdy),
+            may_begin.eq(pending.w_rdy & (offered | ~self.drain)),
+            self.ar.valid.eq(bursts.valid & may_begin),
             self.ar.payload.address.eq(bursts.payload.address),
             self.ar.payload.length.eq(bursts.payload.beats - 1),
-            bursts.ready.eq(self.ar.ready & pending.w_rdy),
-            pending.w_en.eq(bursts.valid & self.ar.ready),
+            bursts.ready.eq(self.ar.ready & may_begin),
+            pending.w_en.eq(bursts.valid & bursts.ready),
         ]
+        m.d.sync += offered.eq(self.ar.valid & ~self.ar.ready)
 
         position = Signal(9)
         taken = Signal()
@@ -78,7 +87,7 @@ class Reader(wiring.Component):
             self.r.ready.eq(pending.r_rdy),
             taken.eq(self.r.valid & self.r.ready),
             pending.r_en.eq(taken & self.r.payload.last),
-            self.idle.eq((pending.level == 0) & ~bursts.valid),
+            self.idle.eq((pending.level == 0) & ~self.ar.valid),
         ]
         with m.If(taken):
             m.d.sync += position.eq(position + 1)

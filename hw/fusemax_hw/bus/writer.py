@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Mux, Module, Signal, unsigned
+from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -42,6 +42,10 @@ class Writer(wiring.Component):
         A response tells an error, and the burst's address.
     bytes_written : Out
         Bytes strobed in this cycle.
+    drain : In(1)
+        Begin no further burst.
+    idle : Out(1)
+        No burst is offered or under way.
     """
 
     def __init__(self, config: Config):
@@ -59,6 +63,8 @@ class Writer(wiring.Component):
                 "error": Out(1),
                 "error_address": Out(config.address_bits),
                 "bytes_written": Out(config.bus_bytes.bit_length()),
+                "drain": In(1),
+                "idle": Out(1),
             }
         )
 
@@ -71,10 +77,11 @@ class Writer(wiring.Component):
 
         burst = data.StructLayout({"beats": unsigned(9), "last": 1, "tail_bytes": self._tag["tail_bytes"].shape})
         answer = data.StructLayout({"address": unsigned(config.address_bits), "job_last": 1, "interrupt": 1})
-        m.submodules.lengths = lengths = SyncFIFOBuffered(width=burst.size, depth=OUTSTANDING_WRITES + 1)
-        m.submodules.answers = answers = SyncFIFOBuffered(width=answer.size, depth=OUTSTANDING_WRITES + 1)
+        m.submodules.lengths = lengths = SyncFIFOBuffered(width=burst.size, depth=OUTSTANDING_WRITES)
+        m.submodules.answers = answers = SyncFIFOBuffered(width=answer.size, depth=OUTSTANDING_WRITES)
         new_burst, new_answer = Signal(burst), Signal(answer)
-        room = lengths.w_rdy & answers.w_rdy
+        # A burst that has been offered must be begun (AXI4, section A3.2.1).
+        offered, may_begin = Signal(), Signal()
         job_last = bursts.payload.last & bursts.payload.tag.job_last
         m.d.comb += [
             new_burst.beats.eq(bursts.payload.beats),
@@ -85,13 +92,16 @@ class Writer(wiring.Component):
             new_answer.interrupt.eq(bursts.payload.tag.interrupt),
             lengths.w_data.eq(new_burst),
             answers.w_data.eq(new_answer),
-            self.aw.valid.eq(bursts.valid & room),
+            may_begin.eq(lengths.w_rdy & answers.w_rdy & (offered | ~self.drain)),
+            self.aw.valid.eq(bursts.valid & may_begin),
             self.aw.payload.address.eq(bursts.payload.address),
             self.aw.payload.length.eq(bursts.payload.beats - 1),
-            bursts.ready.eq(self.aw.ready & room),
+            bursts.ready.eq(self.aw.ready & may_begin),
             lengths.w_en.eq(bursts.valid & bursts.ready),
             answers.w_en.eq(bursts.valid & bursts.ready),
+            self.idle.eq((answers.level == 0) & ~self.aw.valid),
         ]
+        m.d.sync += offered.eq(self.aw.valid & ~self.aw.ready)
 
         # Data follows its address; a burst's length is known when its address has been accepted.
         current = data.View(burst, lengths.r_data)

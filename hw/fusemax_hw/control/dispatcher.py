@@ -20,7 +20,8 @@ QUEUE_DEPTHS = {"query": 3, "key": 3, "value": 3, "issue": 5, "store": 7}
 
 
 class Dispatcher(wiring.Component):
-    """Reads the next descriptor while the walkers work; a job with another program waits until the machine has drained.
+    """Reads the next descriptor while the walkers work; a job with another program, or with results of another size (the output
+    buffers' slots are counted in rows), waits until the machine has drained.
 
     Members
     -------
@@ -85,7 +86,8 @@ class Dispatcher(wiring.Component):
         next_index = Signal(16)
         address = Signal(config.address_bits)
         mask = ((1 << self.ring_size_log2) - 1)[:16]
-        loaded_tag, loaded = Signal(32), Signal()
+        loaded_tag, loaded_float32_out, loaded = Signal(32), Signal(), Signal()
+        loaded_ii = Signal.like(self.program_ii)
         restart = Signal()
 
         # Descriptor and program words.
@@ -147,7 +149,7 @@ class Dispatcher(wiring.Component):
         m.d.comb += [
             address.eq(self.ring_base + ((next_index & mask) << (DESCRIPTOR_STRIDE_BYTES.bit_length() - 1))),
             self.bad_address.eq(address),
-            self.program_ii.eq(descriptor.ii),
+            self.program_ii.eq(loaded_ii),
         ]
         with m.FSM():
             with m.State("IDLE"):
@@ -170,14 +172,20 @@ class Dispatcher(wiring.Component):
                 with m.If(~fits):
                     m.d.comb += self.bad.eq(1)
                     m.next = "STOPPED"
-                with m.Elif(loaded & (descriptor.program_tag == loaded_tag)):
+                with m.Elif(loaded & (descriptor.program_tag == loaded_tag) & (descriptor.float32_out == loaded_float32_out)):
                     m.next = "DISPATCH"
                 with m.Else():
                     m.next = "DRAIN"
             with m.State("DRAIN"):
                 with m.If(self.head == next_index):
                     m.d.comb += self.program_load.eq(1)
-                    m.d.sync += [restart.eq(1), loaded.eq(1), loaded_tag.eq(descriptor.program_tag)]
+                    m.d.sync += [
+                        restart.eq(1),
+                        loaded.eq(1),
+                        loaded_tag.eq(descriptor.program_tag),
+                        loaded_float32_out.eq(descriptor.float32_out),
+                        loaded_ii.eq(descriptor.ii),
+                    ]
                     m.next = "PROGRAM"
             with m.State("PROGRAM"):
                 m.d.comb += [

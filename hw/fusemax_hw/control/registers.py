@@ -19,7 +19,8 @@ COUNTER_BITS = 48
 class Registers(wiring.Component):
     """Register file, counters and interrupt.
 
-    Answers a read or a write two cycles after it is accepted; one access at a time.
+    Answers a read or a write two cycles after it is accepted; one of each at a time. A write is of the whole register, whatever its
+    strobes say.
 
     Members
     -------
@@ -31,7 +32,10 @@ class Registers(wiring.Component):
     head : In(16)
         Oldest job that is not complete.
     reset : Out(1)
-        CONTROL.reset was written: everything but this block's ring registers starts anew.
+        CONTROL.reset was written: everything but this block's ring registers starts anew. High until ``emptied``; the write is
+        answered then.
+    emptied : In(1)
+        Whoever is reset is ready for it: its bus transactions are complete. It starts anew in the next cycle.
     stop : Out(1)
         After an error: no new job is begun.
     job_done, job_interrupt, nonfinite, overflow : In(1)
@@ -55,6 +59,7 @@ class Registers(wiring.Component):
                 "tail": Out(16),
                 "head": In(16),
                 "reset": Out(1),
+                "emptied": In(1),
                 "stop": Out(1),
                 "job_done": In(1),
                 "job_interrupt": In(1),
@@ -80,12 +85,17 @@ class Registers(wiring.Component):
         # One access at a time.
         write_address, write_data = Signal(12), Signal(32)
         write, writing = Signal(), Signal()
+
+        def written(name: str) -> Any:
+            return write & (write_address == register(name).offset)
+
         take_write = bus.aw.valid & bus.w.valid & ~bus.b.valid & ~writing
         m.d.comb += [bus.aw.ready.eq(take_write), bus.w.ready.eq(take_write)]
         m.d.sync += write.eq(take_write)
         with m.If(take_write):
             m.d.sync += [write_address.eq(bus.aw.payload), write_data.eq(bus.w.payload.data), writing.eq(1)]
-        with m.If(write):
+        resets = written("CONTROL") & write_data[0]
+        with m.If((write & ~resets) | (self.reset & self.emptied)):
             m.d.sync += [writing.eq(0), bus.b.valid.eq(1)]
         with m.Elif(bus.b.ready):
             m.d.sync += bus.b.valid.eq(0)
@@ -99,9 +109,6 @@ class Registers(wiring.Component):
             m.d.sync += bus.r.valid.eq(1)
         with m.Elif(bus.r.ready):
             m.d.sync += bus.r.valid.eq(0)
-
-        def written(name: str) -> Any:
-            return write & (write_address == register(name).offset)
 
         values: dict[str, Any] = {"IDENTITY": Const(IDENTITY, 32), "VERSION": Const(INTERFACE_VERSION, 32)}
         limits = {
@@ -160,7 +167,10 @@ class Registers(wiring.Component):
         values |= {"INTERRUPT": pending, "INTERRUPT_ENABLE": enable}
 
         # Soft reset.
-        m.d.comb += self.reset.eq(written("CONTROL") & write_data[0])
+        with m.If(resets):
+            m.d.sync += self.reset.eq(1)
+        with m.Elif(self.emptied):
+            m.d.sync += self.reset.eq(0)
         with m.If(self.reset):
             m.d.sync += [self.tail.eq(0), cause.eq(Cause.NONE), pending.eq(0), nonfinite.eq(0), overflow.eq(0)]
 

@@ -16,7 +16,7 @@ __all__ = ["RequestArbiter"]
 class RequestArbiter(wiring.Component):
     """Control (descriptors and programs) first, then Q, K and V in the order of first use; ties in that order.
 
-    One request per cycle.
+    One request per cycle. What was chosen stays chosen: it is in a register until it is taken.
     """
 
     def __init__(self, config: Config):
@@ -37,7 +37,7 @@ class RequestArbiter(wiring.Component):
         query, key, value = (port.payload.deadline for port in (self.query, self.key, self.value))
 
         def not_later(one: Any, other: Any) -> Any:
-            """Deadlines are modulo a power of two and never half of it apart."""
+            """Deadlines are modulo a power of two. If they are half of it apart the order is another, which does no harm."""
             return ~(other - one)[len(one) - 1]
 
         before_key = Signal()
@@ -49,10 +49,16 @@ class RequestArbiter(wiring.Component):
             key_before_value.eq(~self.value.valid | not_later(key, value)),
         ]
 
+        free = Signal()
+        m.d.comb += free.eq(~self.runs.valid | self.runs.ready)
+        with m.If(self.runs.ready):
+            m.d.sync += self.runs.valid.eq(0)
+
         def take(port: Any) -> None:
-            m.d.comb += [self.runs.valid.eq(1), port.ready.eq(self.runs.ready)]
-            for field in ("address", "beats", "tag"):
-                m.d.comb += self.runs.payload[field].eq(port.payload[field])
+            m.d.comb += port.ready.eq(free)
+            with m.If(free):
+                m.d.sync += self.runs.valid.eq(1)
+                m.d.sync += [self.runs.payload[field].eq(port.payload[field]) for field in ("address", "beats", "tag")]
 
         with m.If(self.control.valid):
             take(self.control)

@@ -104,8 +104,12 @@ class Sequencer(wiring.Component):
 
         # What has come and is not used yet.
         waiting = {}
-        for name, loaded in (("query", self.query_loaded), ("key", self.key_loaded), ("value", self.value_loaded)):
-            waiting[name] = (Signal(8, name=f"{name}_tiles"), loaded, Signal(name=f"{name}_taken"))
+        for name, loaded, most in (
+            ("query", self.query_loaded, config.query_bank_beats),
+            ("key", self.key_loaded, 2),
+            ("value", self.value_loaded, 2),
+        ):
+            waiting[name] = (Signal(range(most + 1), name=f"{name}_tiles"), loaded, Signal(name=f"{name}_taken"))
         for count, loaded, taken in waiting.values():
             m.d.sync += count.eq(count + loaded - taken)
         output_used, output_taken = Signal(16), Signal()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -73,28 +73,28 @@ class Store(wiring.Component):
         tile_last = tile == group_tiles(job, group) - 1
         queries = Mux(tile_last & group_last, job.last_queries, config.columns)
         request = Signal()
-        row_end, tile_end, _, head_end, batch_end, job_end = nest(
-            m,
-            request,
-            [
-                (beat, beat == beats - 1),
-                (column, column == queries - 1),
-                (tile, tile_last),
-                (group, group_last),
-                (head, head == job.heads - 1),
-                (batch, batch == job.batch - 1),
-            ],
-        )
+        loops = [
+            (beat, beat == beats - 1),
+            (column, column == queries - 1),
+            (tile, tile_last),
+            (group, group_last),
+            (head, head == job.heads - 1),
+            (batch, batch == job.batch - 1),
+        ]
+        row_end, tile_end, _, head_end, batch_end, job_end = nest(m, request, loops)
+        row_start = beat == 0
+        row_last = Cat(last for _, last in loops[1:]).all()
 
-        # A request is made when its answer has room; the row's run goes to the writer with its last request.
+        # A request is made when its answer has room; the row's run goes to the writer with its first request, since a row may have
+        # more words than the queue.
         depth = min(64, 1 << (config.columns + 8 - 1).bit_length())
         m.submodules.queue = queue = SyncFIFOBuffered(width=config.bus_bits, depth=depth)
         reserved = Signal(range(depth + 1))
         popped = Signal()
         wanted = running & (ready_tiles != 0) & (reserved != depth)
         m.d.comb += [
-            request.eq(wanted & (~row_end | self.runs.ready)),
-            self.runs.valid.eq(wanted & row_end),
+            request.eq(wanted & (~row_start | self.runs.ready)),
+            self.runs.valid.eq(wanted & row_start),
             queue.w_data.eq(self.answer.payload),
             queue.w_en.eq(self.answer.valid),
             self.data.valid.eq(queue.r_rdy),
@@ -129,7 +129,7 @@ class Store(wiring.Component):
             self.runs.payload.address.eq(address),
             self.runs.payload.beats.eq(beats),
             self.runs.payload.tag.tail_bytes.eq(tail_bytes),
-            self.runs.payload.tag.job_last.eq(job_end),
+            self.runs.payload.tag.job_last.eq(row_last),
             self.runs.payload.tag.interrupt.eq(job.interrupt),
         ]
         with m.If(request):

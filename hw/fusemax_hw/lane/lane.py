@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
+
 from fusemax.spec import Config, Timing
 
 from ..arith.normalise import Normalise
@@ -24,7 +25,8 @@ class Lane(wiring.Component):
 
     The partial value that belongs to a word is at the lane a cycle after the word: cycle T.
 
-    * MAX: new reference at ``reference_out`` in cycle T + 2; its rescale distance is used by SUM and SLNV with the same hold index.
+    * MAX: new reference at ``reference_out`` in cycle T + 2; its rescale distance serves SUM and SLNV of the same hold index
+      from T + 3 on.
     * SUM, SLNV: state · 2^-distance + sum goes back to the state's address. Words with the same address are at least
       ``Timing.recurrence`` cycles apart.
     * SUM with ``last``: the reciprocal of the new denominator serves the SLNV of the same hold index that follow, the
@@ -120,11 +122,9 @@ class Lane(wiring.Component):
         updated = add + timing.adder  # to the new state
         distance = running_reference.distances[now.hold]
         unit = Signal(signed(10))
-        grid = Signal(signed(9))
         m.submodules.normalise = normalise = Normalise(config.sum_bits)
         m.d.comb += [
-            grid.eq(now.grid - 127),
-            unit.eq((grid & now.slnv.replicate(len(grid))).as_signed() - config.sum_frac_bits + distance),
+            unit.eq(Mux(now.slnv, now.grid - (127 + config.sum_frac_bits), -config.sum_frac_bits) + distance),
             normalise.value.eq(self.partial.value),
             normalise.unit.eq(unit),
         ]
@@ -156,9 +156,7 @@ class Lane(wiring.Component):
             numerators.i.eq(state_add.result),
         ]
         places = ("hold", "float32_out", "element", "write", "output")
-        m.submodules.places = place = DelayLine(
-            data.StructLayout({name: now.shape()[name].shape for name in places}), divided
-        )
+        m.submodules.places = place = DelayLine(data.StructLayout({name: now.shape()[name].shape for name in places}), divided)
         m.d.comb += [place.i[name].eq(now[name]) for name in places]
 
         reciprocals = Signal(data.ArrayLayout(reciprocal_word(), config.holds))

@@ -3,6 +3,7 @@
 from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
+
 from fusemax.spec import Config
 
 from ..words import lane_word, store_word
@@ -38,7 +39,7 @@ class OutputBuffer(wiring.Component):
     store : In(store_word(config))
         Requests from the west. A request that is not ``done`` and whose ``skip`` is 0 is answered here.
     store_out : Out(store_word(config))
-        To the east, a cycle later.
+        To the east, a cycle later. ``skip`` of a ``done`` word means nothing.
     """
 
     #: Cycles from a word's last result to the first request that reads it: pack, write.
@@ -98,7 +99,7 @@ class OutputBuffer(wiring.Component):
             answers.eq(here),
             passing.eq(request),
             passing.done.eq(request.done | here),
-            passing.skip.eq(Mux(request.done | here, request.skip, request.skip - 1)),
+            passing.skip.eq(request.skip - 1),
         ]
         m.d.comb += [
             self.store_out.eq(passing),

@@ -3,6 +3,7 @@
 from amaranth.hdl import Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
+
 from fusemax.arith.reference import MAX_DISTANCE
 from fusemax.spec import Config
 
@@ -23,9 +24,10 @@ def reference_word(config: Config) -> data.StructLayout:
 
 
 class RunningReference(wiring.Component):
-    """RM' = max(RM, ceil(LM / 2^SF)); see :func:`fusemax.arith.reference.update_reference`.
+    """RM' = max(RM, ceil(LM / 2^SF)).
 
-    RM of the resident queries stays here. Words with the same address are at least ``latency + 1`` cycles apart.
+    Model: :func:`fusemax.arith.reference.update_reference`. RM of the resident queries stays here. Words with the same address
+    are at least ``latency + 1`` cycles apart.
 
     Parameters
     ----------
@@ -40,7 +42,8 @@ class RunningReference(wiring.Component):
     reference : Out(reference_word(config))
         After :attr:`latency` cycles.
     distances : Out(ArrayLayout(8, holds))
-        min(RM' - RM, 255), or 255 if there was no RM, of the last words of every ``hold_max``; a cycle later than ``reference``.
+        min(RM' - RM, 255), or 255 if there was no RM, of the last word with every ``hold_max``; a cycle later than
+        ``reference``.
     """
 
     #: Register stages: round up; compare.

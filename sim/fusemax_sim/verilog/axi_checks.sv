@@ -70,8 +70,8 @@ module axi_checks #(
     if (violation == 0) violation = text;
   endtask
 
-  function automatic logic crosses(logic [ADDRESS_BITS-1:0] address, logic [7:0] length);
-    return 32'(address[11:0]) + (32'(length) + 1) * 32'(BUS_BYTES) > 4096;
+  function automatic logic crosses(logic [11:0] address, logic [7:0] length);
+    return 32'(address) + (32'(length) + 1) * 32'(BUS_BYTES) > 4096;
   endfunction
 
   always @(posedge clk)
@@ -90,7 +90,7 @@ module axi_checks #(
         if (arsize != 3'(LANE_BITS)) fail("m_axi_arsize is not the bus width");
         if (arburst != 2'b01) fail("m_axi_arburst is not INCR");
         if (araddr[LANE_BITS-1:0] != 0) fail("m_axi_araddr is not a multiple of the bus word");
-        if (crosses(araddr, arlen)) fail("read burst crosses a 4 KB boundary");
+        if (crosses(araddr[11:0], arlen)) fail("read burst crosses a 4 KB boundary");
       end
 
       aw_held <= awvalid && !awready;
@@ -101,7 +101,7 @@ module axi_checks #(
         if (awsize != 3'(LANE_BITS)) fail("m_axi_awsize is not the bus width");
         if (awburst != 2'b01) fail("m_axi_awburst is not INCR");
         if (awaddr[LANE_BITS-1:0] != 0) fail("m_axi_awaddr is not a multiple of the bus word");
-        if (crosses(awaddr, awlen)) fail("write burst crosses a 4 KB boundary");
+        if (crosses(awaddr[11:0], awlen)) fail("write burst crosses a 4 KB boundary");
       end
 
       w_held <= wvalid && !wready;

@@ -2,7 +2,6 @@
 //
 // The bench sets the command's fields and makes `request` differ from `done`. When the command is done, `done` follows and
 // the results stand beside it. Simulation advances only while a command runs, so cycle counts do not depend on the host's pace.
-`timescale 1ns / 1ps
 module sim_top #(
     parameter int ADDRESS_BITS = 40,
     parameter int BUS_BITS = 64

@@ -92,7 +92,7 @@ class ModelTransport:
         self._flags = {"nonfinite": 0, "overflow": 0}
         self._interrupt = {"done": 0, "error": 0}
         self._program: tuple[int, ...] = ()
-        self._program_tag: int | None = None
+        self._loaded: tuple[int, int] | None = None
         self._job: Iterator[None] | None = None
         self._drain = 0
 
@@ -223,12 +223,14 @@ class ModelTransport:
             raise _Stop(Cause.DESCRIPTOR, place)
 
     def _load_program(self, job: dict[str, int]) -> None:
-        if job["program_tag"] == self._program_tag:
+        """Another program, or another output format, finds the machine drained, and the program is read (again)."""
+        loaded = job["program_tag"], job["float32_out"]
+        if loaded == self._loaded:
             return
         self._count_drain()
         words = self._read(job["program_address"], job["ii"] * MICROWORD.bits // 8).view("<u4")
         self._program = tuple(int(word) for word in words)
-        self._program_tag = job["program_tag"]
+        self._loaded = loaded
 
     def _run_head(self, job: dict[str, int], entry: int, head: int) -> None:
         e, f = job["e"], job["f"]

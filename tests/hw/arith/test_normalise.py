@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from fusemax.arith import state
 from fusemax.spec import CONFIGS, Timing
 from fusemax_hw.arith.normalise import Normalise

@@ -1,4 +1,5 @@
 import numpy as np
+
 from fusemax.arith.output import multiply_reciprocal
 from fusemax.arith.state import ZERO_EXPONENT, unpack
 from fusemax.spec import CONFIGS, Timing
@@ -26,6 +27,12 @@ def test_like_the_model(run_unit):
     ties = rng.integers(0, 8, count) == 0
     reciprocal = np.where(ties, 1 << 23, reciprocal)
     fraction = np.where(ties & (rng.integers(0, 2, count) == 1), fraction & 0x7F0000 | 0x8000, fraction)
+
+    # Products one unit from a tie: a · b = 2^(n-1) ± 1 modulo 2^n.
+    for row in range(0, 4000, 2):
+        bits, odd = 24 - row // 4 % 2, int(rng.integers(1 << 23, 1 << 24)) | 1
+        other = ((1 << bits - 1) + 1 - row % 4) * pow(odd, -1, 1 << bits) % (1 << bits)
+        fraction[row], reciprocal[row] = odd & 0x7FFFFF, other | 1 << 23
 
     denominator_exponent = rng.integers(-40, 40, count)
     around = np.choose(rng.integers(0, 4, count), [0, -126, 128, -127]) + rng.integers(-3, 4, count)

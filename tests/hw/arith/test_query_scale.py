@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from fusemax.arith import bf16
 from fusemax.arith.query_scale import scale_query
 from fusemax.spec import CONFIGS, Config
@@ -11,7 +12,9 @@ def float32_bits(value):
 
 
 @pytest.mark.parametrize(
-    "config", [CONFIGS["small"], Config(rows=4, columns=4, score_bits=26, score_frac_bits=10, sum_bits=30)], ids=["small", "narrow"]
+    "config",
+    [CONFIGS["small"], Config(rows=4, columns=4, score_bits=26, score_frac_bits=10, sum_bits=30)],
+    ids=["small", "narrow"],
 )
 def test_like_the_model(run_unit, config):
     rng = np.random.default_rng(3)

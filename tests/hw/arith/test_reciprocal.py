@@ -1,4 +1,5 @@
 import numpy as np
+
 from fusemax.arith.reciprocal import RECIPROCAL
 from fusemax.spec import CONFIGS, Timing
 from fusemax_hw.arith.reciprocal import Reciprocal
@@ -9,7 +10,15 @@ def test_like_the_model(run_unit):
     # Both ends and the middle of every segment, powers of two apart, and random ones.
     base = (1 << 23) + (np.arange(128) << 16)
     significand = np.concatenate(
-        [base, base - 1, base + 1, base + 31, base + 32, (1 << 23) + (1 << np.arange(23)), rng.integers(1 << 23, 1 << 24, 40000)]
+        [
+            base,
+            base - 1,
+            base + 1,
+            base + 31,
+            base + 32,
+            (1 << 23) + (1 << np.arange(23)),
+            rng.integers(1 << 23, 1 << 24, 40000),
+        ]
     )
     significand = significand[significand >= 1 << 23]
     exponent = rng.integers(-511, 512, len(significand))

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from fusemax.arith import state
 from fusemax.spec import CONFIGS, Timing
 from fusemax_hw.arith.state_add import StateAdd
@@ -57,13 +58,19 @@ def operands(rng, count, sum_bits):
         | (np.clip(normalised.exponent + distance, -511, 511) & 0x3FF) << 23
         | (1 - normalised.sign) << 33
     )
-    return np.where(cancel, opposite ^ rng.integers(0, 2, count), word), distance, value, unit
+    word = np.where(cancel, opposite ^ rng.integers(0, 2, count), word)
+    # A power of two (or so) and all the ones a sum can have, a few places apart and of opposite signs.
+    ones = rng.integers(0, 8, count) == 0
+    value = np.where(ones, (1 << sum_bits - 1) - rng.integers(1, 5, count), value)
+    exponents = unit + sum_bits - 2 + distance + rng.integers(-2, 5, count)
+    word = np.where(ones, 1 << 33 | (exponents & 0x3FF) << 23 | rng.integers(0, 3, count), word)
+    return word, distance, value, unit
 
 
 @pytest.mark.parametrize("sum_bits", [28, 36, 48])
 def test_like_the_model(run_unit, sum_bits):
     rng = np.random.default_rng(sum_bits)
-    count = 10000
+    count = 10000 if sum_bits == 36 else 5000
     word, distance, value, unit = operands(rng, count, sum_bits)
     first = rng.integers(0, 16, count) == 0
     addend = state.normalise(value, unit, sum_bits)
@@ -89,9 +96,9 @@ def test_like_the_model(run_unit, sum_bits):
     np.testing.assert_array_equal(got["result.sign"][nonzero], after.sign[nonzero])
     # The cases are what they should be.
     assert 100 < np.sum(~nonzero) < count // 2
-    assert np.sum(after.exponent == -511) > 50
+    assert np.sum(after.exponent == -511) > 25
     lost_bits = (before.exponent != state.ZERO_EXPONENT) & ~addend.zero & (before.exponent - distance - addend.exponent > 8)
-    assert np.sum(lost_bits & nonzero) > 500
+    assert np.sum(lost_bits & nonzero) > 250
 
 
 def test_latency_is_the_timetable_s():

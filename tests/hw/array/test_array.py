@@ -168,7 +168,6 @@ def run(config: Config, q, k, v, *, stalls: float = 0.0, closer: int = 0):
 @pytest.mark.parametrize(
     ("changes", "stalls"),
     [
-        ({}, 0.0),
         ({}, 0.3),
         ({"rows": 4, "columns": 2, "pe_latency": 2}, 0.0),
         ({"rows": 2, "columns": 3, "pe_latency": 5, "contexts": 5}, 0.1),

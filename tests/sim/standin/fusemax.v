@@ -185,7 +185,8 @@ module fusemax #(
   assign m_axi_awvalid = aw_valid;
   reg w_held = 0;
   assign m_axi_wdata = fault == W_CHANGES && w_held ? ~fifo[fifo_out] : fifo[fifo_out];
-  assign m_axi_wstrb = strobe[BUS_BYTES-1:0];
+  wire [127:0] strobes = {4{strobe}};
+  assign m_axi_wstrb = strobes[BUS_BYTES-1:0];
   assign m_axi_wlast = fault == W_MISSING ? 1'b0 : w_left == (fault == W_EARLY ? 2 : 1);
   assign m_axi_wvalid = w_valid && !(fault == W_DROPS && w_held);
   assign m_axi_bready = 1;

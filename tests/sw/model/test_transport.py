@@ -24,7 +24,7 @@ from fusemax.spec import (
 
 TINY = CONFIGS["tiny"]
 MEMORY_BYTES = 1 << 16
-RING, PROGRAM, Q, K, V, O = 0x400, 0x1000, 0x2000, 0x3000, 0x4000, 0x5000
+RING, PROGRAM, Q, K, V, OUT = 0x400, 0x1000, 0x2000, 0x3000, 0x4000, 0x5000
 E, F, QUERIES, KEYS = 3, 5, 6, 9
 SCALE = np.float32(0.75)
 
@@ -80,7 +80,7 @@ class Machine:
             "group_tiles": 2,
             "output_slots": 2,
             "group_iterations": 6,
-            **{f"{name}_address": address for name, address in (("q", Q), ("k", K), ("v", V), ("o", O))},
+            **{f"{name}_address": address for name, address in (("q", Q), ("k", K), ("v", V), ("o", OUT))},
             **{f"{name}_row_stride": 32 for name in "qkvo"},
         }
         image = DESCRIPTOR.pack(values | fields).to_bytes(DESCRIPTOR_BYTES, "little")
@@ -89,7 +89,7 @@ class Machine:
     def expected(self, *, float32_out: bool = False) -> np.ndarray:
         return attention(TINY, self.bits["q"], self.bits["k"], self.bits["v"], SCALE, float32_out).out_bits
 
-    def output(self, address: int = O, dtype: type = np.uint16) -> np.ndarray:
+    def output(self, address: int = OUT, dtype: type = np.uint16) -> np.ndarray:
         rows = self.transport.memory[address : address + 32 * QUERIES].reshape(QUERIES, 32)
         return np.ascontiguousarray(rows[:, : F * np.dtype(dtype).itemsize]).view(dtype)
 
@@ -126,11 +126,11 @@ def test_job(machine: Machine, float32_out: bool) -> None:
 
 
 def test_rows_end_with_the_head_dim(machine: Machine) -> None:
-    machine.transport.memory[O : O + 32 * QUERIES] = 0xAA
+    machine.transport.memory[OUT : OUT + 32 * QUERIES] = 0xAA
     machine.descriptor()
     machine.write("RING_TAIL", 1)
     machine.transport.wait_interrupt(10, None)
-    assert (machine.transport.memory[O : O + 32 * QUERIES].reshape(QUERIES, 32)[:, 2 * F :] == 0xAA).all()
+    assert (machine.transport.memory[OUT : OUT + 32 * QUERIES].reshape(QUERIES, 32)[:, 2 * F :] == 0xAA).all()
 
 
 def test_polling_works_too(machine: Machine) -> None:
@@ -151,7 +151,7 @@ def test_heads_and_batch_entries_are_found_by_strides(machine: Machine) -> None:
     machine.transport.wait_interrupt(10, None)
     for entry in range(2):
         for head in range(3):
-            np.testing.assert_array_equal(machine.output(O + 0x800 * entry + 0x200 * head), machine.expected())
+            np.testing.assert_array_equal(machine.output(OUT + 0x800 * entry + 0x200 * head), machine.expected())
     assert machine.counter("tiles") == 36
 
 
@@ -196,9 +196,20 @@ def test_keys_are_read_once_per_group_and_a_program_once(machine: Machine) -> No
     assert machine.counter("jobs") == 2
 
 
+def test_another_output_format_reads_the_program_again(machine: Machine) -> None:
+    machine.descriptor(0)
+    machine.descriptor(1, float32_out=1)
+    machine.write("RING_TAIL", 2)
+    while machine.read("RING_HEAD") != 2:
+        pass
+    ii = machine.program.ii
+    assert machine.counter("bytes_read") == 2 * (192 + 4 * ii + ii % 2 * 4 + 8 * (QUERIES + 3 * KEYS))
+    assert machine.counter("cycles") == 2 * (6 + machine.program.stages - 1) * ii
+
+
 def test_ring_wraps_around(machine: Machine) -> None:
     for job in range(5):
-        machine.transport.memory[O : O + 32 * QUERIES] = 0
+        machine.transport.memory[OUT : OUT + 32 * QUERIES] = 0
         machine.descriptor(job % 2)
         machine.write("RING_TAIL", job + 1)
         machine.transport.wait_interrupt(10, None)
@@ -294,7 +305,7 @@ def test_a_program_that_hardware_could_not_run_is_refused(machine: Machine) -> N
     machine.store(PROGRAM, np.zeros(4, np.uint8))
     machine.descriptor(program_tag=7)
     machine.write("RING_TAIL", 1)
-    with pytest.raises(RuleError, match="^maximum, slot 0"):
+    with pytest.raises(RuleError, match=r"^maximum, slot 0"):
         machine.transport.wait_interrupt(10, None)
 
 

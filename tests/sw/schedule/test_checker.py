@@ -116,7 +116,7 @@ def test_a_broken_program_is_refused(rule: str, break_it: Callable[[Words], None
 def test_reserved_bits_are_refused() -> None:
     words = pack(program())
     words[5] |= 1 << 31
-    with pytest.raises(RuleError, match="^word, slot 5"):
+    with pytest.raises(RuleError, match=r"^word, slot 5"):
         check(words, SMALL, 8, 8)
 
 

@@ -1,0 +1,258 @@
+# amaranth: UnusedElaboratable=no
+"""Verilog of a machine, each distinct module once, and a manifest of what was written.
+
+The text depends on the configuration and on the versions of the generator and of Amaranth's own Yosys, and on nothing
+else: no dates, no paths, no environment. (Of equal parts only the first is elaborated; hence the line at the top.)
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from amaranth.back import rtlil, verilog
+from amaranth.hdl import ClockDomain, ClockSignal, Fragment, Instance, ResetSignal, Signal, Value
+from amaranth.hdl._ir import PortDirection
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from fusemax.spec import Config, config_named
+
+from .memory.ram import RAM_FILE, ram
+
+__all__ = ["LINT_FILE", "MANIFEST_FILE", "EmissionPlatform", "emit", "emit_component"]
+
+MANIFEST_FILE = "manifest.json"
+#: What Verilator's lint need not say about generated Verilog, and why.
+LINT_FILE = "lint.vlt"
+
+Ports = dict[str, tuple[Value, PortDirection]]
+
+
+def component_ports(component: wiring.Component) -> Ports:
+    """Ports of a component by their names in Verilog: its attribute ``ports`` if it has one, else its signature's members."""
+    if hasattr(component, "ports"):
+        return component.ports
+    return {
+        "__".join(map(str, path)): (
+            Value.cast(value),
+            PortDirection.Input if member.flow is wiring.In else PortDirection.Output,
+        )
+        for path, member, value in component.signature.flatten(component)
+    }
+
+
+class EmissionPlatform:
+    """Platform for which repeated parts become instances of modules that are emitted once (:func:`fusemax_hw.place.place`).
+
+    Members
+    -------
+    modules : dict of str to str
+        Verilog of every shared module, by name, parts before what is made of them.
+    placed : dict of str to int
+        How often each shared module is placed in the text; those in a module that is itself repeated count once.
+    leaves : set of str
+        Shared modules in which no other is placed.
+    """
+
+    def __init__(self) -> None:
+        self.modules: dict[str, str] = {}
+        self.placed: dict[str, int] = {}
+        self.leaves: set[str] = set()
+        self._signatures: dict[str, wiring.Signature] = {}
+        self._instances = 0
+
+    def get_memory(self, memory: Memory) -> Any:
+        """Hook of :class:`amaranth.lib.memory.Memory`."""
+        return ram(memory)
+
+    def instance(self, component: wiring.Component, reset: Signal | None) -> tuple[Instance, Any]:
+        """See :class:`fusemax_hw.place.SharedModules`.
+
+        Raises
+        ------
+        ValueError
+            If two parts of one ``module_name`` have different ports.
+        """
+        name = component.module_name
+        if name not in self.modules:
+            self._signatures[name] = component.signature
+            self.emit(component, name)
+        elif self._signatures[name] != component.signature:
+            raise ValueError(f"parts with the module name {name!r} must have the same ports")
+        self.placed[name] = self.placed.get(name, 0) + 1
+        self._instances += 1
+
+        interface = component.signature.create(path=(name.removeprefix("fusemax_"),))
+        ports = {
+            f"{'i' if member.flow is wiring.In else 'o'}_{'__'.join(map(str, path))}": value
+            for path, member, value in component.signature.flatten(interface)
+        }
+        rst = ResetSignal() if reset is None else ResetSignal() | reset
+        return Instance(name, i_clk=ClockSignal(), i_rst=rst, **ports), interface
+
+    def emit(self, component: wiring.Component, name: str) -> None:
+        """Add the module ``name`` of ``component``, and the shared modules it needs, to ``modules``."""
+        before = self._instances
+        fragment = Fragment.get(component, self)
+        if self._instances == before:
+            self.leaves.add(name)
+        domain = ClockDomain("sync")
+        fragment.add_domains(domain)
+        ports: Ports = {
+            "clk": (domain.clk, PortDirection.Input),
+            "rst": (domain.rst, PortDirection.Input),
+            **component_ports(component),
+        }
+        text, _ = rtlil.convert_fragment(fragment, ports=ports, name=name, emit_src=False)
+        self.modules[name] = _tidy(_to_verilog(_without_aliases(text)))
+
+
+def _without_aliases(text: str) -> str:
+    """RTLIL without the wires that only name a part of another wire: Amaranth writes one for every field of every bundle."""
+    kept: list[str] = []
+    for module in re.split(r"(?m)^(?=module )", text):
+        uses = Counter(re.findall(r"\\\S+", module))
+        ports = re.findall(r"(?m)^  wire .*(?:input|output|inout) \d+\s+(\\\S+)$", module)
+        alias = {name for name in re.findall(r"(?m)^connect (\\\S+) ", module) if uses[name] == 2} - set(ports)
+        attributes: list[str] = []
+        for line in module.splitlines(keepends=True):
+            if line.startswith("  attribute "):
+                attributes.append(line)
+                continue
+            words = line.split()
+            dropped = (line.startswith("  wire ") and words[-1] in alias) or (line.startswith("connect ") and words[1] in alias)
+            if not dropped:
+                kept += [*attributes, line]
+            attributes.clear()
+        kept += attributes
+    return "".join(kept)
+
+
+def _to_verilog(text: str) -> str:
+    """RTLIL as Verilog. Processes stay processes, so that a case statement is written as one."""
+    attributes = " ".join(f"-remove {name}" for name in ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding"))
+    script = [
+        f"read_rtlil <<rtlil\n{text}\nrtlil",
+        "proc -nomux -norom",
+        "memory_collect",
+        "opt_clean -purge",
+        f"attrmap {attributes}",
+        f"attrmap -modattr {attributes}",
+        "write_verilog -norename",
+    ]
+    yosys = verilog.find_yosys(lambda version: version >= (0, 40))
+    # That not every process can become a netlist is what was asked for.
+    return yosys.run(["-q", "-"], "\n".join(script), ignore_warnings=True)
+
+
+def _tidy(text: str) -> str:
+    """Yosys' text without its version, and with hierarchical module names that need no escapes."""
+    text = re.sub(r"\A/\* Generated by .*? \*/\n", "", text)
+    text = re.sub(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$", r"\\$always$", text)
+    return re.sub(r"\\(fusemax[\w.$]*) ", lambda match: re.sub(r"[.$]", "_", match[1]) + " ", text).strip() + "\n"
+
+
+@contextmanager
+def _own_yosys() -> Iterator[None]:
+    """Amaranth's own Yosys, whatever the environment says: another one writes another text."""
+    key = "AMARANTH_USE_YOSYS"
+    before = os.environ.get(key)
+    os.environ[key] = "builtin"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[key]
+        else:
+            os.environ[key] = before
+
+
+def emit_component(component: wiring.Component, name: str) -> EmissionPlatform:
+    """The modules of any part of a machine; ``name`` is the module's of ``component`` itself.
+
+    Raises
+    ------
+    ValueError
+        If two modules have the same name.
+    """
+    platform = EmissionPlatform()
+    with _own_yosys():
+        platform.emit(component, name)
+    names = re.findall(r"^module (\S+?)\(", "".join(platform.modules.values()), re.MULTILINE)
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"every module must have a name of its own, but there are several {', '.join(twice)}")
+    return platform
+
+
+def emit(config: str | Config, directory: str | os.PathLike[str]) -> dict[str, Any]:
+    """Write the Verilog of a machine to ``directory``.
+
+    A file per shared module, the memory that is to be replaced on silicon (``fusemax_ram.v``), what Verilator's lint
+    may pass over (``lint.vlt``) and ``manifest.json``. Files of an earlier emission that its manifest names are removed.
+
+    Parameters
+    ----------
+    config
+        A configuration or the name of one.
+    directory
+        Created if it is not there.
+
+    Returns
+    -------
+    The manifest: ``config`` (fields), ``top`` (module), ``ports`` (name, bits, direction), ``files`` (SHA-256 by name), ``sha256`` (of
+    all of them), ``repeated_modules`` (modules of which the array has many: simulators should not inline them).
+
+    Raises
+    ------
+    ValueError
+        If ``config`` is not a known name.
+    """
+    from .top import Top
+
+    config = config_named(config)
+    top = Top(config)
+    return write_modules(top, top.module_name, config, Path(directory))
+
+
+def write_modules(top: wiring.Component, name: str, config: Config, directory: Path) -> dict[str, Any]:
+    """As :func:`emit`, for any component as the top."""
+    platform = emit_component(top, name)
+    heading = f"// {config.name}: {config.rows} x {config.columns}. Written by fusemax; change the generator instead.\n\n"
+    files = {f"{module}.v": heading + text for module, text in platform.modules.items()}
+    package = resources.files(__package__)
+    files[RAM_FILE] = (package / "memory" / RAM_FILE).read_text(encoding="utf-8")
+    files[LINT_FILE] = (package / LINT_FILE).read_text(encoding="utf-8")
+    digests = {file: hashlib.sha256(text.encode()).hexdigest() for file, text in sorted(files.items())}
+    ports = {"clk": (Signal(), PortDirection.Input), "rst": (Signal(), PortDirection.Input), **component_ports(top)}
+    manifest = {
+        "config": config.to_dict(),
+        "top": name,
+        "ports": [
+            {"name": port, "bits": len(value), "direction": str(direction.value)} for port, (value, direction) in ports.items()
+        ],
+        "repeated_modules": sorted(module for module in platform.leaves if platform.placed.get(module, 0) > 1),
+        "files": digests,
+        "sha256": hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest(),
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    _remove_earlier(directory)
+    for file, text in files.items():
+        (directory / file).write_text(text, encoding="utf-8", newline="\n")
+    (directory / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8", newline="\n")
+    return manifest
+
+
+def _remove_earlier(directory: Path) -> None:
+    """Remove what the manifest in ``directory`` names."""
+    manifest = directory / MANIFEST_FILE
+    if not manifest.is_file():
+        return
+    for file in json.loads(manifest.read_text(encoding="utf-8")).get("files", {}):
+        if Path(file).name == file:
+            (directory / file).unlink(missing_ok=True)

@@ -1,0 +1,167 @@
+"""The feeders: what they put on the buses, what they hand on, what they load."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from amaranth.sim import Simulator
+from fusemax.arith import bf16
+from fusemax.spec import CONFIGS, Config
+from fusemax_hw.array.north_feeder import NorthFeeder
+from fusemax_hw.array.west_feeder import WestFeeder
+from fusemax_hw.words import NorthSource, OpCode, north_bus
+
+CONFIG = replace(CONFIGS["tiny"], max_e=8, max_f=8, contexts=4)
+CYCLES = 600
+
+
+def simulate(dut, bench):
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+def random_element(rng) -> int:
+    bits = int(rng.integers(1 << 16))
+    return bits & 0x807F if rng.random() < 0.2 else bits
+
+
+def pack(parts, bits: int) -> int:
+    return sum((part & (1 << bits) - 1) << bits * index for index, part in enumerate(parts))
+
+
+def test_west_feeder():
+    rng = np.random.default_rng(1)
+    dut = WestFeeder(CONFIG)
+    bank = [0] * dut.depth
+    loaded = set()
+    expected, seen = [], set()
+
+    async def bench(ctx):
+        last_word = last_load = None
+        for _ in range(CYCLES):
+            # A word of this cycle sees what was loaded before, the cycle before included; never this cycle's load.
+            beat = int(rng.choice(sorted(loaded))) if loaded else 0
+            load = {"valid": int(rng.random() < 0.5), "skip": int(rng.choice([0, 0, 1, 255])), "beat": int(rng.integers(dut.depth))}
+            load["payload"] = pack([random_element(rng) for _ in range(CONFIG.beat_elements)], 16)
+            if last_load and last_load["valid"] and not last_load["skip"] and rng.random() < 0.5:
+                beat = last_load["beat"]
+                seen.add("just loaded")
+            if load["beat"] == beat:
+                load["valid"] = 0
+            op = OpCode(rng.choice([op.value for op in OpCode]))
+            if not loaded and op in (OpCode.QK, OpCode.SLNV):
+                op = OpCode.NOP
+            control = {"op": op.value, "first": int(rng.integers(2)), "max": int(rng.integers(2)), "hold": 2, "hold_max": 1}
+            control["mask"] = int(op not in (OpCode.QK, OpCode.SLNV))
+            element, grid, row = int(rng.integers(CONFIG.beat_elements)), int(rng.integers(256)), int(rng.integers(256))
+            word = {"control": control, "beat": beat, "element": element, "grid": grid, "row": row}
+            ctx.set(dut.word, word)
+            ctx.set(dut.load, load)
+
+            if last_word:
+                out = ctx.get(dut.word_out)
+                assert out.row == (last_word["row"] + 1) % 256
+                assert (out.beat, out.element, out.grid) == tuple(last_word[name] for name in ("beat", "element", "grid"))
+                for name, value in last_word["control"].items():
+                    got = out.control[name]
+                    assert (got.value if name == "op" else got) == value
+                passed = ctx.get(dut.load_out)
+                assert passed.valid == (last_load["valid"] and last_load["skip"] > 0)
+                if passed.valid:
+                    assert (passed.skip, passed.beat, passed.payload) == (last_load["skip"] - 1, last_load["beat"], last_load["payload"])
+            if len(expected) >= dut.latency:
+                want_control, want_sig, want_exponent = expected[-dut.latency]
+                bus = ctx.get(dut.bus)
+                assert bus.control.op.value == want_control["op"]
+                assert bus.control.hold == 2
+                assert bus.exponent == want_exponent or want_exponent is None
+                assert bus.sig == want_sig or want_sig is None
+
+            sig, exponent = (int(part) for part in bf16.unpack(bank[beat] >> 16 * element & 0xFFFF))
+            if op == OpCode.QK:
+                expected.append((control, sig, 255 - exponent))
+            elif op == OpCode.SLNV:
+                expected.append((control, sig, (grid - exponent) % 256))
+            else:
+                expected.append((control, None, row))
+            seen.add((op, sig == 0))
+            if load["valid"] and load["skip"] == 0:
+                bank[load["beat"]] = load["payload"]
+                loaded.add(load["beat"])
+            last_word, last_load = word, load
+            await ctx.tick()
+
+    simulate(dut, bench)
+    assert {"just loaded", (OpCode.QK, True), (OpCode.QK, False), (OpCode.SLNV, True), (OpCode.SLNV, False)} <= seen
+
+
+@pytest.mark.parametrize("changes", [{}, {"contexts": 2}, {"rows": 256, "sum_bits": 35}])
+def test_north_feeder(changes):
+    config = replace(CONFIG, **changes)
+    rng = np.random.default_rng(2)
+    dut = NorthFeeder(config)
+    element_bits = north_bus(config).size
+    bank = [[(0, 0)] * config.beat_elements for _ in range(config.query_bank_beats)]
+    ring = [-config.weight_shift - 1] * config.holds
+    expected, seen = [], set()
+
+    async def bench(ctx):
+        last_word = last_load = None
+        for cycle in range(CYCLES):
+            beat, hold = int(rng.integers(len(bank))), int(rng.integers(config.holds))
+            elements = [(int(rng.integers(-(1 << 17), 1 << 17)), int(rng.integers(-256, 256))) for _ in range(config.beat_elements)]
+            payload = pack([(exponent & 0x1FF) << 18 | operand & 0x3FFFF for operand, exponent in elements], element_bits)
+            load = {"valid": int(rng.random() < 0.5), "skip": int(rng.choice([0, 1])), "beat": int(rng.integers(len(bank)))}
+            load["payload"] = payload
+            if last_load and last_load["valid"] and not last_load["skip"]:
+                beat = last_load["beat"]
+            if load["beat"] == beat:
+                load["valid"] = 0
+            reference = {"valid": int(rng.random() < 0.4), "hold": int(rng.integers(config.holds))}
+            reference["reference"] = int(rng.integers(-(1 << config.reference_bits - 1), 1 << config.reference_bits - 1))
+            source = NorthSource(rng.choice([source.value for source in NorthSource]))
+            word = {"source": source.value, "hold": hold, "beat": beat, "element": int(rng.integers(config.beat_elements))}
+            word |= {"keys": int(rng.integers(257)), "queries": int(rng.choice([0, 1, rng.integers(257)]))}
+            ctx.set(dut.word, word)
+            ctx.set(dut.load, load)
+            ctx.set(dut.reference, reference)
+
+            if last_word:
+                out = ctx.get(dut.word_out)
+                assert out.queries == max(last_word["queries"] - 1, 0)
+                assert (out.hold, out.beat, out.element, out.keys) == tuple(last_word[n] for n in ("hold", "beat", "element", "keys"))
+                assert out.source.value == last_word["source"]
+                passed = ctx.get(dut.load_out)
+                assert passed.valid == (last_load["valid"] and last_load["skip"] > 0)
+                if passed.valid:
+                    assert (passed.skip, passed.beat, passed.payload) == (last_load["skip"] - 1, last_load["beat"], last_load["payload"])
+            if cycle >= dut.latency:
+                bus = ctx.get(dut.bus)
+                operand, exponent = expected[-dut.latency]
+                assert bus.operand & 0x3FFFF == operand & 0x3FFFF
+                assert exponent is None or bus.exponent == exponent
+
+            # References of this cycle are there for words of this cycle.
+            if reference["valid"]:
+                ring[reference["hold"]] = reference["reference"]
+                seen.add("just in time" if hold == reference["hold"] and source == NorthSource.REFERENCE else "")
+            if source == NorthSource.QUERY:
+                expected.append(bank[beat][word["element"]])
+            elif source == NorthSource.REFERENCE:
+                expected.append((ring[hold] + config.weight_shift + 1, None))
+            else:
+                expected.append(((word["keys"] if word["queries"] else 0) << 9, None))
+            if load["valid"] and load["skip"] == 0:
+                bank[load["beat"]] = elements
+            last_word, last_load = word, load
+            await ctx.tick()
+
+    simulate(dut, bench)
+    assert "just in time" in seen
+
+
+def test_references_must_fit_the_operand():
+    with pytest.raises(ValueError, match="score_bits - score_frac_bits must be at most 16, so that .* not 24"):
+        NorthFeeder(Config(rows=4, columns=4, score_bits=34, score_frac_bits=10, sum_bits=40))

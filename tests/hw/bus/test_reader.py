@@ -1,0 +1,121 @@
+"""Reader against a memory that answers late, in spells, and sometimes with an error."""
+
+from collections import deque
+
+import pytest
+from bench import Bench, unpack
+from fusemax.spec import Config
+from fusemax_hw.bus.reader import Reader, beat_layout
+
+TAG_BITS = 7
+
+
+class Memory:
+    """Answers bursts in order, at least ``latency`` cycles after their address."""
+
+    def __init__(self, bench, config, ar_go, r_go, latency=lambda: 1, response=lambda: 0):
+        self.bench, self.config, self.latency, self.response = bench, config, latency, response
+        self.words = []
+        self.under_way = self.most_under_way = 0
+        self._later = deque()
+        bench.sink(bench.dut.ar, ar_go, self._accept)
+        self.r = bench.source(bench.dut.r, (), r_go)
+        bench.watch(bench.dut.r.ready, self._answered)
+        bench.each(self._answer)
+
+    def _accept(self, burst):
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        assert burst["address"] % 4096 + (burst["length"] + 1) * self.config.bus_bytes <= 4096
+        due = self.bench.cycle + self.latency()
+        for index in range(burst["length"] + 1):
+            word = {
+                "data": self.bench.rng.getrandbits(self.config.bus_bits),
+                "response": self.response(),
+                "last": index == burst["length"],
+            }
+            self.words.append((burst["address"], burst["address"] + index * self.config.bus_bytes, word))
+            self._later.append((due, word))
+
+    def _answer(self):
+        while self._later and self._later[0][0] <= self.bench.cycle:
+            self.r.items.append(self._later.popleft()[1])
+
+    def _answered(self, _):
+        if self.r.taken and self.r.taken[-1] == self.bench.cycle:
+            self.answered = getattr(self, "answered", 0) + 1
+            self.under_way -= self.words[self.answered - 1][2]["last"]
+
+
+def beats_of(bench, config):
+    """Words as they come out: (cycle, fields, error address)."""
+    layout, beats = beat_layout(config, TAG_BITS), []
+    now = {}
+    bench.watch(bench.dut.beat_valid, lambda value: now.update(valid=value))
+    bench.watch(bench.dut.error_address, lambda value: now.update(address=value))
+    bench.watch(
+        bench.dut.beat,
+        lambda value: beats.append((bench.cycle, unpack(layout, value), now["address"])) if now["valid"] else None,
+    )
+    return beats
+
+
+def random_runs(rng, config, count, most):
+    runs = []
+    for _ in range(count):
+        page = rng.randrange(1, 1 << config.address_bits - 12) << 12
+        offset = rng.randrange(4096 // config.bus_bytes) * config.bus_bytes
+        runs.append({"address": page - offset, "beats": rng.choice((1, 1, 2, rng.randint(1, most))), "tag": rng.getrandbits(TAG_BITS)})
+    return runs
+
+
+@pytest.mark.parametrize(("bus_bits", "outstanding"), [(32, 1), (64, 2), (256, 3), (1024, 16)])
+def test_reads(bus_bits, outstanding):
+    config = Config(rows=2, columns=2, bus_bits=bus_bits, outstanding_reads=outstanding)
+    bench = Bench(Reader(config, TAG_BITS), seed=outstanding)
+    rng = bench.rng
+    runs = random_runs(rng, config, 150, 40)
+    bench.source(bench.dut.runs, runs, bench.stalls())
+    memory = Memory(
+        bench,
+        config,
+        bench.stalls(),
+        bench.stalls(0.0, 0.2, 1.0),
+        latency=lambda: rng.randint(1, 30),
+        response=lambda: rng.choice((0, 0, 0, 1, 2, 3)),
+    )
+    beats = beats_of(bench, config)
+    idle = []
+    bench.watch(bench.dut.idle, idle.append)
+    total = sum(run["beats"] for run in runs)
+    bench.run(lambda: len(beats) >= total, 50 * total, settle=20)
+
+    expected = [(run, index) for run in runs for index in range(run["beats"])]
+    assert len(beats) == total == len(memory.words)
+    for (_, beat, error_address), (run, index), (burst, address, word) in zip(beats, expected, memory.words, strict=True):
+        assert address == run["address"] + index * config.bus_bytes
+        assert beat == {
+            "data": word["data"],
+            "index": index,
+            "last": index == run["beats"] - 1,
+            "error": word["response"] >= 2,
+            "tag": run["tag"],
+        }
+        assert error_address == burst
+    assert memory.most_under_way == outstanding
+    assert idle[-1] and memory.under_way == 0
+
+
+@pytest.mark.parametrize("most", [1, 8])
+def test_a_word_every_cycle(most):
+    """The bursts under way hide the memory's latency, even if each is a single word."""
+    config = Config(rows=2, columns=2, outstanding_reads=16)
+    bench = Bench(Reader(config, TAG_BITS), seed=most)
+    runs = random_runs(bench.rng, config, 60, most)
+    bench.source(bench.dut.runs, runs)
+    Memory(bench, config, bench.stalls(1.0), bench.stalls(1.0), latency=lambda: 8)
+    beats = beats_of(bench, config)
+    total = sum(run["beats"] for run in runs)
+    bench.run(lambda: len(beats) == total, 10 * total)
+    cycles = [cycle for cycle, _, _ in beats]
+    assert cycles == list(range(cycles[0], cycles[0] + total))

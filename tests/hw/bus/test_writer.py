@@ -1,0 +1,127 @@
+"""Writer against a memory that takes addresses and data at its own pace and answers late."""
+
+from collections import deque
+
+import pytest
+from bench import Bench
+from fusemax.spec import Config
+from fusemax_hw.bus.writer import OUTSTANDING_WRITES, Writer
+
+
+class Memory:
+    """Takes bursts and data independently; answers each burst when it has both."""
+
+    def __init__(self, bench, config, go, latency, response):
+        self.bench, self.config, self.latency, self.response = bench, config, latency, response
+        #: Bytes by address, in the order in which they came: an address written twice is an error.
+        self.bytes = {}
+        #: Burst address and response, in order.
+        self.responses = []
+        self.most_under_way = 0
+        self._bursts, self._unfinished, self._words, self._later = [], deque(), 0, deque()
+        bench.sink(bench.dut.aw, go(), self._address)
+        bench.sink(bench.dut.w, go(), self._data)
+        self.b = bench.source(bench.dut.b, (), go())
+        bench.each(self._answer)
+
+    def _address(self, burst):
+        assert burst["address"] % 4096 + (burst["length"] + 1) * self.config.bus_bytes <= 4096
+        self._bursts.append(burst)
+        self._unfinished.append(burst)
+        self.most_under_way = max(self.most_under_way, len(self._bursts) - len(self.b.taken))
+
+    def _data(self, word):
+        burst = self._unfinished[0]
+        address = burst["address"] + self._words * self.config.bus_bytes
+        for byte in range(self.config.bus_bytes):
+            if word["strobe"] >> byte & 1:
+                assert address + byte not in self.bytes
+                self.bytes[address + byte] = word["data"] >> 8 * byte & 0xFF
+        assert word["last"] == (self._words == burst["length"])
+        self._words += 1
+        if word["last"]:
+            self._unfinished.popleft()
+            self._words = 0
+            self.responses.append((burst["address"], self.response()))
+            self._later.append((self.bench.cycle + self.latency(), self.responses[-1][1]))
+
+    def _answer(self):
+        while self._later and self._later[0][0] <= self.bench.cycle:
+            self.b.items.append(self._later.popleft()[1])
+
+
+def random_runs(rng, config, count):
+    """Runs in disjoint places, and their words."""
+    runs, words, place = [], [], 0
+    for _ in range(count):
+        place += rng.randrange(4096 // config.bus_bytes) * config.bus_bytes
+        beats = rng.choice((1, 1, 2, 3, rng.randint(1, 70)))
+        tag = {
+            "tail_bytes": rng.choice((config.bus_bytes, 2 * rng.randint(1, config.bus_bytes // 2))),
+            "job_last": rng.random() < 0.3,
+            "interrupt": rng.random() < 0.5,
+        }
+        runs.append({"address": place, "beats": beats, "tag": tag})
+        words += [rng.getrandbits(config.bus_bits) for _ in range(beats)]
+        place += beats * config.bus_bytes
+    runs[-1]["tag"]["job_last"] = True
+    return runs, words
+
+
+def expected_bytes(config, runs, words):
+    words, memory = iter(words), {}
+    for run in runs:
+        for index in range(run["beats"]):
+            word = next(words)
+            there = run["tag"]["tail_bytes"] if index == run["beats"] - 1 else config.bus_bytes
+            for byte in range(there):
+                memory[run["address"] + index * config.bus_bytes + byte] = word >> 8 * byte & 0xFF
+    return memory
+
+
+@pytest.mark.parametrize("bus_bits", [32, 64, 1024])
+def test_writes(bus_bits):
+    config = Config(rows=2, columns=2, bus_bits=bus_bits)
+    bench = Bench(Writer(config), seed=bus_bits)
+    dut, rng = bench.dut, bench.rng
+    runs, words = random_runs(rng, config, 120)
+    bench.source(dut.runs, runs, bench.stalls())
+    bench.source(dut.data, words, bench.stalls())
+    memory = Memory(
+        bench, config, lambda: bench.stalls(0.0, 0.2, 0.8, 1.0), lambda: rng.randint(1, 40), lambda: rng.choice((0, 0, 0, 1, 2, 3))
+    )
+    seen = {name: [] for name in ("job_done", "job_interrupt", "error", "error_address", "bytes_written")}
+    for name, values in seen.items():
+        bench.watch(getattr(dut, name), values.append)
+    jobs = [run["tag"]["interrupt"] for run in runs if run["tag"]["job_last"]]
+    bench.run(lambda: sum(seen["job_done"]) >= len(jobs), 60 * len(words), settle=30)
+
+    assert memory.bytes == expected_bytes(config, runs, words)
+    assert sum(seen["bytes_written"]) == len(memory.bytes)
+    done = [cycle for cycle, happened in enumerate(seen["job_done"]) if happened]
+    assert [seen["job_interrupt"][cycle] for cycle in done] == jobs
+    errors = [address for address, happened in zip(seen["error_address"], seen["error"], strict=True) if happened]
+    assert errors == [address for address, response in memory.responses if response >= 2]
+    assert memory.most_under_way == OUTSTANDING_WRITES
+
+    # A job is done in the cycle after its last burst's response: count the bursts before it.
+    last_bursts, burst = [], -1
+    for run in runs:
+        end = run["address"] + run["beats"] * config.bus_bytes
+        burst += sum(run["address"] <= address < end for address, _ in memory.responses)
+        if run["tag"]["job_last"]:
+            last_bursts.append(burst)
+    assert done == [memory.b.taken[burst] + 1 for burst in last_bursts]
+
+
+def test_a_word_every_cycle():
+    config = Config(rows=2, columns=2)
+    bench = Bench(Writer(config), seed=3)
+    runs, words = random_runs(bench.rng, config, 40)
+    bench.source(bench.dut.runs, runs)
+    data = bench.source(bench.dut.data, words)
+    done = []
+    Memory(bench, config, lambda: bench.stalls(1.0), lambda: 4, lambda: 0)
+    bench.watch(bench.dut.job_done, done.append)
+    bench.run(lambda: len(data.taken) == len(words), 10 * len(words))
+    assert data.taken == list(range(data.taken[0], data.taken[0] + len(words)))
