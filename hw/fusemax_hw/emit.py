@@ -71,7 +71,7 @@ class EmissionPlatform:
         """Hook of :class:`amaranth.lib.memory.Memory`."""
         return ram(memory)
 
-    def instance(self, component: wiring.Component, reset: Signal | None) -> tuple[Instance, Any]:
+    def instance(self, component: wiring.Component) -> tuple[Instance, Any]:
         """See :class:`fusemax_hw.place.SharedModules`.
 
         Raises
@@ -93,8 +93,7 @@ class EmissionPlatform:
             f"{'i' if member.flow is wiring.In else 'o'}_{'__'.join(map(str, path))}": value
             for path, member, value in component.signature.flatten(interface)
         }
-        rst = ResetSignal() if reset is None else ResetSignal() | reset
-        return Instance(name, i_clk=ClockSignal(), i_rst=rst, **ports), interface
+        return Instance(name, i_clk=ClockSignal(), i_rst=ResetSignal(), **ports), interface
 
     def emit(self, component: wiring.Component, name: str) -> None:
         """Add the module ``name`` of ``component``, and the shared modules it needs, to ``modules``."""
@@ -114,23 +113,36 @@ class EmissionPlatform:
 
 
 def _without_aliases(text: str) -> str:
-    """RTLIL without the wires that only name a part of another wire: Amaranth writes one for every field of every bundle."""
+    """RTLIL without what only clutters the Verilog.
+
+    Amaranth writes a wire for every field of every bundle, cells for operators of no bits, which Verilog does not have, and
+    processes for single assignments.
+    """
+    return "".join(_module_without_aliases(module) for module in re.split(r"(?m)^(?=module )", text))
+
+
+def _module_without_aliases(module: str) -> str:
+    uses = Counter(re.findall(r"[\\$]\S+", module))
+    ports = set(re.findall(r"(?m)^  wire .*(?:input|output|inout) \d+\s+(\\\S+)$", module))
+    aliases = {name for name in re.findall(r"(?m)^connect (\\\S+) ", module) if uses[name] == 2} - ports
+    empty = {name for name in re.findall(r"(?m)^  wire width 0 .*?([\\$]\S+)$", module) if uses[name] <= 2} - ports
+    for name in empty:
+        module = re.sub(rf"(?m)^  cell (?:(?!^  end$).*\n)*?    connect \\Y {re.escape(name)}\n(?:(?!^  end$).*\n)*?  end\n", "", module)
+    # An assignment of a constant alone would become an `always @*` that waits for nothing.
+    module = re.sub(r"(?m)^  process \S+\n    assign (.*)\n  end\n", r"connect \1\n", module)
     kept: list[str] = []
-    for module in re.split(r"(?m)^(?=module )", text):
-        uses = Counter(re.findall(r"\\\S+", module))
-        ports = re.findall(r"(?m)^  wire .*(?:input|output|inout) \d+\s+(\\\S+)$", module)
-        alias = {name for name in re.findall(r"(?m)^connect (\\\S+) ", module) if uses[name] == 2} - set(ports)
-        attributes: list[str] = []
-        for line in module.splitlines(keepends=True):
-            if line.startswith("  attribute "):
-                attributes.append(line)
-                continue
-            words = line.split()
-            dropped = (line.startswith("  wire ") and words[-1] in alias) or (line.startswith("connect ") and words[1] in alias)
-            if not dropped:
-                kept += [*attributes, line]
-            attributes.clear()
-        kept += attributes
+    attributes: list[str] = []
+    for line in module.splitlines(keepends=True):
+        if line.startswith("  attribute "):
+            attributes.append(line)
+            continue
+        words = line.split()
+        alias = (line.startswith("  wire ") and words[-1] in aliases | empty) or (
+            line.startswith("connect ") and words[1] in aliases | empty
+        )
+        if not alias:
+            kept += [*attributes, line]
+        attributes.clear()
     return "".join(kept)
 
 

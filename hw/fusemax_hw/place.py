@@ -6,7 +6,7 @@ emitted once, by :mod:`fusemax_hw.emit`, and placed as instances of that module.
 
 from typing import Any, Protocol, runtime_checkable
 
-from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.hdl import Module
 from amaranth.lib import wiring
 
 __all__ = ["SharedModules", "place"]
@@ -16,23 +16,20 @@ __all__ = ["SharedModules", "place"]
 class SharedModules(Protocol):
     """A platform that emits each distinct part once."""
 
-    def instance(self, component: wiring.Component, reset: Signal | None) -> tuple[Any, Any]:
-        """An ``Instance`` of the part's module, and an interface object wired to it.
-
-        ``reset`` resets the part and all that is in it, as the reset of the clock domain does.
-        """
+    def instance(self, component: wiring.Component) -> tuple[Any, Any]:
+        """An ``Instance`` of the part's module, and an interface object wired to it."""
         ...
 
 
-def place(m: Module, name: str, component: Any, platform: Any, *, reset: Signal | None = None) -> Any:
+def place(m: Module, name: str, component: Any, platform: Any) -> Any:
     """Make ``component`` a submodule called ``name``; returns what its ports are reached through.
 
-    ``component`` has an attribute ``module_name`` that is equal for equal hardware. A part that has a ``reset`` of its own is
-    placed with it here: Amaranth's ``ResetInserter`` does not reach into instances.
+    ``component`` has an attribute ``module_name`` that is equal for equal hardware. It is in the domain "sync", which may be
+    renamed around it; Amaranth's ``ResetInserter`` and ``EnableInserter`` do not reach into instances.
     """
     if isinstance(platform, SharedModules):
-        instance, interface = platform.instance(component, reset)
+        instance, interface = platform.instance(component)
         m.submodules[name] = instance
         return interface
-    m.submodules[name] = component if reset is None else ResetInserter(reset)(component)
+    m.submodules[name] = component
     return component

@@ -118,6 +118,19 @@ def test_progress_is_reported_in_order(open_copier: Open) -> None:
 # -- waits that end otherwise ------------------------------------------------------------------------------------
 
 
+def test_a_wait_ends_with_the_interrupt(open_copier: Open) -> None:
+    copier = open_copier()
+    copier["delay"] = 54321
+    copier.start(1)
+    before = copier.device.cycle
+    copier.device.wait_interrupt(20)
+    # The doorbell was accepted a little before its write was answered.
+    assert 0 < copier.device.testbench_cycles - (copier.device.cycle - before) < 10
+    before = copier.device.cycle
+    copier.device.wait_interrupt(20)
+    assert copier.device.cycle == before + 1
+
+
 def test_a_timeout_comes_in_time_and_leaves_the_device_usable(open_copier: Open) -> None:
     copier = open_copier()
     start = time.monotonic()
@@ -146,6 +159,8 @@ def test_the_device_can_be_used_after_ctrl_c(open_copier: Open) -> None:
     with pytest.raises(KeyboardInterrupt):
         copier.device.wait_interrupt()
     assert time.monotonic() - start < 2
+    copier["source"] = 0x1234
+    assert [copier["source"], copier.device.read_register(0)] == [0x1234, 0x46584D41]
     assert copier.copy(10)
 
 
@@ -176,6 +191,15 @@ def test_close_ends_the_process_and_may_come_twice(open_copier: Open) -> None:
     memory[:8] = 1  # Still mapped.
     with pytest.raises(SimulatorDied, match=r"^the simulator was closed$"):
         device.wait_interrupt(1)
+
+
+def test_close_ends_a_process_that_does_not_react(open_copier: Open) -> None:
+    device = open_copier().device
+    os.kill(device._simulator.pid, signal.SIGSTOP)
+    start = time.monotonic()
+    device.close()
+    assert not running(device._simulator.pid)
+    assert time.monotonic() - start < 1
 
 
 def test_another_thread_may_close(open_copier: Open) -> None:
@@ -213,8 +237,13 @@ from pathlib import Path
 from fusemax_sim import RtlTransport
 device = RtlTransport("tiny", memory_bytes=4096, verilog=Path(sys.argv[1]))
 print(device._simulator.pid, flush=True)
-if sys.argv[2] == "wait":
-    device.wait_interrupt()
+if sys.argv[2] != "exit":
+    try:
+        device.wait_interrupt()
+    except KeyboardInterrupt:
+        if sys.argv[2] == "wait":
+            raise
+        print(hex(device.read_register(0)))
 """
 
 
@@ -226,6 +255,7 @@ def start_host(standin: Path, action: str) -> tuple[subprocess.Popen[str], int]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     assert host.stdout is not None
     return host, int(host.stdout.readline())
@@ -242,6 +272,13 @@ def test_a_host_that_ends_leaves_no_process(standin: Path, signal_number: signal
     assert time.monotonic() - start < 2
     assert reason in errors
     assert wait_until(lambda: not running(pid), 3)
+
+
+def test_ctrl_c_at_the_terminal_does_not_reach_the_simulator(standin: Path) -> None:
+    host, _ = start_host(standin, "resume")
+    time.sleep(0.3)
+    os.killpg(host.pid, signal.SIGINT)
+    assert host.communicate(timeout=10) == ("0x46584d41\n", "")
 
 
 def test_an_interpreter_that_exits_leaves_no_process(standin: Path) -> None:

@@ -80,7 +80,7 @@ class StateAdd(wiring.Component):
             beyond.eq(state.exponent + ~addend.exponent),
             state_zero.eq(self.state_zero | (state.exponent == ZERO_EXPONENT)),
         ]
-        state_larger = Signal()
+        state_larger, zero_1 = Signal(), Signal()
         ahead_1, beyond_1 = Signal.like(ahead), Signal.like(beyond)
         state_1, addend_1 = Signal(SIGNIFICAND_BITS), Signal(self._sum_bits)
         state_sign, addend_sign = Signal(), Signal()
@@ -90,7 +90,8 @@ class StateAdd(wiring.Component):
             state_larger.eq(~state_zero & (addend.zero | ~beyond[-1] | (~ahead[-1] & (state_wide >= addend.significand)))),
             ahead_1.eq(ahead),
             beyond_1.eq(beyond),
-            state_1.eq(Mux(state_zero, 0, state_significand)),
+            zero_1.eq(state_zero),
+            state_1.eq(state_significand),
             addend_1.eq(addend.significand),
             state_sign.eq(state.sign),
             addend_sign.eq(addend.sign),
@@ -105,7 +106,7 @@ class StateAdd(wiring.Component):
         difference = Mux(state_larger, ahead_1, ~beyond_1)
         gap = Signal(GAP_BITS)
         m.d.comb += [
-            smaller.eq(Mux(state_larger, addend_1, state_framed)),
+            smaller.eq(Mux(state_larger, addend_1, Mux(zero_1, 0, state_framed))),
             gap.eq(difference[:GAP_BITS] | difference[GAP_BITS:].any().replicate(GAP_BITS)),
         ]
         kept, lost = shift_right_sticky(m, smaller, gap)

@@ -184,8 +184,8 @@ class Test:
         self.model = Model(config, self.program, grid)
         self.jobs = []
         for index in range(jobs):
-            job = random_job(rng, config, e, f, queries=3 * config.columns * config.query_tiles, keys=3 * config.rows, float32_out=index % 2)
-            self.jobs.append(job | {"restart": int(index == 0), "output_slots": rng.randint(1, 2)})
+            job = random_job(rng, config, e, f, queries=2 * config.columns * config.query_tiles, keys=3 * config.rows, float32_out=index % 2)
+            self.jobs.append(job | {"restart": int(index == 0), "output_slots": rng.choice((1, 1, 2))})
         self.tiles = list(tiles_of(config, self.jobs))
         ii = self.program.ii
 
@@ -303,25 +303,29 @@ class Test:
         assert not any(self.to_load.values())
 
 
+#: Machine, head dims, and seeds that meet everything that a sequencer can wait for.
 MACHINES = [
-    (Config(rows=4, columns=4, contexts=3, max_e=8, max_f=8, query_tiles=2), 5, 6),
-    (Config(rows=2, columns=3, contexts=2, max_e=16, max_f=12, query_tiles=2, bus_bits=32), 16, 12),
-    (Config(rows=6, columns=2, contexts=6, max_e=4, max_f=4, query_tiles=2, bus_bits=128), 1, 1),
+    (Config(rows=4, columns=4, contexts=3, max_e=8, max_f=8, query_tiles=2), 5, 6, (0, 7, 11)),
+    (Config(rows=2, columns=3, contexts=2, max_e=16, max_f=12, query_tiles=2, bus_bits=32), 16, 12, (4, 5, 14)),
+    (Config(rows=6, columns=2, contexts=6, max_e=4, max_f=4, query_tiles=2, bus_bits=128), 1, 1, (9, 11)),
 ]
 
 
-@pytest.mark.parametrize(("machine", "seed"), [(machine, seed) for machine in range(3) for seed in range(2)])
-def test_issue(machine, seed):
-    config, e, f = MACHINES[machine]
-    test = Test(config, e, f, seed, jobs=3, stalled=True)
-    test.run()
-    assert all(test.counts[name] for name in (*STALLS, "idle", "slots_empty")), test.counts
+@pytest.mark.parametrize("machine", range(3))
+def test_issue(machine):
+    config, e, f, seeds = MACHINES[machine]
+    happened = set()
+    for seed in seeds:
+        test = Test(config, e, f, seed, jobs=max(2, 24 // (e + f)), stalled=True)
+        test.run()
+        happened |= {name for name, count in test.counts.items() if count}
+    assert happened == set(sequencer_events().members)
 
 
 @pytest.mark.parametrize("machine", range(3))
 def test_no_bubbles(machine):
     """If nothing is late, tiles follow each other in exactly the initiation interval, from job to job too."""
-    config, e, f = MACHINES[machine]
+    config, e, f, _ = MACHINES[machine]
     test = Test(config, e, f, seed=9, jobs=3, stalled=False)
     test.run()
     taken, ii = test.tile_source.taken, test.program.ii
