@@ -1,8 +1,8 @@
 // Memory with one write and one read port on one clock; replace it by a macro of your process.
 //
 // A write is done at the clock edge at which write_enable is 1. read_data takes the addressed word at the clock edge
-// at which read_enable is 1, and holds it otherwise. A word that is read and written at the same edge reads as it was
-// before. Contents and read_data after power-up do not matter.
+// at which read_enable is 1, and holds it otherwise. What a word reads as that is written at the same edge does not
+// matter (no_rw_check: no bypass is built for it), nor do contents and read_data after power-up.
 
 module fusemax_ram #(
     parameter WIDTH = 8,
@@ -18,6 +18,7 @@ module fusemax_ram #(
     output reg [WIDTH-1:0] read_data
 );
 
+  (* no_rw_check *)
   reg [WIDTH-1:0] words[0:DEPTH-1];
 
   always @(posedge clk) begin
