@@ -16,7 +16,7 @@ from .control.issue_walker import IssueWalker
 from .control.load_walker import LoadWalker, load_tag
 from .control.loader import Loader
 from .control.program_store import ProgramStore
-from .control.registers import Registers
+from .control.registers import Registers, core_members
 from .control.request_arbiter import RequestArbiter
 from .control.sequencer import Sequencer
 from .control.store import Store
@@ -29,30 +29,8 @@ class Core(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
-        registers = Registers(config).signature.members
-        shared = (
-            "ring_base",
-            "ring_size_log2",
-            "tail",
-            "head",
-            "stop",
-            "reset",
-            "emptied",
-            "job_done",
-            "job_interrupt",
-            "nonfinite",
-            "overflow",
-            "read_error",
-            "read_error_address",
-            "write_error",
-            "write_error_address",
-            "descriptor_error",
-            "descriptor_error_address",
-            "events",
-            "bytes_read",
-            "bytes_written",
-        )
-        super().__init__({"memory": Out(Axi4Master(config)), **{name: registers[name].flip() for name in shared}})
+        shared = {name: member.flip() for name, member in core_members(config).items()}
+        super().__init__({"memory": Out(Axi4Master(config)), **shared})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

@@ -9,6 +9,7 @@ from typing import Any
 from amaranth.hdl import Module, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Member, Out
+
 from fusemax.spec import Config
 
 __all__ = ["Axi4Master", "AxiLiteSlave", "burst_layout", "connect_flat", "flat_members", "read_layout", "write_layout"]

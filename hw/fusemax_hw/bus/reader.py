@@ -6,6 +6,7 @@ from amaranth.hdl import Module, ShapeLike, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
+
 from fusemax.spec import Config
 
 from .axi import burst_layout, read_layout

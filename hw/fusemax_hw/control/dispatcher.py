@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
+
 from fusemax.spec import DESCRIPTOR_BYTES, DESCRIPTOR_MAGIC, DESCRIPTOR_STRIDE_BYTES, Config
 
 from ..bus.bursts import run_layout
@@ -118,7 +119,8 @@ class Dispatcher(wiring.Component):
             (descriptor.last_keys != 0) & (descriptor.last_keys <= config.rows),
             (descriptor.last_queries != 0) & (descriptor.last_queries <= config.columns),
             (descriptor.large_groups != 0) & (descriptor.large_groups <= descriptor.groups),
-            descriptor.group_tiles != 0,
+            # Groups that are not large have a tile less, but not none.
+            (descriptor.group_tiles > 1) | ((descriptor.group_tiles == 1) & (descriptor.large_groups == descriptor.groups)),
             (descriptor.query_slots >= descriptor.group_tiles) & (descriptor.query_slots <= config.query_bank_beats),
             (descriptor.output_slots != 0) & (descriptor.output_slots <= config.output_beats),
         ).all()
@@ -177,7 +179,7 @@ class Dispatcher(wiring.Component):
                 with m.Else():
                     m.next = "DRAIN"
             with m.State("DRAIN"):
-                with m.If(self.head == next_index):
+                with m.If(self.enable & (self.head == next_index)):
                     m.d.comb += self.program_load.eq(1)
                     m.d.sync += [
                         restart.eq(1),
@@ -197,8 +199,8 @@ class Dispatcher(wiring.Component):
                 with m.If(self.fetch.ready):
                     m.next = "DISPATCH"
             with m.State("DISPATCH"):
-                m.d.comb += push.eq(room)
-                with m.If(room):
+                m.d.comb += push.eq(room & self.enable)
+                with m.If(push):
                     m.d.sync += next_index.eq(next_index + 1)
                     m.next = "IDLE"
             with m.State("STOPPED"):

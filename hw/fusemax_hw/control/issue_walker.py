@@ -5,6 +5,7 @@ from typing import Any
 from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from fusemax.spec import Config
 
 from .job import ISSUE_FIELDS, group_tiles, job_layout, nest

@@ -2,6 +2,7 @@
 
 from amaranth.hdl import Module, Mux, Signal, ValueLike, signed, unsigned
 from amaranth.lib import data
+
 from fusemax.spec import DESCRIPTOR
 
 __all__ = ["ISSUE_FIELDS", "STORE_FIELDS", "descriptor_layout", "group_tiles", "job_layout", "load_fields", "nest"]

@@ -5,15 +5,43 @@ from typing import Any
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from fusemax.spec import COUNTERS, IDENTITY, INTERFACE_VERSION, REGISTERS, Cause, Config, counter_offset, register
 
 from ..bus.axi import AxiLiteSlave
 from .sequencer import sequencer_events
 
-__all__ = ["COUNTER_BITS", "Registers"]
+__all__ = ["COUNTER_BITS", "Registers", "core_members"]
 
 #: Bits that a counter has; the others read as zero. 2^48 cycles are 32 days at 100 MHz.
 COUNTER_BITS = 48
+
+
+def core_members(config: Config) -> dict[str, wiring.Member]:
+    """What registers and core tell each other, seen from the registers."""
+    address = config.address_bits
+    return {
+        "ring_base": Out(address),
+        "ring_size_log2": Out(5),
+        "tail": Out(16),
+        "head": In(16),
+        "reset": Out(1),
+        "emptied": In(1),
+        "stop": Out(1),
+        "job_done": In(1),
+        "job_interrupt": In(1),
+        "nonfinite": In(1),
+        "overflow": In(1),
+        "read_error": In(1),
+        "read_error_address": In(address),
+        "write_error": In(1),
+        "write_error_address": In(address),
+        "descriptor_error": In(1),
+        "descriptor_error_address": In(address),
+        "events": In(sequencer_events()),
+        "bytes_read": In(config.bus_bytes.bit_length()),
+        "bytes_written": In(config.bus_bytes.bit_length()),
+    }
 
 
 class Registers(wiring.Component):
@@ -49,31 +77,11 @@ class Registers(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
-        address = config.address_bits
         super().__init__(
             {
                 "bus": Out(AxiLiteSlave()),
                 "irq": Out(1),
-                "ring_base": Out(address),
-                "ring_size_log2": Out(5),
-                "tail": Out(16),
-                "head": In(16),
-                "reset": Out(1),
-                "emptied": In(1),
-                "stop": Out(1),
-                "job_done": In(1),
-                "job_interrupt": In(1),
-                "nonfinite": In(1),
-                "overflow": In(1),
-                "read_error": In(1),
-                "read_error_address": In(address),
-                "write_error": In(1),
-                "write_error_address": In(address),
-                "descriptor_error": In(1),
-                "descriptor_error_address": In(address),
-                "events": In(sequencer_events()),
-                "bytes_read": In(config.bus_bytes.bit_length()),
-                "bytes_written": In(config.bus_bytes.bit_length()),
+                **core_members(config),
             }
         )
 

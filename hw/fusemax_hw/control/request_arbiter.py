@@ -5,6 +5,7 @@ from typing import Any
 from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from fusemax.spec import Config
 
 from ..bus.bursts import run_layout

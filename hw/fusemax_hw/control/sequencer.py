@@ -5,6 +5,7 @@ from typing import Any
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from fusemax.spec import Config
 
 from ..words import NorthSource, OpCode, lane_word, north_word, west_word
@@ -254,4 +255,3 @@ class Sequencer(wiring.Component):
             events.idle.eq(~running | ~self.words.valid),
         ]
         return m
-

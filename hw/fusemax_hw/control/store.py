@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
+
 from fusemax.spec import Config, Timing
 
 from ..bus.bursts import run_layout
@@ -142,7 +143,11 @@ class Store(wiring.Component):
 
         new = self.jobs.payload
         row_bytes, rest = Signal(18), Signal(unsigned((config.bus_bytes - 1).bit_length()))
-        m.d.comb += [row_bytes.eq(Mux(new.float32_out, new.f << 2, new.f << 1)), rest.eq(row_bytes), self.jobs.ready.eq(~running)]
+        m.d.comb += [
+            row_bytes.eq(Mux(new.float32_out, new.f << 2, new.f << 1)),
+            rest.eq(row_bytes),
+            self.jobs.ready.eq(~running),
+        ]
         with m.If(running):
             with m.If(request & job_end):
                 m.d.sync += running.eq(0)

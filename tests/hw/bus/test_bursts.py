@@ -2,6 +2,7 @@
 
 import pytest
 from bench import Bench
+
 from fusemax.spec import Config
 from fusemax_hw.bus.bursts import BurstSplitter
 

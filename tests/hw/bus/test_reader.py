@@ -4,6 +4,7 @@ from collections import deque
 
 import pytest
 from bench import Bench, unpack
+
 from fusemax.spec import Config
 from fusemax_hw.bus.reader import Reader, beat_layout
 
@@ -65,7 +66,9 @@ def random_runs(rng, config, count, most):
     for _ in range(count):
         page = rng.randrange(1, 1 << config.address_bits - 12) << 12
         offset = rng.randrange(4096 // config.bus_bytes) * config.bus_bytes
-        runs.append({"address": page - offset, "beats": rng.choice((1, 1, 2, rng.randint(1, most))), "tag": rng.getrandbits(TAG_BITS)})
+        runs.append(
+            {"address": page - offset, "beats": rng.choice((1, 1, 2, rng.randint(1, most))), "tag": rng.getrandbits(TAG_BITS)}
+        )
     return runs
 
 
@@ -119,3 +122,27 @@ def test_a_word_every_cycle(most):
     bench.run(lambda: len(beats) == total, 10 * total)
     cycles = [cycle for cycle, _, _ in beats]
     assert cycles == list(range(cycles[0], cycles[0] + total))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_drain(seed):
+    """Bursts that were offered are read to their end; no other is begun."""
+    config = Config(rows=2, columns=2, outstanding_reads=4)
+    bench = Bench(Reader(config, TAG_BITS), seed)
+    rng = bench.rng
+    bench.source(bench.dut.runs, random_runs(rng, config, 100, 20))
+    memory = Memory(bench, config, bench.stalls(0.05, 0.3), bench.stalls(0.2, 1.0), latency=lambda: rng.randint(1, 30))
+    beats = beats_of(bench, config)
+    start = rng.randint(5, 200)
+    bench.drive(bench.dut.drain, lambda: bench.cycle >= start)
+    idle, offers = [], []
+    bench.watch(bench.dut.idle, idle.append)
+    bench.watch(bench.dut.ar.valid, offers.append)
+    bench.run(lambda: bench.cycle > start and idle[-1], 3000, settle=100)
+    # An offer of the cycle before may stay until it is taken.
+    later = offers[start:]
+    assert later == sorted(later, reverse=True)
+    assert bool(later[0]) <= bool(offers[start - 1])
+    first_idle = start + idle[start:].index(1)
+    assert all(idle[first_idle:]) and memory.under_way == 0
+    assert len(beats) == len(memory.words) > 0

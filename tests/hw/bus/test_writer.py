@@ -4,6 +4,7 @@ from collections import deque
 
 import pytest
 from bench import Bench
+
 from fusemax.spec import Config
 from fusemax_hw.bus.writer import OUTSTANDING_WRITES, Writer
 
@@ -88,7 +89,11 @@ def test_writes(bus_bits):
     bench.source(dut.runs, runs, bench.stalls())
     bench.source(dut.data, words, bench.stalls())
     memory = Memory(
-        bench, config, lambda: bench.stalls(0.0, 0.2, 0.8, 1.0), lambda: rng.randint(1, 40), lambda: rng.choice((0, 0, 0, 1, 2, 3))
+        bench,
+        config,
+        lambda: bench.stalls(0.0, 0.2, 0.8, 1.0),
+        lambda: rng.randint(1, 40),
+        lambda: rng.choice((0, 0, 0, 1, 2, 3)),
     )
     seen = {name: [] for name in ("job_done", "job_interrupt", "error", "error_address", "bytes_written")}
     for name, values in seen.items():
@@ -125,3 +130,28 @@ def test_a_word_every_cycle():
     bench.watch(bench.dut.job_done, done.append)
     bench.run(lambda: len(data.taken) == len(words), 10 * len(words))
     assert data.taken == list(range(data.taken[0], data.taken[0] + len(words)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_drain(seed):
+    """Bursts that were offered are written and answered; no other is begun."""
+    config = Config(rows=2, columns=2)
+    bench = Bench(Writer(config), seed)
+    dut, rng = bench.dut, bench.rng
+    runs, words = random_runs(rng, config, 100)
+    bench.source(dut.runs, runs)
+    bench.source(dut.data, words, bench.stalls())
+    memory = Memory(bench, config, lambda: bench.stalls(0.1, 0.5, 1.0), lambda: rng.randint(1, 40), lambda: 0)
+    start = rng.randint(5, 200)
+    bench.drive(dut.drain, lambda: bench.cycle >= start)
+    idle, offers = [], []
+    bench.watch(dut.idle, idle.append)
+    bench.watch(dut.aw.valid, offers.append)
+    bench.run(lambda: bench.cycle > start and idle[-1], 5000, settle=100)
+    later = offers[start:]
+    assert later == sorted(later, reverse=True)
+    assert bool(later[0]) <= bool(offers[start - 1])
+    first_idle = start + idle[start:].index(1)
+    assert all(idle[first_idle:]) and not memory._unfinished
+    assert len(memory.b.taken) == len(memory.responses) > 0
+    assert memory.b.taken[-1] < first_idle

@@ -2,9 +2,10 @@
 
 import pytest
 from bench import Bench
+from jobs import random_job, tiles_of
+
 from fusemax.spec import Config
 from fusemax_hw.control.issue_walker import IssueWalker
-from jobs import random_job, tiles_of
 
 CONFIG = Config(rows=5, columns=3, max_e=20, max_f=24, query_tiles=2, bus_bits=64)
 

@@ -2,9 +2,10 @@
 
 import pytest
 from bench import Bench
+from jobs import heads_of, query_tiles_of, random_job
+
 from fusemax.spec import Config
 from fusemax_hw.control.load_walker import DEADLINE_BITS, LoadKind, LoadWalker
-from jobs import heads_of, query_tiles_of, random_job
 
 CONFIG = Config(rows=5, columns=3, max_e=20, max_f=24, query_tiles=2, bus_bits=64)
 KINDS = {"q": LoadKind.QUERY, "k": LoadKind.KEY, "v": LoadKind.VALUE}

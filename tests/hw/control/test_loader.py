@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from bench import Bench, pack, unpack
+
 from fusemax.arith.query_scale import scale_query
 from fusemax.spec import Config
 from fusemax_hw.arith.query_scale import QueryScale

@@ -2,6 +2,7 @@
 
 import pytest
 from bench import Bench, unpack
+
 from fusemax.spec import MICROWORD, Config
 from fusemax_hw.control.program_store import ProgramStore, microword_layout
 
@@ -79,7 +80,9 @@ def test_loop(bus_bits, stalled):
     lengths = [1, 2, 3, per_word, per_word + 1, config.program_words, *(rng.randint(1, 60) for _ in range(20)), 7]
     programs = [random_program(rng, config, length) for length in lengths]
     words = bench.sink(
-        bench.dut.words, bench.stalls() if stalled else bench.stalls(1.0), lambda item: loader.given[-1].append((bench.cycle, item))
+        bench.dut.words,
+        bench.stalls() if stalled else bench.stalls(1.0),
+        lambda item: loader.given[-1].append((bench.cycle, item)),
     )
     loader = Loader(bench, config, programs, words)
     bench.run(lambda: len(loader.given) == len(programs) and len(loader.given[-1]) > 50, 20000)

@@ -2,6 +2,7 @@
 
 import pytest
 from bench import Bench
+
 from fusemax.spec import COUNTERS, IDENTITY, INTERFACE_VERSION, REGISTERS, Cause, Config, counter_offset, register
 from fusemax_hw.control.registers import Registers
 from fusemax_hw.control.sequencer import sequencer_events
@@ -125,7 +126,16 @@ def test_registers(seed):
         }
 
     bench.each(inputs)
-    for name in ("head", *WIDE, *(error for error, _ in ERRORS), "job_done", "job_interrupt", "nonfinite", "overflow", "emptied"):
+    for name in (
+        "head",
+        *WIDE,
+        *(error for error, _ in ERRORS),
+        "job_done",
+        "job_interrupt",
+        "nonfinite",
+        "overflow",
+        "emptied",
+    ):
         bench.drive(getattr(dut, name), lambda name=name: model.inputs[name])
     for name in ("bytes_read", "bytes_written"):
         bench.drive(getattr(dut, name), lambda name=name: model.inputs[name])

@@ -2,6 +2,7 @@
 
 import pytest
 from bench import Bench
+
 from fusemax.spec import Config
 from fusemax_hw.control.load_walker import DEADLINE_BITS, LoadKind, load_tag
 from fusemax_hw.control.request_arbiter import RequestArbiter
@@ -59,7 +60,9 @@ def test_order(stalled):
         assert len(taken) <= 1
         for port in taken:
             heads = {
-                other: requests[other][len(sources[other].taken) - (other == port)] for other, offered in offers.items() if offered
+                other: requests[other][len(sources[other].taken) - (other == port)]
+                for other, offered in offers.items()
+                if offered
             }
             first = min(("control", *PORTS), key=lambda name: heads[name]["due"] if name in heads else float("inf"))
             assert port == first

@@ -5,13 +5,14 @@ out (words, releases, events) follows from the cycles in which it takes microwor
 when it can.
 """
 
-import fusemax
 import pytest
 from bench import Bench, Stalls, pack, unpack
+from jobs import random_job, tiles_of
+
+import fusemax
 from fusemax.spec import MICROWORD, Config, Op
 from fusemax_hw.control.sequencer import Sequencer, sequencer_events
 from fusemax_hw.words import NorthSource
-from jobs import random_job, tiles_of
 
 SLOTS = ("slots_qk", "slots_exp", "slots_sum", "slots_slnv", "slots_empty")
 STALLS = ("stall_q", "stall_k", "stall_v", "stall_output")
@@ -151,14 +152,24 @@ def corner(west, north, lane):
     if control["mask"]:
         out |= {"keys": north["keys"], "queries": north["queries"], "source": north["source"]}
     if op is Op.QK:
-        out |= {"first": control["first"], "west_beat": west["beat"], "west_element": west["element"], "source": north["source"]}
+        out |= {
+            "first": control["first"],
+            "west_beat": west["beat"],
+            "west_element": west["element"],
+            "source": north["source"],
+        }
         out |= {"north_beat": north["beat"], "north_element": north["element"]}
     if op is Op.EXP:
         assert north["hold"] == control["hold"]
         out["source"] = north["source"]
     if op in (Op.SUM, Op.SLNV):
         assert lane["hold"] == control["hold"]
-        out |= {"tile_first": lane["first"], "tile_last": lane["last"], "state": lane["state"], "float32_out": lane["float32_out"]}
+        out |= {
+            "tile_first": lane["first"],
+            "tile_last": lane["last"],
+            "state": lane["state"],
+            "float32_out": lane["float32_out"],
+        }
     if op in (Op.EXP, Op.SUM, Op.SLNV):
         out["hold"] = control["hold"]
     if op is Op.SLNV:
@@ -184,7 +195,9 @@ class Test:
         self.model = Model(config, self.program, grid)
         self.jobs = []
         for index in range(jobs):
-            job = random_job(rng, config, e, f, queries=2 * config.columns * config.query_tiles, keys=3 * config.rows, float32_out=index % 2)
+            job = random_job(
+                rng, config, e, f, queries=2 * config.columns * config.query_tiles, keys=3 * config.rows, float32_out=index % 2
+            )
             self.jobs.append(job | {"restart": int(index == 0), "output_slots": rng.choice((1, 1, 2))})
         self.tiles = list(tiles_of(config, self.jobs))
         ii = self.program.ii
@@ -225,7 +238,9 @@ class Test:
         self.seen = {}
         for name in (*self.pulses, "tiles", "words"):
             port = getattr(self.dut, name)
-            bench.watch(port.ready if name in ("tiles", "words") else port, lambda value, name=name: self.seen.update({name: value}))
+            bench.watch(
+                port.ready if name in ("tiles", "words") else port, lambda value, name=name: self.seen.update({name: value})
+            )
         for name in ("west", "north", "lane", "events"):
             port = getattr(self.dut, name)
             bench.watch(port, lambda value, name=name, shape=port.shape(): self.seen.update({name: unpack(shape, value)}))
@@ -289,7 +304,15 @@ class Test:
         self.bench.run(lambda: len(self.tile_source.taken) == len(self.tiles) and not self.model.running, limit, settle=10)
         done = [operations for tile, operations in zip(self.model.iterations, self.model.done, strict=True) if tile is not None]
         e, f = self.program.e, self.program.f
-        expected = ["MASK", "MAX", f"SUM {f}", "EXP 0", "last SLNV", *(f"QK {i}" for i in range(e)), *(f"SLNV {i}" for i in range(f))]
+        expected = [
+            "MASK",
+            "MAX",
+            f"SUM {f}",
+            "EXP 0",
+            "last SLNV",
+            *(f"QK {i}" for i in range(e)),
+            *(f"SLNV {i}" for i in range(f)),
+        ]
         assert len(done) == len(self.tiles)
         for operations in done:
             assert sorted(operations) == sorted(expected)

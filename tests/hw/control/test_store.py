@@ -4,10 +4,11 @@ from collections import deque
 
 import pytest
 from bench import Bench, pack, unpack
+from jobs import heads_of, query_tiles_of, random_job
+
 from fusemax.spec import Config, Timing
 from fusemax_hw.control.store import Store
 from fusemax_hw.words import store_word
-from jobs import heads_of, query_tiles_of, random_job
 
 
 class Lanes:
@@ -85,9 +86,17 @@ def rows_of(config, jobs):
                 for row in range(count):
                     address = head + (tile * config.columns + row) * job["o_row_stride"]
                     ends = last_tile and row == count - 1 and number == len(addresses) - 1
-                    tag = {"tail_bytes": (row_bytes - 1) % config.bus_bytes + 1, "job_last": int(ends), "interrupt": job["interrupt"]}
+                    tag = {
+                        "tail_bytes": (row_bytes - 1) % config.bus_bytes + 1,
+                        "job_last": int(ends),
+                        "interrupt": job["interrupt"],
+                    }
                     beats = -(-row_bytes // config.bus_bytes)
-                    yield row == 0, {"address": address % (1 << config.address_bits), "beats": beats, "tag": tag}, job["output_slots"]
+                    yield (
+                        row == 0,
+                        {"address": address % (1 << config.address_bits), "beats": beats, "tag": tag},
+                        job["output_slots"],
+                    )
 
 
 def surround(bench, config, jobs, go):
@@ -105,7 +114,6 @@ def surround(bench, config, jobs, go):
     bench.source(dut.jobs, [{name: job.get(name, 0) for name in names} for job in jobs], go())
     lanes = Lanes(bench, config, tiles, go(0.01, 0.2, 1.0))
     run_sink = bench.sink(dut.runs, go(0.05, 0.5, 1.0))
-    taken = {"words": 0, "announced": 0}
     data_go = go(0.1, 0.5, 1.0)
 
     def announced():
@@ -113,7 +121,6 @@ def surround(bench, config, jobs, go):
         return data_go() and sum(run["beats"] for run in run_sink.received) > len(data.received)
 
     data = bench.sink(dut.data, announced)
-    del taken
     return run_sink, data, lanes, runs, words
 
 

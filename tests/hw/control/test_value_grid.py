@@ -2,6 +2,7 @@
 
 import pytest
 from bench import Bench, unpack
+
 from fusemax.spec import Config
 from fusemax_hw.control.value_grid import ValueGrid
 
