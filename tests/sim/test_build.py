@@ -27,15 +27,16 @@ def test_what_is_in_the_cache_is_found_at_once(standin: Path) -> None:
 
 def test_the_digest_follows_everything_that_is_compiled(standin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = [standin / "fusemax.v"]
-    digest = simulator_digest(TINY, sources, False)
-    assert simulator_digest(TINY, sources, False) == digest
-    assert simulator_digest(TINY, sources, True) != digest
-    assert simulator_digest(CONFIGS["base"], sources, False) != digest
+    digest = simulator_digest(TINY, sources, [], False)
+    assert simulator_digest(TINY, sources, [], False) == digest
+    assert simulator_digest(TINY, sources, ["fusemax_pe"], False) != digest
+    assert simulator_digest(TINY, sources, [], True) != digest
+    assert simulator_digest(CONFIGS["base"], sources, [], False) != digest
     changed = tmp_path / "fusemax.v"
     changed.write_text(sources[0].read_text() + "\n")
-    assert simulator_digest(TINY, [changed], False) != digest
+    assert simulator_digest(TINY, [changed], [], False) != digest
     monkeypatch.setattr(tools, "tool_versions", lambda: {"compiler": "another"})
-    assert simulator_digest(TINY, sources, False) != digest
+    assert simulator_digest(TINY, sources, [], False) != digest
 
 
 def test_emission_digest_follows_the_configuration() -> None:

@@ -154,9 +154,8 @@ class Dispatcher(wiring.Component):
             self.program_ii.eq(loaded_ii),
         ]
         with m.FSM():
-            with m.State("IDLE"):
-                with m.If(self.enable & (next_index != self.tail)):
-                    m.next = "FETCH"
+            with m.State("IDLE"), m.If(self.enable & (next_index != self.tail)):
+                m.next = "FETCH"
             with m.State("FETCH"):
                 m.d.comb += [
                     self.fetch.valid.eq(1),
@@ -166,9 +165,8 @@ class Dispatcher(wiring.Component):
                 ]
                 with m.If(self.fetch.ready):
                     m.next = "RECEIVE"
-            with m.State("RECEIVE"):
-                with m.If(is_descriptor & self.beat.last):
-                    m.next = "CHECK"
+            with m.State("RECEIVE"), m.If(is_descriptor & self.beat.last):
+                m.next = "CHECK"
             with m.State("CHECK"):
                 m.d.sync += restart.eq(0)
                 with m.If(~fits):
@@ -178,17 +176,16 @@ class Dispatcher(wiring.Component):
                     m.next = "DISPATCH"
                 with m.Else():
                     m.next = "DRAIN"
-            with m.State("DRAIN"):
-                with m.If(self.enable & (self.head == next_index)):
-                    m.d.comb += self.program_load.eq(1)
-                    m.d.sync += [
-                        restart.eq(1),
-                        loaded.eq(1),
-                        loaded_tag.eq(descriptor.program_tag),
-                        loaded_float32_out.eq(descriptor.float32_out),
-                        loaded_ii.eq(descriptor.ii),
-                    ]
-                    m.next = "PROGRAM"
+            with m.State("DRAIN"), m.If(self.enable & (self.head == next_index)):
+                m.d.comb += self.program_load.eq(1)
+                m.d.sync += [
+                    restart.eq(1),
+                    loaded.eq(1),
+                    loaded_tag.eq(descriptor.program_tag),
+                    loaded_float32_out.eq(descriptor.float32_out),
+                    loaded_ii.eq(descriptor.ii),
+                ]
+                m.next = "PROGRAM"
             with m.State("PROGRAM"):
                 m.d.comb += [
                     self.fetch.valid.eq(1),

@@ -112,10 +112,9 @@ class IssueWalker(wiring.Component):
         element_log2 = (config.beat_elements - 1).bit_length()
         new = self.jobs.payload
         m.d.comb += self.jobs.ready.eq(~running)
-        with m.If(running):
-            with m.If(step & job_end):
-                m.d.sync += running.eq(0)
-        with m.Elif(self.jobs.valid):
+        with m.If(step & job_end):
+            m.d.sync += running.eq(0)
+        with m.Elif(~running & self.jobs.valid):
             m.d.sync += [running.eq(1), job.eq(new), beats.eq((new.e + config.beat_elements - 1) >> element_log2)]
             with m.If(new.restart):
                 m.d.sync += [slot.eq(0), group_slot.eq(0), base.eq(0), group_base.eq(0)]

@@ -57,8 +57,8 @@ def row_layout(config: Config) -> data.StructLayout:
 class LoadWalker(wiring.Component):
     """Walks ``for batch: for head: for group: for tile: for row`` through one tensor.
 
-    K and V are read once per query group; a query once. A tile's first row is asked for only when a buffer for the whole tile is
-    free: two for K, two for V, the job's ``query_slots`` for Q.
+    K and V are read once per query group; a query once. A tile's first row is asked for only when a buffer for the whole
+    tile is free: two for K, two for V, the job's ``query_slots`` for Q.
 
     Members
     -------
@@ -187,10 +187,9 @@ class LoadWalker(wiring.Component):
         head_dim = new.f if self.tensor == "v" else new.e
         last_elements = head_dim[:element_log2]
         m.d.comb += self.jobs.ready.eq(~running)
-        with m.If(running):
-            with m.If(accepted & job_end):
-                m.d.sync += running.eq(0)
-        with m.Elif(self.jobs.valid):
+        with m.If(accepted & job_end):
+            m.d.sync += running.eq(0)
+        with m.Elif(~running & self.jobs.valid):
             m.d.sync += [
                 running.eq(1),
                 job.eq(new),

@@ -22,7 +22,8 @@ def microword_layout() -> data.StructLayout:
 class ProgramStore(wiring.Component):
     """Holds one program; gives its words in order, again and again.
 
-    The memory is as wide as the bus, so a program is written as it comes; two registers behind it keep the loop at one word a cycle.
+    The memory is as wide as the bus, so a program is written as it comes; two registers behind it keep the loop at one word
+    a cycle.
 
     Members
     -------

@@ -47,8 +47,8 @@ def core_members(config: Config) -> dict[str, wiring.Member]:
 class Registers(wiring.Component):
     """Register file, counters and interrupt.
 
-    Answers a read or a write two cycles after it is accepted; one of each at a time. A write is of the whole register, whatever its
-    strobes say.
+    Answers a read or a write two cycles after it is accepted; one of each at a time. A write is of the whole register,
+    whatever its strobes say.
 
     Members
     -------
@@ -120,15 +120,13 @@ class Registers(wiring.Component):
 
         values: dict[str, Any] = {"IDENTITY": Const(IDENTITY, 32), "VERSION": Const(INTERFACE_VERSION, 32)}
         limits = {
-            "SHAPE": dict(rows=config.rows, columns=config.columns, bus_bytes=config.bus_bytes, contexts=config.contexts),
-            "LIMITS": dict(
-                max_e=config.max_e, max_f=config.max_f, query_tiles=config.query_tiles, pe_latency=config.pe_latency
-            ),
+            "SHAPE": ("rows", "columns", "bus_bytes", "contexts"),
+            "LIMITS": ("max_e", "max_f", "query_tiles", "pe_latency"),
         }
-        for name, fields in limits.items():
+        for name, parameters in limits.items():
             layout = register(name).fields
             assert layout is not None
-            values[name] = Const(layout.pack(fields), 32)
+            values[name] = Const(layout.pack({parameter: getattr(config, parameter) for parameter in parameters}), 32)
 
         # Ring.
         for name, target in (("RING_SIZE_LOG2", self.ring_size_log2), ("RING_TAIL", self.tail)):

@@ -17,33 +17,29 @@ __all__ = ["Sequencer", "sequencer_events"]
 
 def sequencer_events() -> data.StructLayout:
     """What happened in a cycle, for the counters."""
-    return data.StructLayout(
-        {
-            name: 1
-            for name in (
-                "tiles",
-                "slots_qk",
-                "slots_exp",
-                "slots_sum",
-                "slots_slnv",
-                "slots_max",
-                "slots_empty",
-                "stall_q",
-                "stall_k",
-                "stall_v",
-                "stall_output",
-                "idle",
-            )
-        }
+    names = (
+        "tiles",
+        "slots_qk",
+        "slots_exp",
+        "slots_sum",
+        "slots_slnv",
+        "slots_max",
+        "slots_empty",
+        "stall_q",
+        "stall_k",
+        "stall_v",
+        "stall_output",
+        "idle",
     )
+    return data.StructLayout(dict.fromkeys(names, 1))
 
 
 class Sequencer(wiring.Component):
     """Kernel-only modulo schedule: tiles enter at stage 0 and move on by one stage per iteration.
 
-    An operation is executed only if its stage holds a tile; a tile's last SLNV takes it out. An iteration without a new tile runs only while older tiles are
-    under way; nothing is withheld for a tile that is not known yet. What a tile waits for: Q and K at its first QK, V and room in
-    the output buffers at its first SLNV.
+    An operation is executed only if its stage holds a tile; a tile's last SLNV takes it out. An iteration without a new tile
+    runs only while older tiles are under way; nothing is withheld for a tile that is not known yet. What a tile waits for: Q
+    and K at its first QK, V and room in the output buffers at its first SLNV.
 
     Members
     -------

@@ -20,8 +20,8 @@ __all__ = ["Store"]
 class Store(wiring.Component):
     """Walks ``for batch: for head: for group: for query tile: for query`` and writes one output row after the other.
 
-    A row's words are asked for with requests that pass the lanes, one a cycle, each with a place reserved in the queue that takes
-    the answer.
+    A row's words are asked for with requests that pass the lanes, one a cycle, each with a place reserved in the queue that
+    takes the answer.
 
     Members
     -------
@@ -86,8 +86,8 @@ class Store(wiring.Component):
         row_start = beat == 0
         row_last = Cat(last for _, last in loops[1:]).all()
 
-        # A request is made when its answer has room; the row's run goes to the writer with its first request, since a row may have
-        # more words than the queue.
+        # A request is made when its answer has room; the row's run goes to the writer with its first request, since a row may
+        # have more words than the queue.
         depth = min(64, 1 << (config.columns + 8 - 1).bit_length())
         m.submodules.queue = queue = SyncFIFOBuffered(width=config.bus_bits, depth=depth)
         reserved = Signal(range(depth + 1))
@@ -148,10 +148,9 @@ class Store(wiring.Component):
             rest.eq(row_bytes),
             self.jobs.ready.eq(~running),
         ]
-        with m.If(running):
-            with m.If(request & job_end):
-                m.d.sync += running.eq(0)
-        with m.Elif(self.jobs.valid):
+        with m.If(request & job_end):
+            m.d.sync += running.eq(0)
+        with m.Elif(~running & self.jobs.valid):
             m.d.sync += [
                 running.eq(1),
                 job.eq(new),

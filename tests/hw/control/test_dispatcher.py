@@ -3,7 +3,7 @@
 from collections import deque
 
 import pytest
-from bench import Bench, pack, unpack
+from bench import Bench, pack
 from jobs import random_job
 
 from fusemax.spec import DESCRIPTOR, DESCRIPTOR_BYTES, DESCRIPTOR_STRIDE_BYTES, Config

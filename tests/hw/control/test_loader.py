@@ -101,8 +101,7 @@ def test_words(bus_bits, paces):
             complete.pop(address, None)
             if ends:
                 pulses["value_loaded"].add(cycle + 3)
-                for address in range(address - beat["index"], address + 1):
-                    complete[address] = cycle + 3
+                complete.update(dict.fromkeys(range(address - beat["index"], address + 1), cycle + 3))
         if kind is LoadKind.QUERY:
             scaled = scale_query(config, np.array(elements), tag["scale"])
             bus = [

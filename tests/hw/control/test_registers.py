@@ -11,6 +11,7 @@ CONFIG = Config(rows=8, columns=16, max_e=200, max_f=17, contexts=5, pe_latency=
 NAMES = {entry.offset: entry.name for entry in REGISTERS}
 COUNTER_NAMES = {counter_offset(name) + 4 * half: (name, half) for name, _ in COUNTERS for half in (0, 1)}
 ERRORS = (("read_error", Cause.READ), ("write_error", Cause.WRITE), ("descriptor_error", Cause.DESCRIPTOR))
+CLEARING = tuple(register(name).offset for name in ("INTERRUPT", "FLAGS_CLEAR", "COUNTERS_CLEAR"))
 WIDE = ("read_error_address", "write_error_address", "descriptor_error_address")
 WORD = (1 << 32) - 1
 
@@ -110,7 +111,7 @@ def test_registers(seed):
     bus = dut.bus
 
     # Inputs: mostly quiet, and everything at once now and then.
-    lively = bench.stalls(0.01, 0.1, 0.5)
+    lively = bench.stalls(0.01, 0.1, 1.0)
 
     def chance(part):
         return int(lively() and rng.random() < part)
@@ -143,7 +144,20 @@ def test_registers(seed):
         bench.drive(getattr(dut.events, name), lambda name=name: model.inputs["events"][name])
 
     def address():
-        return rng.choice((*NAMES, *NAMES, *COUNTER_NAMES, 0x48, 0xFC, max(COUNTER_NAMES) + 4, 0xFFC, 4 * rng.getrandbits(10)))
+        return rng.choice(
+            (
+                *NAMES,
+                *NAMES,
+                *CLEARING,
+                *CLEARING,
+                *COUNTER_NAMES,
+                0x48,
+                0xFC,
+                max(COUNTER_NAMES) + 4,
+                0xFFC,
+                4 * rng.getrandbits(10),
+            )
+        )
 
     def written():
         offset = address()

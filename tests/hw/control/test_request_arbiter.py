@@ -36,7 +36,8 @@ def test_order(stalled):
     dut, rng = bench.dut, bench.rng
     start = (1 << DEADLINE_BITS) - 300
     requests = {
-        port: list(rows_of(rng, kind, 300, start)) for port, kind in zip(PORTS, (LoadKind.QUERY, LoadKind.KEY, LoadKind.VALUE))
+        port: list(rows_of(rng, kind, 300, start))
+        for port, kind in zip(PORTS, (LoadKind.QUERY, LoadKind.KEY, LoadKind.VALUE), strict=True)
     }
     requests["control"] = [{**random_request(rng, LoadKind.PROGRAM), "due": -1} for _ in range(40)]
     go = bench.stalls if stalled else lambda *_: bench.stalls(1.0)

@@ -243,7 +243,7 @@ class Test:
             )
         for name in ("west", "north", "lane", "events"):
             port = getattr(self.dut, name)
-            bench.watch(port, lambda value, name=name, shape=port.shape(): self.seen.update({name: unpack(shape, value)}))
+            bench.watch(port, lambda value, name=name, port=port: self.seen.update({name: unpack(port.shape(), value)}))
         bench.watch(self.dut.grid_enable, lambda value: self.seen.update(grid_enable=value))
 
         def see(address):
