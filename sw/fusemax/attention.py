@@ -11,13 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .device import MEMORY_BYTES, Device, open_device
-from .driver import required_bytes
 from .errors import NonFiniteError
+from .jobs import OUTPUT_BYTES, required_bytes
 from .spec import config_named
 
 __all__ = ["attention"]
-
-OUTPUT_BYTES = {"bfloat16": 2, "float32": 4}
 
 
 def attention(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 import ml_dtypes
 import numpy as np
@@ -13,49 +12,17 @@ from numpy.typing import NDArray
 
 from .compiler import compile as compile_program
 from .errors import DeviceFaultError, DeviceMemoryError, DeviceTimeoutError, NonFiniteError, ScoreOverflowError
+from .jobs import OUTPUT_BYTES, RING_BYTES, RING_SIZE_LOG2, Buffer, Shape, describe, place_arrays, place_program, required_bytes
 from .program import Program
 from .schedule import residency
-from .spec import (
-    DESCRIPTOR,
-    DESCRIPTOR_BYTES,
-    DESCRIPTOR_MAGIC,
-    DESCRIPTOR_STRIDE_BYTES,
-    MICROWORD,
-    Cause,
-    Config,
-    counter_offset,
-    register,
-)
+from .spec import DESCRIPTOR, DESCRIPTOR_BYTES, DESCRIPTOR_STRIDE_BYTES, Cause, Config, counter_offset, register
 from .transport import Transport
 
-__all__ = ["Driver", "cut_jobs", "required_bytes"]
+__all__ = ["Driver", "required_bytes"]
 
-RING_SIZE_LOG2 = 4
-RING_BYTES = DESCRIPTOR_STRIDE_BYTES << RING_SIZE_LOG2
-#: Largest number of heads, and of batch entries, in a job.
-MOST = (1 << 16) - 1
-#: Strides are numbers of 32 bits.
-STRIDE_LIMIT = 1 << 32
+NAMES = {"q": "queries", "k": "keys", "v": "values", "o": "output"}
 
 Bits = NDArray[np.uint16]
-
-
-@dataclass(frozen=True)
-class Buffer:
-    """Rows in device memory, of batch entries, heads and rows: address of the first one and strides in bytes."""
-
-    address: int
-    row_stride: int
-    head_stride: int
-    batch_stride: int
-
-
-@dataclass(frozen=True)
-class Job:
-    """Part of a call that one descriptor covers: batch entries and heads, from the first up to the one behind the last."""
-
-    batch: tuple[int, int]
-    heads: tuple[int, int]
 
 
 class Deadline:
@@ -71,44 +38,15 @@ class Deadline:
         return None if self._end is None else max(0.0, self._end - time.monotonic())
 
 
-def cut_jobs(batch: int, heads: int, head_stride: int, batch_stride: int) -> Iterator[Job]:
-    """Cut a call into as few jobs as the descriptor's fields allow; usually one.
-
-    The strides are the largest ones of the call's four arrays.
-    """
-    if heads > 1 and head_stride >= STRIDE_LIMIT:
-        most_heads = 1
-    else:
-        most_heads = MOST
-    most_batch = 1 if batch > 1 and batch_stride >= STRIDE_LIMIT else MOST
-    for batch_start in range(0, batch, most_batch):
-        for head_start in range(0, heads, most_heads):
-            yield Job((batch_start, min(batch, batch_start + most_batch)), (head_start, min(heads, head_start + most_heads)))
-
-
-def align(value: int, unit: int) -> int:
-    """``value`` rounded up to a multiple of ``unit``."""
-    return -(-value // unit) * unit
-
-
-def required_bytes(config: Config, shape: tuple[int, int, int, int, int, int], output_bytes: int) -> int:
-    """Device memory that a call of this shape (batch, heads, queries, keys, E, F) needs on a device that is just open."""
-    batch, heads, queries, keys, e, f = shape
-    row_beats = queries * (config.beats(e) + config.beats(f, output_bytes)) + keys * (config.beats(e) + config.beats(f))
-    programs = config.program_words * MICROWORD.bits // 8
-    return RING_BYTES + programs + batch * heads * row_beats * config.bus_bytes + 4096
-
-
 class Driver:
     """Runs attention on an open device.
 
-    Device memory holds the descriptor ring, then every program used so far, then the arrays of the call under way.
+    What lies where in device memory, and what a descriptor says, :mod:`fusemax.jobs` knows.
     """
 
     def __init__(self, transport: Transport, config: Config) -> None:
         self._transport = transport
         self._config = config
-        self._alignment = max(config.bus_bytes, 16)
         self._programs: dict[int, int] = {}
         self._free = RING_BYTES
         self._tail = 0
@@ -136,57 +74,25 @@ class Driver:
         self._settle(deadline)
         batch, heads, queries, e = q.shape
         keys, f = k.shape[2], v.shape[3]
+        shape = Shape(
+            batch=batch, heads=heads, queries=queries, keys=keys, e=e, f=f, out_dtype="float32" if float32_out else "bfloat16"
+        )
         program = compile_program(head_dim=e, value_dim=f, config=self._config)
         program_address = self._load_program(program)
-        arena = self._free
-        q_buffer, arena = self._place("queries", q.shape, 2, arena)
-        k_buffer, arena = self._place("keys", k.shape, 2, arena)
-        v_buffer, arena = self._place("values", v.shape, 2, arena)
-        output_bytes = 4 if float32_out else 2
-        o_buffer, arena = self._place("output", (batch, heads, queries, f), output_bytes, arena)
-        for buffer, array in ((q_buffer, q), (k_buffer, k), (v_buffer, v)):
-            self._rows(buffer, array.shape, 2)[...] = array
+        buffers = place_arrays(self._config, shape, self._free)
+        for name, buffer in buffers.items():
+            self._check_room(NAMES[name], buffer.size, buffer.address + buffer.size)
+        for name, array in (("q", q), ("k", k), ("v", v)):
+            self._rows(buffers[name], array.shape, 2)[...] = array
 
-        tiles = residency(self._config, e, f, queries, keys)
-        common = {
-            "magic": DESCRIPTOR_MAGIC,
-            "float32_out": int(float32_out),
-            "interrupt": 1,
-            "program_tag": program.tag,
-            "program_address": program_address,
-            "ii": program.ii,
-            "query_slots": min(tiles.query_slots, MOST),
-            "e": e,
-            "f": f,
-            "scale": int(scale.view(np.uint32)),
-            "key_tiles": tiles.key_tiles,
-            "last_keys": tiles.last_keys,
-            "last_queries": tiles.last_queries,
-            "groups": tiles.groups,
-            "large_groups": tiles.large_groups,
-            "group_tiles": tiles.group_tiles,
-            "output_slots": min(self._config.output_beats // self._config.beats(f, output_bytes), MOST),
-            "group_iterations": tiles.group_iterations,
-        }
-        buffers = {"q": q_buffer, "k": k_buffer, "v": v_buffer, "o": o_buffer}
-        largest_head = max(buffer.head_stride for buffer in buffers.values())
-        largest_batch = max(buffer.batch_stride for buffer in buffers.values())
-        descriptors = [common | self._describe(job, buffers) for job in cut_jobs(batch, heads, largest_head, largest_batch)]
-        self._run(descriptors, deadline, self._progress(progress, tiles.tiles * batch * heads))
+        descriptors = describe(self._config, shape, program, program_address, buffers, scale)
+        tiles = residency(self._config, e, f, queries, keys).tiles
+        self._run(descriptors, deadline, self._progress(progress, tiles * batch * heads))
         dtype = np.dtype(np.float32) if float32_out else np.dtype(ml_dtypes.bfloat16)
-        return self._rows(o_buffer, (batch, heads, queries, f), output_bytes).view(dtype).copy()
+        rows = self._rows(buffers["o"], (batch, heads, queries, f), OUTPUT_BYTES[shape.out_dtype])
+        return rows.view(dtype).copy()
 
     # -- memory ----------------------------------------------------------------------------------------------
-
-    def _place(self, name: str, shape: tuple[int, ...], element_bytes: int, address: int) -> tuple[Buffer, int]:
-        """Room for rows of bus words, and the address behind it."""
-        batch, heads, rows, elements = shape
-        row_stride = self._config.beats(elements, element_bytes) * self._config.bus_bytes
-        head_stride = rows * row_stride
-        batch_stride = heads * head_stride
-        end = align(address + batch * batch_stride, self._alignment)
-        self._check_room(name, batch * batch_stride, end)
-        return Buffer(address, row_stride, head_stride, batch_stride), end
 
     def _check_room(self, name: str, size: int, end: int) -> None:
         if end > self._transport.memory.size:
@@ -205,25 +111,13 @@ class Driver:
         """Address of the program's first microword; it is written to memory when it is used for the first time."""
         if program.tag not in self._programs:
             image = program.to_bytes()
-            header_bytes = len(image) - len(program.words_bytes)
-            words = align(self._free + header_bytes, self._alignment)
-            end = align(words + len(program.words_bytes), self._alignment)
+            words, end = place_program(self._config, program, self._free)
             self._check_room("microwords", len(image), end)
-            self._transport.memory[words - header_bytes : words - header_bytes + len(image)] = np.frombuffer(image, np.uint8)
+            header = words + len(program.words_bytes) - len(image)
+            self._transport.memory[header : header + len(image)] = np.frombuffer(image, np.uint8)
             self._programs[program.tag] = words
             self._free = end
         return self._programs[program.tag]
-
-    def _describe(self, job: Job, buffers: dict[str, Buffer]) -> dict[str, int]:
-        """Fields of a descriptor that differ from job to job. A stride that leads nowhere is zero."""
-        batch, heads = job.batch[1] - job.batch[0], job.heads[1] - job.heads[0]
-        fields = {"heads": heads, "batch": batch}
-        for name, buffer in buffers.items():
-            fields[f"{name}_address"] = buffer.address + job.batch[0] * buffer.batch_stride + job.heads[0] * buffer.head_stride
-            fields[f"{name}_row_stride"] = buffer.row_stride
-            fields[f"{name}_head_stride"] = buffer.head_stride if heads > 1 else 0
-            fields[f"{name}_batch_stride"] = buffer.batch_stride if batch > 1 else 0
-        return fields
 
     # -- machine ---------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fusemax
-from fusemax.driver import cut_jobs
+from fusemax.jobs import cut_jobs
 from fusemax.errors import DeviceFaultError, DeviceTimeoutError, NonFiniteError
 from fusemax.model.transport import ModelTransport
 from fusemax.spec import CONFIGS, DESCRIPTOR, DESCRIPTOR_BYTES, Cause, register
@@ -108,7 +108,7 @@ def test_index_wraps_at_16_bits(spy) -> None:
 
 def test_more_jobs_than_the_ring_holds(spy, monkeypatch: pytest.MonkeyPatch) -> None:
     transport, device = spy
-    monkeypatch.setattr("fusemax.driver.STRIDE_LIMIT", 1)
+    monkeypatch.setattr("fusemax.jobs.STRIDE_LIMIT", 1)
     q, k, v = arrays((5, 7, 9, 8), (5, 7, 12, 8), (5, 7, 12, 4))
     cut = fusemax.attention(q, k, v, device=device)
     assert device.counters.jobs == 35

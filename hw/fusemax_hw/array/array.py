@@ -80,7 +80,7 @@ class Array(wiring.Component):
             west_edge.load.eq(self.key_value_load),
             north_edge.word.eq(self.north),
             north_edge.load.eq(self.query_load),
-            north_edge.reference.eq(lanes.reference_out),
+            north_edge.reference_in.eq(lanes.reference_out),
             grid.west.eq(west_edge.bus),
             grid.north.eq(north_edge.bus),
             grid.partial.eq(0),

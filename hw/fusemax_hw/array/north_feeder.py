@@ -20,7 +20,7 @@ class NorthFeeder(wiring.Component):
     """Feeder of one column.
 
     A word that is on ``word`` in cycle t is on ``word_out`` in t + 1 with one query less, and its operand on ``bus``
-    in t + :attr:`latency`. A reference that is on ``reference`` in cycle t is there for words of cycle t and later: a word reads
+    in t + :attr:`latency`. A reference that is on ``reference_in`` in cycle t is there for words of cycle t and later: a word reads
     the ring in its second cycle. Loaded words as in :class:`~fusemax_hw.array.west_feeder.WestFeeder`.
 
     Parameters
@@ -34,7 +34,7 @@ class NorthFeeder(wiring.Component):
         Words for this column and for the next.
     load, load_out : load_word of a bank word (``loaded_query``)
         Scaled query elements.
-    reference : In(reference_word)
+    reference_in : In(reference_word)
         From the lane below.
     bus : Out(north_bus)
         To the column's first PE: query element; RM' + ``weight_shift`` + 1; or the interval [0, keys), which is empty if no query is
@@ -66,7 +66,7 @@ class NorthFeeder(wiring.Component):
                 "word_out": Out(north_word(config)),
                 "load": In(load),
                 "load_out": Out(load),
-                "reference": In(reference_word(config)),
+                "reference_in": In(reference_word(config)),
                 "bus": Out(north_bus(config)),
             }
         )
@@ -93,8 +93,8 @@ class NorthFeeder(wiring.Component):
         # The ring: RM' as EXP takes it.
         ring = [Signal(signed(18), name=f"reference_{index}", reset_less=True) for index in range(config.holds)]
         for index, entry in enumerate(ring):
-            with m.If(self.reference.valid & (self.reference.hold == index)):
-                m.d.sync += entry.eq(self.reference.reference + (config.weight_shift + 1))
+            with m.If(self.reference_in.valid & (self.reference_in.hold == index)):
+                m.d.sync += entry.eq(self.reference_in.reference + (config.weight_shift + 1))
 
         # Second cycle: the element or the ring entry is selected.
         bus = Signal(north_bus(config))

@@ -56,7 +56,7 @@ class RingDelay(wiring.Component):
             read.addr.eq(oldest),
             Value.cast(self.word_out).eq(read.data),
         ]
-        for name in self._reset:
+        for name in sorted(self._reset):
             with m.If(~written):
                 m.d.comb += self.word_out[name].eq(0)
         return m

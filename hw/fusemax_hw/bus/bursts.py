@@ -27,7 +27,8 @@ class BurstSplitter(wiring.Component):
     -------
     runs : In(stream.Signature(run_layout(config, tag)))
     bursts : Out(stream.Signature(...))
-        ``start``: number within the run of the burst's first word; ``last``: the run's last burst.
+        ``length``: words of the burst less one, as AXI4 wants it; ``start``: number within the run of its first word; ``last``: the
+        run's last burst.
     """
 
     def __init__(self, config: Config, tag: ShapeLike):
@@ -41,7 +42,7 @@ class BurstSplitter(wiring.Component):
                         data.StructLayout(
                             {
                                 "address": unsigned(config.address_bits),
-                                "beats": unsigned(9),
+                                "length": unsigned(8),
                                 "start": unsigned(9),
                                 "last": 1,
                                 "tag": tag,
@@ -55,35 +56,32 @@ class BurstSplitter(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         word_log2 = (self.config.bus_bytes - 1).bit_length()
-        page_words = PAGE_BYTES // self.config.bus_bytes
-        run = Signal(self._run)
-        start = Signal(9)
+        address = Signal(self.config.address_bits)
+        tag = Signal.like(self.runs.payload.tag)
+        more, start = Signal(9), Signal(9)
         valid = Signal()
 
-        to_boundary = Signal(range(page_words + 1))
-        room = Signal(range(max(page_words, 256) + 1))
-        beats = Signal(9)
+        # Words to the page's end, less one, are the inverted number of the word in its page; then at most 255.
+        inverted = ~address[word_log2 : (PAGE_BYTES - 1).bit_length()]
+        room = inverted[:8] | inverted[8:].any().replicate(len(inverted[:8]))
         last = Signal()
-        word_in_page = run.address[word_log2:12]
         m.d.comb += [
-            to_boundary.eq(page_words - word_in_page),
-            room.eq(Mux(to_boundary > 256, 256, to_boundary)),
-            last.eq(run.beats <= room),
-            beats.eq(Mux(last, run.beats, room)),
+            last.eq(more <= room),
             self.bursts.valid.eq(valid),
-            self.bursts.payload.address.eq(run.address),
-            self.bursts.payload.beats.eq(beats),
+            self.bursts.payload.address.eq(address),
+            self.bursts.payload.length.eq(Mux(last, more, room)),
             self.bursts.payload.start.eq(start),
             self.bursts.payload.last.eq(last),
-            self.bursts.payload.tag.eq(run.tag),
+            self.bursts.payload.tag.eq(tag),
             self.runs.ready.eq(~valid | (self.bursts.ready & last)),
         ]
         with m.If(self.bursts.ready & valid):
             m.d.sync += [
-                run.address.eq(run.address + (beats << word_log2)),
-                run.beats.eq(run.beats - beats),
-                start.eq(start + beats),
+                address.eq(address + ((room + 1) << word_log2)),
+                more.eq(more - room - 1),
+                start.eq(start + room + 1),
             ]
         with m.If(self.runs.ready):
-            m.d.sync += [valid.eq(self.runs.valid), run.eq(self.runs.payload), start.eq(0)]
+            run = self.runs.payload
+            m.d.sync += [valid.eq(self.runs.valid), address.eq(run.address), more.eq(run.beats - 1), start.eq(0), tag.eq(run.tag)]
         return m

@@ -76,7 +76,7 @@ class Reader(wiring.Component):
             may_begin.eq(pending.w_rdy & (offered | ~self.drain)),
             self.ar.valid.eq(bursts.valid & may_begin),
             self.ar.payload.address.eq(bursts.payload.address),
-            self.ar.payload.length.eq(bursts.payload.beats - 1),
+            self.ar.payload.length.eq(bursts.payload.length),
             bursts.ready.eq(self.ar.ready & may_begin),
             pending.w_en.eq(bursts.valid & bursts.ready),
         ]

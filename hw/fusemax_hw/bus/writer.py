@@ -14,9 +14,6 @@ from .bursts import BurstSplitter, run_layout
 
 __all__ = ["Writer", "write_tag"]
 
-#: Bursts whose response may be outstanding.
-OUTSTANDING_WRITES = 16
-
 
 def write_tag(config: Config) -> data.StructLayout:
     """What the writer knows of a run besides its place."""
@@ -30,7 +27,7 @@ def write_tag(config: Config) -> data.StructLayout:
 
 
 class Writer(wiring.Component):
-    """Cuts runs into bursts, joins them with their data, counts responses.
+    """Cuts runs into bursts, joins them with their data, counts responses; keeps up to ``outstanding_writes`` under way.
 
     Members
     -------
@@ -76,16 +73,16 @@ class Writer(wiring.Component):
         wiring.connect(m, wiring.flipped(self.runs), splitter.runs)
         bursts = splitter.bursts
 
-        burst = data.StructLayout({"beats": unsigned(9), "last": 1, "tail_bytes": self._tag["tail_bytes"].shape})
+        burst = data.StructLayout({"length": unsigned(8), "last": 1, "tail_bytes": self._tag["tail_bytes"].shape})
         answer = data.StructLayout({"address": unsigned(config.address_bits), "job_last": 1, "interrupt": 1})
-        m.submodules.lengths = lengths = SyncFIFOBuffered(width=burst.size, depth=OUTSTANDING_WRITES)
-        m.submodules.answers = answers = SyncFIFOBuffered(width=answer.size, depth=OUTSTANDING_WRITES)
+        m.submodules.lengths = lengths = SyncFIFOBuffered(width=burst.size, depth=config.outstanding_writes)
+        m.submodules.answers = answers = SyncFIFOBuffered(width=answer.size, depth=config.outstanding_writes)
         new_burst, new_answer = Signal(burst), Signal(answer)
         # A burst that has been offered must be begun (AXI4, section A3.2.1).
         offered, may_begin = Signal(), Signal()
         job_last = bursts.payload.last & bursts.payload.tag.job_last
         m.d.comb += [
-            new_burst.beats.eq(bursts.payload.beats),
+            new_burst.length.eq(bursts.payload.length),
             new_burst.last.eq(bursts.payload.last),
             new_burst.tail_bytes.eq(bursts.payload.tag.tail_bytes),
             new_answer.address.eq(bursts.payload.address),
@@ -96,7 +93,7 @@ class Writer(wiring.Component):
             may_begin.eq(lengths.w_rdy & answers.w_rdy & (offered | ~self.drain)),
             self.aw.valid.eq(bursts.valid & may_begin),
             self.aw.payload.address.eq(bursts.payload.address),
-            self.aw.payload.length.eq(bursts.payload.beats - 1),
+            self.aw.payload.length.eq(bursts.payload.length),
             bursts.ready.eq(self.aw.ready & may_begin),
             lengths.w_en.eq(bursts.valid & bursts.ready),
             answers.w_en.eq(bursts.valid & bursts.ready),
@@ -106,8 +103,8 @@ class Writer(wiring.Component):
 
         # Data follows its address; a burst's length is known when its address has been accepted.
         current = data.View(burst, lengths.r_data)
-        position = Signal(9)
-        last = position == current.beats - 1
+        position = Signal(8)
+        last = position == current.length
         tail = last & current.last
         moved = Signal()
         m.d.comb += [

@@ -11,7 +11,7 @@ from fusemax.spec import DESCRIPTOR_BYTES, DESCRIPTOR_MAGIC, DESCRIPTOR_STRIDE_B
 
 from ..bus.bursts import run_layout
 from ..bus.reader import beat_layout
-from .job import ISSUE_FIELDS, STORE_FIELDS, descriptor_layout, job_layout, load_fields
+from .job import ISSUE_FIELDS, descriptor_layout, job_layout, tensor_fields
 from .load_walker import LoadKind, load_tag
 
 __all__ = ["Dispatcher"]
@@ -50,11 +50,11 @@ class Dispatcher(wiring.Component):
         self.config = config
         self._tag = load_tag(config)
         self._jobs = {
-            "query": job_layout(load_fields("q")),
-            "key": job_layout(load_fields("k")),
-            "value": job_layout(load_fields("v")),
+            "query": job_layout(tensor_fields("q")),
+            "key": job_layout(tensor_fields("k")),
+            "value": job_layout(tensor_fields("v")),
             "issue": job_layout(ISSUE_FIELDS),
-            "store": job_layout(STORE_FIELDS),
+            "store": job_layout(tensor_fields("o")),
         }
         super().__init__(
             {

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -12,7 +12,9 @@ from fusemax.spec import Config, Timing
 from ..bus.bursts import run_layout
 from ..bus.writer import write_tag
 from ..words import store_word
-from .job import STORE_FIELDS, group_tiles, job_layout, nest
+from .countdown import Countdown
+from .job import job_layout, tensor_fields
+from .tile_walker import TileWalker
 
 __all__ = ["Store"]
 
@@ -25,7 +27,7 @@ class Store(wiring.Component):
 
     Members
     -------
-    jobs : In(stream.Signature(job_layout(STORE_FIELDS)))
+    jobs : In(stream.Signature(job_layout(tensor_fields("o"))))
     results_issued : In(1)
         The last SLNV of a query tile is at the corner; its results can be asked for ``Timing.corner_to_output`` cycles later.
     output_freed : Out(1)
@@ -40,10 +42,9 @@ class Store(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
-        self._job = job_layout(STORE_FIELDS)
         super().__init__(
             {
-                "jobs": In(stream.Signature(self._job)),
+                "jobs": In(stream.Signature(job_layout(tensor_fields("o")))),
                 "results_issued": In(1),
                 "output_freed": Out(1),
                 "request": Out(store_word(config)),
@@ -56,44 +57,64 @@ class Store(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config = self.config
-        job = Signal(self._job)
-        running = Signal()
+        m.submodules.tiles = tiles = TileWalker(config, "o")
+        wiring.connect(m, wiring.flipped(self.jobs), tiles.jobs)
 
         # Query tiles whose results are in the output buffers.
         history = Signal(Timing(config).corner_to_output)
-        ready_tiles, taken = Signal(16), Signal()
+        ready_tiles, any_ready, taken = Signal(range(config.output_beats + 1)), Signal(), Signal()
         m.d.sync += [
             history.eq((history << 1) | self.results_issued),
             ready_tiles.eq(ready_tiles + history[-1] - taken),
+            any_ready.eq(history[-1] | Mux(taken, ready_tiles > 1, ready_tiles != 0)),
         ]
 
-        # Loops.
-        column, tile, group, head, batch = Signal(8), Signal(16), Signal(32), Signal(16), Signal(16)
-        beat, beats, tail_bytes = Signal(9), Signal(9), Signal(config.bus_bytes.bit_length())
-        group_last = group == job.groups - 1
-        tile_last = tile == group_tiles(job, group) - 1
-        queries = Mux(tile_last & group_last, job.last_queries, config.columns)
-        request = Signal()
-        loops = [
-            (beat, beat == beats - 1),
-            (column, column == queries - 1),
-            (tile, tile_last),
-            (group, group_last),
-            (head, head == job.heads - 1),
-            (batch, batch == job.batch - 1),
+        # Loops over a tile's columns and a row's bus words.
+        next_tile = tiles.tiles.payload
+        tile = Signal(next_tile.shape())
+        running, row_start = Signal(), Signal()
+        columns, beats = Countdown(m, 8, "columns"), Countdown(m, 9, "beats")
+        column, row_beats, tail_bytes = Signal(8), Signal(9), Signal(config.bus_bytes.bit_length())
+        request, take, row_end, tile_end = Signal(), Signal(), Signal(), Signal()
+        row_bytes, rest = Signal(18), Signal(unsigned((config.bus_bytes - 1).bit_length()))
+        new_beats = Signal(9)
+        m.d.comb += [
+            row_end.eq(beats.last),
+            tile_end.eq(beats.last & columns.last),
+            tiles.tiles.ready.eq(~running | (request & tile_end)),
+            take.eq(tiles.tiles.valid & tiles.tiles.ready),
+            row_bytes.eq(Mux(next_tile.job.float32_out, next_tile.job.f << 2, next_tile.job.f << 1)),
+            rest.eq(row_bytes),
+            new_beats.eq((row_bytes + config.bus_bytes - 1) >> (config.bus_bytes - 1).bit_length()),
         ]
-        row_end, tile_end, _, head_end, batch_end, job_end = nest(m, request, loops)
-        row_start = beat == 0
-        row_last = Cat(last for _, last in loops[1:]).all()
+        with m.If(request):
+            m.d.sync += row_start.eq(row_end)
+            beats.step(row_beats - 1)
+            with m.If(row_end):
+                m.d.sync += column.eq(column + 1)
+                columns.step(0)
+            with m.If(tile_end):
+                m.d.sync += running.eq(0)
+        with m.If(take):
+            m.d.sync += [
+                running.eq(1),
+                tile.eq(next_tile),
+                row_start.eq(1),
+                column.eq(0),
+                row_beats.eq(new_beats),
+                tail_bytes.eq(Mux(rest == 0, config.bus_bytes, rest)),
+            ]
+            columns.start(next_tile.rows)
+            beats.start(new_beats - 1)
 
-        # A request is made when its answer has room; the row's run goes to the writer with its first request, since a row may
-        # have more words than the queue.
+        # A request is made when its answer has room; the row's run goes to the writer with its first request, since a row may have
+        # more words than the queue.
         depth = min(64, 1 << (config.columns + 8 - 1).bit_length())
         m.submodules.queue = queue = SyncFIFOBuffered(width=config.bus_bits, depth=depth)
-        reserved = Signal(range(depth + 1))
-        popped = Signal()
-        wanted = running & (ready_tiles != 0) & (reserved != depth)
+        places, any_place = Signal(range(depth + 1), init=depth), Signal(init=1)
+        popped, wanted = Signal(), Signal()
         m.d.comb += [
+            wanted.eq(running & any_ready & any_place),
             request.eq(wanted & (~row_start | self.runs.ready)),
             self.runs.valid.eq(wanted & row_start),
             queue.w_data.eq(self.answer.payload),
@@ -104,7 +125,11 @@ class Store(wiring.Component):
             popped.eq(self.data.valid & self.data.ready),
             taken.eq(request & tile_end),
         ]
-        m.d.sync += [reserved.eq(reserved + request - popped), self.output_freed.eq(taken)]
+        m.d.sync += [
+            places.eq(places - request + popped),
+            any_place.eq(popped | Mux(request, places > 1, places != 0)),
+            self.output_freed.eq(taken),
+        ]
 
         # Place in the output buffers: rows of a tile stand at the same place in every lane.
         output, tile_output = Signal.like(self.request.output), Signal.like(self.request.output)
@@ -122,42 +147,16 @@ class Store(wiring.Component):
         ]
 
         # Place in memory.
-        address, head_base, batch_base = (Signal(config.address_bits) for _ in range(3))
-        next_head, next_batch = Signal.like(address), Signal.like(address)
+        address = Signal(config.address_bits)
+        with m.If(request & row_end):
+            m.d.sync += address.eq(address + tile.job.o_row_stride)
+        with m.If(take & next_tile.jump):
+            m.d.sync += address.eq(next_tile.address)
         m.d.comb += [
-            next_head.eq(head_base + job.o_head_stride),
-            next_batch.eq(batch_base + job.o_batch_stride),
             self.runs.payload.address.eq(address),
-            self.runs.payload.beats.eq(beats),
+            self.runs.payload.beats.eq(row_beats),
             self.runs.payload.tag.tail_bytes.eq(tail_bytes),
-            self.runs.payload.tag.job_last.eq(row_last),
-            self.runs.payload.tag.interrupt.eq(job.interrupt),
+            self.runs.payload.tag.job_last.eq(columns.last & tile.job_end),
+            self.runs.payload.tag.interrupt.eq(tile.job.interrupt),
         ]
-        with m.If(request):
-            with m.If(batch_end):
-                m.d.sync += [address.eq(next_batch), head_base.eq(next_batch), batch_base.eq(next_batch)]
-            with m.Elif(head_end):
-                m.d.sync += [address.eq(next_head), head_base.eq(next_head)]
-            with m.Elif(row_end):
-                m.d.sync += address.eq(address + job.o_row_stride)
-
-        new = self.jobs.payload
-        row_bytes, rest = Signal(18), Signal(unsigned((config.bus_bytes - 1).bit_length()))
-        m.d.comb += [
-            row_bytes.eq(Mux(new.float32_out, new.f << 2, new.f << 1)),
-            rest.eq(row_bytes),
-            self.jobs.ready.eq(~running),
-        ]
-        with m.If(request & job_end):
-            m.d.sync += running.eq(0)
-        with m.Elif(~running & self.jobs.valid):
-            m.d.sync += [
-                running.eq(1),
-                job.eq(new),
-                beats.eq((row_bytes + config.bus_bytes - 1) >> (config.bus_bytes - 1).bit_length()),
-                tail_bytes.eq(Mux(rest == 0, config.bus_bytes, rest)),
-                address.eq(new.o_address),
-                head_base.eq(new.o_address),
-                batch_base.eq(new.o_address),
-            ]
         return m

@@ -1,12 +1,12 @@
 """Memories with a write port as instances of one Verilog module, ``fusemax_ram``, which an ASIC flow replaces.
 
 The module has one write port and one synchronous read port with an enable, both on one clock. Read data holds
-while the read is not enabled. A word that is read and written in the same cycle reads as it was before.
+while the read is not enabled. What is read of a word in the cycle in which it is written does not matter.
 """
 
 from typing import Any
 
-from amaranth.hdl import ClockSignal, Const, Instance, Module, Mux, Signal, Value
+from amaranth.hdl import ClockSignal, Const, Instance, Module, Signal, Value
 from amaranth.lib.memory import Memory
 
 __all__ = ["RAM_FILE", "RAM_MODULE", "ram"]
@@ -25,7 +25,7 @@ def ram(memory: Memory) -> Any:
     ------
     ValueError
         If the memory has more than one write port, write enables for parts of words, initial contents, ports on different
-        clocks, or no read port.
+        clocks, a transparent read port or none at all.
     """
     reads, writes = memory.read_ports, memory.write_ports
     if not writes or any(port.domain == "comb" for port in reads):
@@ -39,6 +39,8 @@ def ram(memory: Memory) -> Any:
         raise ValueError(f"a memory must have one write enable, not {len(write.en)}")
     if any(memory.init):
         raise ValueError("a memory that is written must not have initial contents")
+    if any(port.transparent_for for port in reads):
+        raise ValueError("a memory must not be transparent: what is read while it is written does not matter")
     if any(port.domain != write.domain for port in reads):
         raise ValueError(f"a memory's ports must be on one clock, not {sorted({write.domain, *(port.domain for port in reads)})}")
 
@@ -62,15 +64,5 @@ def ram(memory: Memory) -> Any:
             i_read_address=address(read.addr),
             o_read_data=data,
         )
-        if write in read.transparent_for:
-            # The word that is being written goes past the memory.
-            past, passes = Signal(len(data), reset_less=True), Signal(reset_less=True)
-            with m.If(read.en):
-                m.d[write.domain] += [
-                    past.eq(Value.cast(write.data)),
-                    passes.eq(write.en & (write.addr == read.addr)),
-                ]
-            m.d.comb += Value.cast(read.data).eq(Mux(passes, past, data))
-        else:
-            m.d.comb += Value.cast(read.data).eq(data)
+        m.d.comb += Value.cast(read.data).eq(data)
     return m

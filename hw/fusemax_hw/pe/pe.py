@@ -97,7 +97,7 @@ class Pe(wiring.Component):
         # Decode; hold select.
         west, control = self.west, self.west.control
         interval = KeyInterval(self.north.operand)
-        p = Pipeline(m, PIPELINE_RESET)
+        p = Pipeline(m, "hold", PIPELINE_RESET)
         p.is_qk = control.op == OpCode.QK
         p.is_exp = control.op == OpCode.EXP
         p.is_sum = control.op == OpCode.SUM

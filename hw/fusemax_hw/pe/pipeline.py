@@ -17,17 +17,23 @@ class Pipeline:
     ----------
     m : Module
         Where the registers go.
+    stage : str
+        Name of the first stage.
     reset : frozenset of str
         Names whose registers are cleared by the reset; the others hold data that counts only beside these.
     """
 
-    def __init__(self, m: Module, reset: frozenset[str]):
+    def __init__(self, m: Module, stage: str, reset: frozenset[str]):
         object.__setattr__(self, "_m", m)
         object.__setattr__(self, "_reset", reset)
+        object.__setattr__(self, "_stage", stage)
         object.__setattr__(self, "_values", {})
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self._values[name] = Value.cast(value)
+        value = Value.cast(value)
+        named = Signal(value.shape(), name=f"{self._stage}_{name}")
+        self._m.d.comb += named.eq(value)
+        self._values[name] = named
 
     def __getattr__(self, name: str) -> Value:
         try:
@@ -42,6 +48,7 @@ class Pipeline:
         """Begin ``stage``, behind a register if ``when``; values ``last_read`` by the stage before do not reach it."""
         for name in last_read:
             del self._values[name]
+        object.__setattr__(self, "_stage", stage)
         if not when:
             return
         for name, value in self._values.items():

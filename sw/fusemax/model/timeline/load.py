@@ -1,0 +1,175 @@
+"""Loading: three walkers ask for rows of Q, K and V, an arbiter grants one at a time, a tile is there after its last word."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from ...spec import Config
+from .bus import LONG_AGO, UNKNOWN, ReadPath
+from .latencies import Latencies
+from .walk import TILE, Rows, Walk
+
+__all__ = ["DEADLINES", "Arbiter", "LoadWalker"]
+
+#: First uses are counted modulo this; the order of two that are half of it apart is the other one.
+DEADLINES = 1 << 16
+#: Jobs that wait in a load walker's queue.
+QUEUE_DEPTH = 3
+
+
+class LoadWalker(Walk):
+    """Asks for the rows of one tensor, a tile's first one when a buffer is free.
+
+    Members
+    -------
+    valid
+        First cycle in which a row is asked for; unknown if there is no job or no buffer.
+    deadline
+        Iteration that first uses the tile, modulo ``DEADLINES``.
+    loaded
+        Of every tile granted in full and not used yet: the first cycle in which it may be used.
+    """
+
+    def __init__(self, config: Config, tensor: str) -> None:
+        latencies = Latencies(config)
+        super().__init__(QUEUE_DEPTH, latencies)
+        self._config = config
+        self._tensor = tensor
+        self._latencies = latencies
+        self._loaded_after = {"q": latencies.query_loaded, "k": latencies.key_loaded, "v": latencies.value_loaded}[tensor]
+        self.valid = UNKNOWN
+        self.deadline = 1 if tensor == "v" else 0
+        self.loaded: deque[int] = deque()
+        self.group_start = 0
+        self._busy = False  # there is a tile under way
+        self._ended = LONG_AGO  # the latest tile's last row was granted
+        self._row = self._tile_rows = 0
+        self._group_tiles = self._group_iterations = 0  # of the tile under way; iterations only if it is its group's last
+        self._ready = LONG_AGO  # the next row could be asked for if a buffer were free
+        self._slots = 0
+        self._buffers: deque[int] = deque()  # when each free buffer became so
+
+    def start(self) -> None:
+        super().start()
+        if not self._busy and self.job is not None:
+            self._take()
+
+    def release(self, issued: int) -> None:
+        """The array reads a tile for the last time in the microword issued in that cycle."""
+        self._buffers.append(issued + self._latencies.release)
+        if self._busy and self._row == 0:
+            self._ask()
+
+    def grant(self, cycle: int, path: ReadPath) -> None:
+        """Read the row that is asked for."""
+        taken = path.run(cycle, self._rows.bursts)
+        self._rows.next_row()
+        if self._row == 0:
+            self._buffers.popleft()
+        self._row += 1
+        if self._row < self._tile_rows:
+            self.valid = cycle + 1
+            return
+        self.loaded.append(taken + self._loaded_after)
+        self._ended = cycle
+        self._busy = False
+        self.valid = UNKNOWN
+        if self._tensor != "q":
+            self.deadline += self._group_tiles
+        elif self._group_iterations:
+            self.group_start += self._group_iterations
+            self.deadline = self.group_start
+        else:
+            self.deadline += 1
+        if self.job is not None:
+            self._take()
+
+    def _take(self) -> None:
+        """Take the tile that is offered."""
+        job = self.job
+        assert job is not None
+        config, cycle = self._config, max(self._ended, self.offered)
+        if self.arrived < 0:
+            self._rows = Rows(config, job, self._tensor, config.beats(job["f" if self._tensor == "v" else "e"]))
+            slots = job["query_slots"] if self._tensor == "q" else 2
+            # Another number of slots comes with another program, when all buffers are free.
+            if slots != self._slots:
+                self._buffers = deque([LONG_AGO] * slots)
+                self._slots = slots
+        else:
+            self._rows.enter(self.arrived)
+        self._group_tiles = self.group_tiles
+        if self._tensor == "q":
+            tiles, rows, last_rows = self._group_tiles, config.columns, job["last_queries"]
+            last = self.at[TILE] == tiles - 1
+            self._group_iterations = tiles * job["key_tiles"] if last else 0
+            last = last and self.is_last_group
+        else:
+            tiles, rows, last_rows = job["key_tiles"], config.rows, job["last_keys"]
+            last = self.at[TILE] == tiles - 1
+        self._tile_rows = last_rows if last else rows
+        self._row = 0
+        self._busy = True
+        self._ready = cycle + self._latencies.first_row
+        self._ask()
+        self.step(cycle, tiles)
+
+    def _ask(self) -> None:
+        self.valid = max(self._ready, self._buffers[0]) if self._buffers else UNKNOWN
+
+    def advance(self, iterations: int) -> None:
+        """The first uses of everything to come move by so many iterations."""
+        self.deadline += iterations
+        self.group_start += iterations
+
+    def state(self) -> tuple[int, ...]:
+        """Every cycle that what comes next may depend on."""
+        return (self.valid, self.offered, self._ready, self._ended, *self._buffers, LONG_AGO, *self.loaded)
+
+    def shape(self) -> tuple[int, ...]:
+        """What else it depends on, the numbers of the loops aside."""
+        tile = (self._busy, self._row, self._tile_rows, self._group_tiles, self._group_iterations, self.arrived)
+        return (*tile, len(self._buffers), len(self.loaded), *self._rows.state())
+
+
+class Arbiter:
+    """Grants descriptors and programs first, then the row that is used first; ties in the order Q, K, V.
+
+    Members
+    -------
+    control
+        First cycle in which the dispatcher asks for a run; unknown if it does not.
+    """
+
+    def __init__(self, query: LoadWalker, key: LoadWalker, value: LoadWalker, path: ReadPath) -> None:
+        self._walkers = query, key, value
+        self._path = path
+        self.control = UNKNOWN
+
+    @property
+    def next_grant(self) -> int:
+        """Cycle of the next grant, as far as is known now."""
+        query, key, value = self._walkers
+        earliest = min(self.control, query.valid, key.valid, value.valid)
+        return max(earliest, self._path.free) if earliest < UNKNOWN else UNKNOWN
+
+    def choose(self, cycle: int) -> LoadWalker | None:
+        """Whose row is granted in that cycle; None is the dispatcher's."""
+        query, key, value = self._walkers
+        if self.control <= cycle:
+            return None
+        key_valid, value_valid = key.valid <= cycle, value.valid <= cycle
+        if (
+            query.valid <= cycle
+            and not (key_valid and self._before(key, query))
+            and not (value_valid and self._before(value, query))
+        ):
+            return query
+        if key_valid and not (value_valid and self._before(value, key)):
+            return key
+        return value
+
+    @staticmethod
+    def _before(one: LoadWalker, other: LoadWalker) -> bool:
+        """Whether ``one`` is used before ``other``, in the arithmetic of the hardware."""
+        return (one.deadline - other.deadline) % DEADLINES >= DEADLINES // 2
