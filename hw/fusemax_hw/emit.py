@@ -20,6 +20,7 @@ from amaranth.hdl import ClockDomain, ClockSignal, Fragment, Instance, ResetSign
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
+
 from fusemax.spec import Config, config_named
 
 from .memory.ram import RAM_FILE, ram
@@ -114,8 +115,8 @@ class EmissionPlatform:
 def _to_verilog(text: str) -> str:
     """RTLIL as Verilog.
 
-    Processes become netlists, so that ``opt_clean`` works on every module: Amaranth writes a wire for every field of every bundle,
-    and cells for operators of no bits, which Verilog does not have.
+    Processes become netlists, so that ``opt_clean`` works on every module: Amaranth writes a wire for every field of every
+    bundle, and cells for operators of no bits, which Verilog does not have.
     """
     attributes = " ".join(f"-remove {name}" for name in ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding"))
     script = [
@@ -184,8 +185,8 @@ def emit(config: str | Config, directory: str | os.PathLike[str]) -> dict[str, A
 
     Returns
     -------
-    The manifest: ``config`` (fields), ``top`` (module), ``ports`` (name, bits, direction), ``files`` (SHA-256 by name), ``sha256`` (of
-    all of them), ``repeated_modules`` (modules of which the array has many: simulators should not inline them).
+    The manifest: ``config`` (fields), ``top`` (module), ``ports`` (name, bits, direction), ``files`` (SHA-256 by name),
+    ``sha256`` (of all of them), ``repeated_modules`` (modules of which the array has many: simulators should not inline them).
 
     Raises
     ------

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from amaranth.hdl import ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Signal
+from amaranth.hdl import ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect, flipped
+
 from fusemax.spec import Config
 
 from .array.array import Array
@@ -145,8 +146,8 @@ class Core(wiring.Component):
 class Top(wiring.Component):
     """The machine as it is emitted: clock ``clk``, synchronous reset ``rst``, AXI4 master, AXI4-Lite slave, interrupt.
 
-    A soft reset lets the transactions that are under way on the AXI4 port end, empties the core, and answers the write that asked for
-    it.
+    A soft reset lets the transactions that are under way on the AXI4 port end, empties the core, and answers the write that
+    asked for it.
 
     Members
     -------

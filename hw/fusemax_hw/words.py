@@ -5,6 +5,7 @@ Every function takes the :class:`~fusemax.spec.Config` and gives a layout; width
 
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data, enum
+
 from fusemax.spec import Config, Op
 
 __all__ = [

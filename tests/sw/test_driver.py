@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import fusemax
-from fusemax.jobs import cut_jobs
 from fusemax.errors import DeviceFaultError, DeviceTimeoutError, NonFiniteError
+from fusemax.jobs import cut_jobs
 from fusemax.model.transport import ModelTransport
 from fusemax.spec import CONFIGS, DESCRIPTOR, DESCRIPTOR_BYTES, Cause, register
 

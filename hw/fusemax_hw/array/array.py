@@ -5,15 +5,16 @@ from typing import Any
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from fusemax.spec import Config, Timing
 
 from ..lane.lane import Lane
 from ..place import place
 from ..words import lane_word, load_word, loaded_query, north_word, store_word, west_word
-from .ring_delay import RingDelay
 from .grid import Grid
 from .halves import Chain
 from .north_feeder import NorthFeeder
+from .ring_delay import RingDelay
 from .west_feeder import WestFeeder
 
 __all__ = ["Array"]

@@ -9,6 +9,7 @@ from typing import Any
 from amaranth.hdl import Module, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from fusemax.spec import Config
 
 from ..pe import Pe

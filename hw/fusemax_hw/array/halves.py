@@ -10,6 +10,7 @@ from typing import Any
 
 from amaranth.hdl import Module, Shape, Value
 from amaranth.lib import wiring
+
 from fusemax.spec import Config
 
 from ..place import place

@@ -6,6 +6,7 @@ from amaranth.hdl import Array, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+
 from fusemax.spec import Config, Timing
 
 from ..pe.hand_on import hand_on
@@ -20,8 +21,8 @@ class NorthFeeder(wiring.Component):
     """Feeder of one column.
 
     A word that is on ``word`` in cycle t is on ``word_out`` in t + 1 with one query less, and its operand on ``bus``
-    in t + :attr:`latency`. A reference that is on ``reference_in`` in cycle t is there for words of cycle t and later: a word reads
-    the ring in its second cycle. Loaded words as in :class:`~fusemax_hw.array.west_feeder.WestFeeder`.
+    in t + :attr:`latency`. A reference that is on ``reference_in`` in cycle t is there for words of cycle t and later: a word
+    reads the ring in its second cycle. Loaded words as in :class:`~fusemax_hw.array.west_feeder.WestFeeder`.
 
     Parameters
     ----------
@@ -37,8 +38,8 @@ class NorthFeeder(wiring.Component):
     reference_in : In(reference_word)
         From the lane below.
     bus : Out(north_bus)
-        To the column's first PE: query element; RM' + ``weight_shift`` + 1; or the interval [0, keys), which is empty if no query is
-        left for this column.
+        To the column's first PE: query element; RM' + ``weight_shift`` + 1; or the interval [0, keys), which is empty if no
+        query is left for this column.
 
     Raises
     ------

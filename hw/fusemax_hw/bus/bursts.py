@@ -27,8 +27,8 @@ class BurstSplitter(wiring.Component):
     -------
     runs : In(stream.Signature(run_layout(config, tag)))
     bursts : Out(stream.Signature(...))
-        ``length``: words of the burst less one, as AXI4 wants it; ``start``: number within the run of its first word; ``last``: the
-        run's last burst.
+        ``length``: words of the burst less one, as AXI4 wants it; ``start``: number within the run of its first word;
+        ``last``: the run's last burst.
     """
 
     def __init__(self, config: Config, tag: ShapeLike):
@@ -83,5 +83,11 @@ class BurstSplitter(wiring.Component):
             ]
         with m.If(self.runs.ready):
             run = self.runs.payload
-            m.d.sync += [valid.eq(self.runs.valid), address.eq(run.address), more.eq(run.beats - 1), start.eq(0), tag.eq(run.tag)]
+            m.d.sync += [
+                valid.eq(self.runs.valid),
+                address.eq(run.address),
+                more.eq(run.beats - 1),
+                start.eq(0),
+                tag.eq(run.tag),
+            ]
         return m

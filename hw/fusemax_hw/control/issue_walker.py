@@ -36,8 +36,8 @@ def tile_layout(config: Config) -> data.StructLayout:
 class IssueWalker(wiring.Component):
     """Walks ``for batch: for head: for group: for key tile: for query tile``.
 
-    At most a tile in :attr:`period` cycles, as in :class:`~fusemax_hw.control.tile_walker.TileWalker`; an iteration of the shortest
-    program is longer.
+    At most a tile in :attr:`period` cycles, as in :class:`~fusemax_hw.control.tile_walker.TileWalker`; an iteration of the
+    shortest program is longer.
 
     Members
     -------

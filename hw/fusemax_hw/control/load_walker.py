@@ -59,8 +59,8 @@ def row_layout(config: Config) -> data.StructLayout:
 class LoadWalker(wiring.Component):
     """Walks ``for batch: for head: for group: for tile: for row`` through one tensor.
 
-    K and V are read once per query group; a query once. A tile's first row is asked for only when a buffer for the whole tile is
-    free: two for K, two for V, the job's ``query_slots`` for Q. A row a cycle, if tiles have two rows or more.
+    K and V are read once per query group; a query once. A tile's first row is asked for only when a buffer for the whole tile
+    is free: two for K, two for V, the job's ``query_slots`` for Q. A row a cycle, if tiles have two rows or more.
 
     Members
     -------

@@ -107,9 +107,9 @@ class Store(wiring.Component):
             columns.start(next_tile.rows)
             beats.start(new_beats - 1)
 
-        # A request is made when its answer has room; the row's run goes to the writer with its first request, since a row may have
-        # more words than the queue.
-        depth = min(64, 1 << (config.columns + 8 - 1).bit_length())
+        # A request is made when its answer has room; the row's run goes to the writer with its first request, since a row may
+        # have more words than the queue.
+        depth = 1 << (config.columns + 8 - 1).bit_length()
         m.submodules.queue = queue = SyncFIFOBuffered(width=config.bus_bits, depth=depth)
         places, any_place = Signal(range(depth + 1), init=depth), Signal(init=1)
         popped, wanted = Signal(), Signal()

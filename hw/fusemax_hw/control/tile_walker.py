@@ -5,6 +5,7 @@ from typing import Any
 from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from fusemax.spec import Config
 
 from .job import ROW_FIELDS, job_layout, nest, tensor_fields

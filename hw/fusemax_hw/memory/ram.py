@@ -42,7 +42,9 @@ def ram(memory: Memory) -> Any:
     if any(port.transparent_for for port in reads):
         raise ValueError("a memory must not be transparent: what is read while it is written does not matter")
     if any(port.domain != write.domain for port in reads):
-        raise ValueError(f"a memory's ports must be on one clock, not {sorted({write.domain, *(port.domain for port in reads)})}")
+        raise ValueError(
+            f"a memory's ports must be on one clock, not {sorted({write.domain, *(port.domain for port in reads)})}"
+        )
 
     def address(value: Value) -> Value:
         # A memory of one word has an address of no bits, which Verilog has not.

@@ -61,7 +61,9 @@ class PeModel:
             value = partial.value
             if self.visible and (not partial.valid or self.score > partial.value):
                 value = self.score
-            self.partial_out = Partial(value, partial.valid or self.visible, partial.overflow or (self.overflow and self.visible))
+            self.partial_out = Partial(
+                value, partial.valid or self.visible, partial.overflow or (self.overflow and self.visible)
+            )
         match word.op:
             case Op.QK:
                 shift = word.query_exponent + word.exponent

@@ -10,9 +10,10 @@ The products of legal words have 26 bits: |q~| < 2^17, |sig| < 2^8; and in EXP r
 """
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+
 from fusemax.arith.exp2 import MAX_WEIGHT_EXPONENT, Exp2Table
 from fusemax.arith.placement import MAX_SHIFT
 from fusemax.spec import Config
@@ -96,7 +97,7 @@ class Pe(wiring.Component):
 
         # Decode; hold select.
         west, control = self.west, self.west.control
-        interval = KeyInterval(self.north.operand)
+        interval = data.View(KeyInterval, self.north.operand)
         p = Pipeline(m, "hold", PIPELINE_RESET)
         p.is_qk = control.op == OpCode.QK
         p.is_exp = control.op == OpCode.EXP

@@ -4,6 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
+
 from fusemax.arith import bf16
 from fusemax.arith.query_scale import scale_query
 from fusemax.cascade import Operation

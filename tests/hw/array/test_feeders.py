@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
+
 from fusemax.arith import bf16
 from fusemax.spec import CONFIGS, Config
 from fusemax_hw.array.north_feeder import NorthFeeder
@@ -43,7 +44,11 @@ def test_west_feeder():
         for _ in range(CYCLES):
             # A word of this cycle sees what was loaded before, the cycle before included; never this cycle's load.
             beat = int(rng.choice(sorted(loaded))) if loaded else 0
-            load = {"valid": int(rng.random() < 0.5), "skip": int(rng.choice([0, 0, 1, 255])), "beat": int(rng.integers(dut.depth))}
+            load = {
+                "valid": int(rng.random() < 0.5),
+                "skip": int(rng.choice([0, 0, 1, 255])),
+                "beat": int(rng.integers(dut.depth)),
+            }
             load["payload"] = pack([random_element(rng) for _ in range(CONFIG.beat_elements)], 16)
             if last_load and last_load["valid"] and not last_load["skip"] and rng.random() < 0.5:
                 beat = last_load["beat"]
@@ -70,7 +75,11 @@ def test_west_feeder():
                 passed = ctx.get(dut.load_out)
                 assert passed.valid == (last_load["valid"] and last_load["skip"] > 0)
                 if passed.valid:
-                    assert (passed.skip, passed.beat, passed.payload) == (last_load["skip"] - 1, last_load["beat"], last_load["payload"])
+                    assert (passed.skip, passed.beat, passed.payload) == (
+                        last_load["skip"] - 1,
+                        last_load["beat"],
+                        last_load["payload"],
+                    )
             if len(expected) >= dut.latency:
                 want_control, want_sig, want_exponent = expected[-dut.latency]
                 bus = ctx.get(dut.bus)
@@ -111,7 +120,9 @@ def test_north_feeder(changes):
         last_word = last_load = None
         for cycle in range(CYCLES):
             beat, hold = int(rng.integers(len(bank))), int(rng.integers(config.holds))
-            elements = [(int(rng.integers(-(1 << 17), 1 << 17)), int(rng.integers(-256, 256))) for _ in range(config.beat_elements)]
+            elements = [
+                (int(rng.integers(-(1 << 17), 1 << 17)), int(rng.integers(-256, 256))) for _ in range(config.beat_elements)
+            ]
             payload = pack([(exponent & 0x1FF) << 18 | operand & 0x3FFFF for operand, exponent in elements], element_bits)
             load = {"valid": int(rng.random() < 0.5), "skip": int(rng.choice([0, 1])), "beat": int(rng.integers(len(bank)))}
             load["payload"] = payload
@@ -131,12 +142,18 @@ def test_north_feeder(changes):
             if last_word:
                 out = ctx.get(dut.word_out)
                 assert out.queries == max(last_word["queries"] - 1, 0)
-                assert (out.hold, out.beat, out.element, out.keys) == tuple(last_word[n] for n in ("hold", "beat", "element", "keys"))
+                assert (out.hold, out.beat, out.element, out.keys) == tuple(
+                    last_word[n] for n in ("hold", "beat", "element", "keys")
+                )
                 assert out.source.value == last_word["source"]
                 passed = ctx.get(dut.load_out)
                 assert passed.valid == (last_load["valid"] and last_load["skip"] > 0)
                 if passed.valid:
-                    assert (passed.skip, passed.beat, passed.payload) == (last_load["skip"] - 1, last_load["beat"], last_load["payload"])
+                    assert (passed.skip, passed.beat, passed.payload) == (
+                        last_load["skip"] - 1,
+                        last_load["beat"],
+                        last_load["payload"],
+                    )
             if cycle >= dut.latency:
                 bus = ctx.get(dut.bus)
                 operand, exponent = expected[-dut.latency]
@@ -163,5 +180,5 @@ def test_north_feeder(changes):
 
 
 def test_references_must_fit_the_operand():
-    with pytest.raises(ValueError, match="score_bits - score_frac_bits must be at most 16, so that .* not 24"):
+    with pytest.raises(ValueError, match=r"score_bits - score_frac_bits must be at most 16, so that .* not 24"):
         NorthFeeder(Config(rows=4, columns=4, score_bits=34, score_frac_bits=10, sum_bits=40))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from amaranth.lib import data
 from amaranth.sim import Simulator
+
 from fusemax.spec import Config, Op
 from fusemax_hw.array.grid import Grid
 from fusemax_hw.pe.model import Partial, PeModel, PeWord

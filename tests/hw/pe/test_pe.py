@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
+
 from fusemax.spec import Config, Op
 from fusemax_hw.pe import Pe
 from fusemax_hw.pe.model import Partial, PeModel, PeWord
@@ -33,7 +34,9 @@ def random_words(config: Config, rng: np.random.Generator, count: int):
             needed = None
         sig = int(rng.choice([-1, 1]) * rng.integers(128, 256)) if rng.random() < 0.95 else 0
         fields = {"sig": sig, "exponent": int(rng.integers(256)), "operand": int(rng.integers(-(1 << 17), 1 << 17))}
-        partial = Partial(int(rng.integers(-(1 << config.sum_bits - 1), 1 << config.sum_bits - 1)), *map(bool, rng.integers(2, size=2)))
+        partial = Partial(
+            int(rng.integers(-(1 << config.sum_bits - 1), 1 << config.sum_bits - 1)), *map(bool, rng.integers(2, size=2))
+        )
         if op == Op.QK:
             magnitude = int(rng.integers(1 << 16, 1 << 17)) if rng.random() < 0.95 else 0
             shift = int(rng.choice([rng.integers(-3, 70), rng.integers(0, 40), rng.integers(8, 20)]))
@@ -55,7 +58,9 @@ def random_words(config: Config, rng: np.random.Generator, count: int):
             fields |= {"mask": True, "operand": (hi << 9 | lo) if rng.random() < 0.5 else (256 << 9 | row), "exponent": row}
         if fields["max"]:
             # A running maximum is a score; near ties are worth having.
-            near = int(np.clip(model.score + int(rng.integers(-1, 2)), -(1 << config.score_bits - 1), (1 << config.score_bits - 1) - 1))
+            near = int(
+                np.clip(model.score + int(rng.integers(-1, 2)), -(1 << config.score_bits - 1), (1 << config.score_bits - 1) - 1)
+            )
             other = int(rng.integers(-(1 << config.score_bits - 1), 1 << config.score_bits - 1))
             partial = partial._replace(value=near if rng.random() < 0.5 else other)
             content[hold_max], ready[hold_max] = "score", slot + config.pe_latency
@@ -103,7 +108,10 @@ def check(config: Config, seed: int, count: int = WORDS) -> Counter:
             ctx.set(dut.partial, partials[meets]._asdict() if 0 <= meets < count else Partial(-1, True, True)._asdict())
             if cycle >= latency:
                 out = ctx.get(dut.partial_out)
-                assert (out.value, bool(out.valid), bool(out.overflow)) == results[cycle - latency], (cycle, words[cycle - latency])
+                assert (out.value, bool(out.valid), bool(out.overflow)) == results[cycle - latency], (
+                    cycle,
+                    words[cycle - latency],
+                )
             if cycle:
                 before = words[cycle - 1] if cycle <= count else nop
                 assert ctx.get(dut.east.as_value()) == dut.west.shape().const(west_of(before)).as_value().value
@@ -123,7 +131,8 @@ def test_every_latency_and_number_of_holds(pe_latency, contexts):
     seen = check(config_for(pe_latency=pe_latency, contexts=contexts), seed=10 * pe_latency + contexts)
     # The random words must have reached what they are for.
     for event in (
-        "EXP at once", "SUM at once", "SLNV at once", "max beside qk", "max taken", "overflow shown", "qk after qk", "masked weight",
+        "EXP at once", "SUM at once", "SLNV at once",
+        "max beside qk", "max taken", "overflow shown", "qk after qk", "masked weight",
     ):  # fmt: skip
         assert seen[event] >= 1, (event, seen)
 

@@ -92,7 +92,9 @@ class Machine:
         """Counters that depend on time, after jobs of the same call."""
         state = (self.program.tag, jobs[0]["float32_out"]) if loaded else None
         counts = ring_cycles(TINY, {self.program.tag: self.program}, jobs, loaded=state).values
-        return {name: counts[name] for name in ("cycles", "slots_empty", "stall_q", "stall_k", "stall_v", "stall_output", "idle")}
+        return {
+            name: counts[name] for name in ("cycles", "slots_empty", "stall_q", "stall_k", "stall_v", "stall_output", "idle")
+        }
 
     def expected(self, *, float32_out: bool = False) -> np.ndarray:
         return attention(TINY, self.bits["q"], self.bits["k"], self.bits["v"], SCALE, float32_out).out_bits
