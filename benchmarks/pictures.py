@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from amaranth.lib import data
-from fusemax.bench import RIVALS, Case, paper_utilisation
-from fusemax.spec import Config, Op
-from fusemax_hw.control.sequencer import sequencer_events
-from fusemax_hw.words import west_word
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from waveform import read_waveform
+
+from fusemax.bench import RIVALS, Case, paper_utilisation
+from fusemax.spec import Config, Op
+from fusemax_hw.control.sequencer import sequencer_events
+from fusemax_hw.words import west_word
 
 __all__ = ["plot_lengths", "plot_roofline", "plot_waterfall"]
 

@@ -29,7 +29,7 @@ class Memory:
     outstanding_bursts
         Read bursts, and write bursts, that the memory accepts before the oldest is done; 1 to 256.
     read_errors, write_errors
-        Addresses [low, high) whose beats are answered with SLVERR; None is nowhere. Outside the memory it is DECERR.
+        Addresses [low, high): bus words that hold one of them are answered with SLVERR; None is nowhere. Outside the memory it is DECERR.
 
     Raises
     ------
@@ -44,7 +44,7 @@ class Memory:
     stall_probability: float = 0.0
     seed: int = 0
     beat_interval_cycles: int = 1
-    outstanding_bursts: int = 64
+    outstanding_bursts: int = 256
     read_errors: tuple[int, int] | None = None
     write_errors: tuple[int, int] | None = None
 

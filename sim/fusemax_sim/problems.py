@@ -223,8 +223,7 @@ def beyond(random: Random, q: Array, k: Array, v: Array) -> tuple[Array, Array, 
 
 #: Name to function of a random generator, q, k and v, which are normally distributed and may be changed.
 FAMILIES: dict[str, Callable[[Random, Array, Array, Array], tuple[Array, Array, Array]]] = {
-    function.__name__: function
-    for function in (normal, peaked, constant, outlier, zeros, spread, huge, small, rising, beyond)
+    function.__name__: function for function in (normal, peaked, constant, outlier, zeros, spread, huge, small, rising, beyond)
 }
 CHANCES = (0.2, 0.1, 0.1, 0.1, 0.1, 0.1, 0.08, 0.08, 0.1, 0.04)
 

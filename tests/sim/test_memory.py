@@ -46,7 +46,7 @@ def test_plusargs_state_every_property() -> None:
         "+stall_threshold=16384",
         "+seed=3",
         "+beat_interval=2",
-        "+outstanding=64",
+        "+outstanding=256",
         "+read_error_low=64",
         "+read_error_high=128",
     }

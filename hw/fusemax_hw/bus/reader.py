@@ -30,7 +30,7 @@ class Reader(wiring.Component):
     beat, beat_valid : Out
         One word per cycle; it is not held.
     error_address : Out
-        With ``beat``: first address of the burst that it came in.
+        With ``beat``: its address.
     drain : In(1)
         Begin no further burst.
     idle : Out(1)
@@ -101,6 +101,6 @@ class Reader(wiring.Component):
             self.beat.last.eq(self.r.payload.last & current.last),
             self.beat.error.eq(self.r.payload.response[1]),
             self.beat.tag.eq(current.tag),
-            self.error_address.eq(current.address),
+            self.error_address.eq(current.address + (position << (self.config.bus_bytes - 1).bit_length())),
         ]
         return m

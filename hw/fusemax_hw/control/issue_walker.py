@@ -57,13 +57,19 @@ class IssueWalker(wiring.Component):
         m = Module()
         config = self.config
         job = Signal(self._job)
-        out = self.tiles.payload
         running, settled, step = Signal(), Signal(), Signal()
-        m.d.comb += [self.tiles.valid.eq(settled), step.eq(settled & self.tiles.ready)]
         with m.If(step):
             m.d.sync += settled.eq(0)
         with m.Else():
             m.d.sync += settled.eq(running)
+
+        # A register between the loops and whoever takes the tiles.
+        out = Signal(self.tiles.payload.shape())
+        m.d.comb += step.eq(settled & ~self.tiles.valid)
+        with m.If(step):
+            m.d.sync += [self.tiles.valid.eq(1), self.tiles.payload.eq(out)]
+        with m.Elif(self.tiles.ready):
+            m.d.sync += self.tiles.valid.eq(0)
 
         # Loops. The comparisons settle in the cycle after a step.
         query_tile, key_tile, group = Signal(16, init=1), Signal(32, init=1), Signal(32, init=1)

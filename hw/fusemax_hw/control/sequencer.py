@@ -99,28 +99,39 @@ class Sequencer(wiring.Component):
         tile = entry.tile
         present = entry.valid
 
-        # What has come and is not used yet.
-        waiting = {}
+        # What has come and is not used yet. That there is none is a register: it decides over every word.
+        taken, none = {}, {}
         for name, loaded, most in (
             ("query", self.query_loaded, config.query_bank_beats),
             ("key", self.key_loaded, 2),
             ("value", self.value_loaded, 2),
         ):
-            waiting[name] = (Signal(range(most + 1), name=f"{name}_tiles"), loaded, Signal(name=f"{name}_taken"))
-        for count, loaded, taken in waiting.values():
-            m.d.sync += count.eq(count + loaded - taken)
-        output_used, output_taken = Signal(16), Signal()
-        m.d.sync += output_used.eq(output_used + output_taken - self.output_freed)
+            count = Signal(range(most + 1), name=f"{name}_tiles")
+            taken[name] = Signal(name=f"{name}_taken")
+            none[name] = Signal(name=f"no_{name}", init=1)
+            m.d.sync += [
+                count.eq(count + loaded - taken[name]),
+                none[name].eq(~loaded & Mux(taken[name], count <= 1, count == 0)),
+            ]
+        # Likewise the rooms in the output buffers. All tiles of a busy period have the same number of them.
+        output_used, output_taken, output_full = Signal(range(config.output_beats + 1)), Signal(), Signal()
+        slots = Signal.like(output_used)
+        with m.If(self.tiles.valid):
+            m.d.sync += slots.eq(self.tiles.payload.output_slots)
+        m.d.sync += [
+            output_used.eq(output_used + output_taken - self.output_freed),
+            output_full.eq(~self.output_freed & Mux(output_taken, output_used + 1 >= slots, output_used >= slots)),
+        ]
 
         # May the word be issued?
         begins = running & self.words.valid & present & word.first
         qk, slnv = word.op == OpCode.QK, word.op == OpCode.SLNV
         stall_q, stall_k, stall_v, stall_output = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            stall_q.eq(begins & qk & tile.first & (waiting["query"][0] == 0)),
-            stall_k.eq(begins & qk & tile.new_keys & (waiting["key"][0] == 0)),
-            stall_v.eq(begins & slnv & tile.new_keys & (waiting["value"][0] == 0)),
-            stall_output.eq(begins & slnv & tile.last & (output_used >= tile.output_slots)),
+            stall_q.eq(begins & qk & tile.first & none["query"]),
+            stall_k.eq(begins & qk & tile.new_keys & none["key"]),
+            stall_v.eq(begins & slnv & tile.new_keys & none["value"]),
+            stall_output.eq(begins & slnv & tile.last & output_full),
         ]
         issue = Signal()
         m.d.comb += [
@@ -130,9 +141,9 @@ class Sequencer(wiring.Component):
         active = issue & present
         last_of = {name: active & (word.op == op) & word.last for name, op in (("qk", OpCode.QK), ("slnv", OpCode.SLNV))}
         m.d.comb += [
-            waiting["query"][2].eq(active & qk & word.first & tile.first),
-            waiting["key"][2].eq(active & qk & word.first & tile.new_keys),
-            waiting["value"][2].eq(active & slnv & word.first & tile.new_keys),
+            taken["query"].eq(active & qk & word.first & tile.first),
+            taken["key"].eq(active & qk & word.first & tile.new_keys),
+            taken["value"].eq(active & slnv & word.first & tile.new_keys),
             output_taken.eq(active & slnv & word.first & tile.last),
         ]
         m.d.sync += [

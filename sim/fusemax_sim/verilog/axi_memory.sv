@@ -73,7 +73,7 @@ module axi_memory #(
 
   function automatic logic [1:0] answer(longint unsigned address, longint unsigned low, longint unsigned high);
     if (address >= size_bytes || size_bytes - address < longint'(BUS_BYTES)) return DECERR;
-    if (address >= low && address < high) return SLVERR;
+    if (address < high && address + longint'(BUS_BYTES) > low) return SLVERR;
     return OKAY;
   endfunction
 

@@ -29,7 +29,7 @@ module sim_top #(
   logic [8*TEXT_BYTES-1:0] violation  /*verilator public_flat_rd*/;
 
   // -- parameters of the run -----------------------------------------------------------------------------------
-  int unsigned latency = 60, beat_interval = 1, outstanding = 64, stall_threshold = 0, doorbell = 0;
+  int unsigned latency = 60, beat_interval = 1, outstanding = 256, stall_threshold = 0, doorbell = 0;
   longint unsigned seed = 0, size_bytes = 0;
   longint unsigned read_error_low = 0, read_error_high = 0, write_error_low = 0, write_error_high = 0;
 

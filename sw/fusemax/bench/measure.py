@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,7 +92,9 @@ def memory_of(case: Case) -> int:
 def measure(case: Case, device: Device, model: Device, timeout: float | None = None) -> dict[str, Any]:
     """Run a case on ``device`` and describe it; the results are compared with those of ``model``."""
     problem = random_problem(case)
+    started = time.perf_counter()
     result = attention(*problem, device=device, timeout=timeout)
+    seconds = time.perf_counter() - started
     counters = device.counters
     testbench_cycles: int = device.transport.testbench_cycles  # type: ignore[attr-defined]
     expected = attention(*problem, device=model)
@@ -99,6 +102,7 @@ def measure(case: Case, device: Device, model: Device, timeout: float | None = N
         **describe(case, counters.cycles),
         "kind": "RTL",
         "testbench_cycles": testbench_cycles,
+        "kilocycles_per_second": round(counters.cycles / seconds / 1000, 1),
         "bits_as_model": bool(np.array_equal(result.view(np.uint16), expected.view(np.uint16))),
         "bytes_read": counters.bytes_read,
         "bytes_written": counters.bytes_written,
@@ -108,9 +112,20 @@ def measure(case: Case, device: Device, model: Device, timeout: float | None = N
 
 def simulated(case: Case) -> dict[str, Any]:
     """A case in the cycle model."""
-    from ..model.cycles import cycles_of
+    from ..jobs import Shape
+    from ..model.cycles import IdealMemory, cycles
 
-    return {**describe(case, cycles_of(case)), "kind": "model"}
+    program = compile_program(head_dim=case.e, value_dim=case.f, config=case.machine)
+    shape = Shape(heads=case.heads, queries=case.queries, keys=case.keys, e=case.e, f=case.f)
+    memory = IdealMemory(read_latency_cycles=case.latency_cycles, beat_interval_cycles=case.beat_interval_cycles)
+    counts = cycles(program, shape, memory)
+    return {
+        **describe(case, counts.cycles),
+        "kind": "model",
+        "bytes_read": counts.bytes_read,
+        "bytes_written": counts.bytes_written,
+        **{name: counts.values[name] for name in STALLS},
+    }
 
 
 def describe(case: Case, cycles: int) -> dict[str, Any]:

@@ -207,7 +207,7 @@ CONFIGS: dict[str, Config] = {
             query_tiles=16,
             contexts=5,
             outstanding_reads=64,
-            outstanding_writes=64,
+            outstanding_writes=256,
         ),
     )
 }

@@ -104,7 +104,7 @@ def test_reads(bus_bits, outstanding):
             "error": word["response"] >= 2,
             "tag": run["tag"],
         }
-        assert error_address == burst
+        assert error_address == address
     assert memory.most_under_way == outstanding
     assert idle[-1] and memory.under_way == 0
 

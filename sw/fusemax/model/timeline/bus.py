@@ -42,7 +42,7 @@ class IdealMemory:
 
     read_latency_cycles: int = 60
     beat_interval_cycles: int = 1
-    outstanding_bursts: int = 64
+    outstanding_bursts: int = 256
     stall_probability: float = 0.0
 
 

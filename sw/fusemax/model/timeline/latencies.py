@@ -70,4 +70,4 @@ class Latencies:
     @property
     def answer_room(self) -> int:
         """Words that the store engine's queue holds."""
-        return min(64, 1 << (self.config.columns + 8 - 1).bit_length())
+        return 1 << (self.config.columns + 8 - 1).bit_length()
