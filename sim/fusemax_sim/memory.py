@@ -29,7 +29,8 @@ class Memory:
     outstanding_bursts
         Read bursts, and write bursts, that the memory accepts before the oldest is done; 1 to 256.
     read_errors, write_errors
-        Addresses [low, high): bus words that hold one of them are answered with SLVERR; None is nowhere. Outside the memory it is DECERR.
+        Addresses [low, high): bus words that hold one of them are answered with SLVERR; None is nowhere. Outside the
+        memory it is DECERR.
 
     Raises
     ------

@@ -95,7 +95,7 @@ def test_reads(bus_bits, outstanding):
 
     expected = [(run, index) for run in runs for index in range(run["beats"])]
     assert len(beats) == total == len(memory.words)
-    for (_, beat, error_address), (run, index), (burst, address, word) in zip(beats, expected, memory.words, strict=True):
+    for (_, beat, error_address), (run, index), (_, address, word) in zip(beats, expected, memory.words, strict=True):
         assert address == run["address"] + index * config.bus_bytes
         assert beat == {
             "data": word["data"],

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusemax.schedule import residency
+from fusemax.schedule.residency import TOLERANCE, estimate
 from fusemax.spec import CONFIGS
 
 
@@ -20,13 +21,28 @@ def test_groups_cover_the_query_tiles(config, e: int, f: int, queries: int, keys
     assert 1 <= found.large_groups <= found.groups
     assert min(sizes) >= 1
     assert max(sizes) <= config.resident_query_tiles(e, f) <= found.query_slots
-    assert found.groups == -(-found.query_tiles // config.resident_query_tiles(e, f))
+    assert max(sizes) - min(sizes) <= 1
     assert (found.query_tiles - 1) * config.columns + found.last_queries == queries
     assert (found.key_tiles - 1) * config.rows + found.last_keys == keys
     assert 1 <= found.last_queries <= config.columns
     assert 1 <= found.last_keys <= config.rows
     assert found.tiles == found.key_tiles * sum(sizes)
     assert found.group_iterations == found.key_tiles * max(sizes)
+
+
+@given(
+    st.sampled_from(list(CONFIGS.values())), st.integers(1, 64), st.integers(1, 64), st.integers(1, 5000), st.integers(1, 5000)
+)
+def test_no_grouping_is_estimated_much_shorter(config, e: int, f: int, queries: int, keys: int) -> None:
+    """Of the equally good ones it is the one with the largest groups."""
+    found = residency(config, e, f, queries, keys)
+    taken = estimate(found, config, e, f)
+    for most in range(1, config.resident_query_tiles(e, f) + 1):
+        other = residency(config, e, f, queries, keys, most_tiles=most)
+        time = estimate(other, config, e, f)
+        assert taken <= time * (1 + TOLERANCE)
+        if other.group_tiles > found.group_tiles:
+            assert time > taken
 
 
 @pytest.mark.parametrize(
