@@ -5,7 +5,7 @@ VENV := .venv/bin/python
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run verilog test regress cosim lint bench docs clean
+.PHONY: help install run verilog test regress cosim lint bench area docs clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -26,7 +26,7 @@ verilog: $(INSTALLED) ## Write Verilog and its manifest to build/verilog/CONFIG 
 test: $(INSTALLED) ## All tests
 	$(VENV) -m pytest -n auto --dist worksteal
 
-regress: $(INSTALLED) ## The random problems in full numbers; resumes, and writes benchmarks/regress.json
+regress: $(INSTALLED) ## The random problems in full numbers; resumes, and writes benchmarks/results/regress.json
 	$(VENV) benchmarks/regress.py
 
 cosim: $(INSTALLED) ## Only the tests that simulate the emitted Verilog
@@ -38,7 +38,11 @@ lint: $(INSTALLED) ## Style and types of the Python code
 	$(VENV) -m basedpyright
 
 bench: $(INSTALLED) ## Measure cycles and utilisation
-	$(VENV) benchmarks/bench.py
+	$(VENV) -m fusemax bench -o benchmarks/results/bench.json
+	$(VENV) benchmarks/report.py
+
+area: $(INSTALLED) ## Area and clock of PE, array and machine on an ECP5, by Yosys and nextpnr
+	$(VENV) benchmarks/area.py
 
 docs: $(INSTALLED) ## Write the generated files: docs/registers.md, docs/schedule.png, tests/golden/fusemax.h
 	$(VENV) -m fusemax.spec.export docs/registers.md tests/golden/fusemax.h

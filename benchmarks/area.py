@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "area.json"
 PAGE = ROOT / "docs" / "area.md"
 WORK = ROOT / "build" / "area"
+#: The page, with places for the tables.
+TEXT = ROOT / "benchmarks" / "pages" / "area.md"
 
 #: Two contexts are enough for head dims of 64 at four rows.
 CONFIG = Config(name="area", rows=4, columns=4, contexts=2)
@@ -74,8 +76,8 @@ DESIGNS = {
 def harness(manifest: dict[str, Any]) -> str:
     """Top around a design with more ports than the package has pins.
 
-    Inputs come from a shift register and outputs go to one, so every path of the design begins and ends in a register. It is not
-    counted.
+    Inputs come from a shift register and outputs go to one, so every path of the design begins and ends in a register. It is
+    not counted.
     """
     ports = [port for port in manifest["ports"] if port["name"] not in ("clk", "rst")]
     connections, bits = [".clk(clk)", ".rst(reset)"], {"input": 0, "output": 0}
@@ -161,15 +163,18 @@ def place(directory: Path, seed: int) -> dict[str, Any]:
     )
     found = json.loads((directory / report).read_text())
     (clock,) = found["fmax"].values()
-    paths = [path for path in found["critical_paths"] if path["from"].startswith("posedge") and path["to"].startswith("posedge")]
-    longest = max(paths, key=lambda path: sum(step["delay"] for step in path["path"]))["path"]
-    delays = {kind: sum(step["delay"] for step in longest if (step["type"] == "routing") == (kind == "routing")) for kind in ("logic", "routing")}
+    inside = [
+        path for path in found["critical_paths"] if path["from"].startswith("posedge") and path["to"].startswith("posedge")
+    ]
+    longest = max((path["path"] for path in inside), key=lambda steps: sum(step["delay"] for step in steps))
+    routing = sum(step["delay"] for step in longest if step["type"] == "routing")
+    logic = sum(step["delay"] for step in longest) - routing
     return {
         "mhz": round(clock["achieved"], 1),
         "from": signal_name(longest[0]["from"]["cell"]),
         "to": signal_name(longest[-1]["to"]["cell"]),
-        "logic_ns": round(delays["logic"], 2),
-        "routing_ns": round(delays["routing"], 2),
+        "logic_ns": round(logic, 2),
+        "routing_ns": round(routing, 2),
     }
 
 
@@ -224,9 +229,7 @@ def rows(results: dict[str, Any]) -> list[list[str]]:
         if name in results:
             entry = results[name]
             clocks = " / ".join(f"{seed['mhz']:.0f}" for seed in entry["seeds"].values())
-            lines.append(
-                [design.title, *(str(entry["area"][column]) for column in COLUMNS), clocks, f"{design.least_mhz:g}"]
-            )
+            lines.append([design.title, *(str(entry["area"][column]) for column in COLUMNS), clocks, f"{design.least_mhz:g}"])
     return lines
 
 
@@ -245,9 +248,10 @@ def page(results: dict[str, Any]) -> str:
     path_lines = []
     for name, design in DESIGNS.items():
         worst = min(results[name]["seeds"].values(), key=lambda seed: seed["mhz"])
-        path_lines.append([design.title, f"`{worst['from']}`", f"`{worst['to']}`", f"{worst['logic_ns']}", f"{worst['routing_ns']}"])
+        ends = [f"`{worst[end]}`" for end in ("from", "to")]
+        path_lines.append([design.title, *ends, f"{worst['logic_ns']}", f"{worst['routing_ns']}"])
     tools = ", ".join(f"{name} {number}" for name, number in machine["tools"].items())
-    return PAGE_TEXT.format(
+    return TEXT.read_text(encoding="utf-8").format(
         table=markdown(["", *COLUMNS.values(), "MHz, by seed", "at least"], rows(results)),
         parts=markdown(["part", "count", *COLUMNS.values()], part_lines),
         paths=markdown(["", "from", "to", "logic ns", "routing ns"], path_lines),
@@ -255,40 +259,6 @@ def page(results: dict[str, Any]) -> str:
         tools=tools,
         target=TARGET_MHZ,
     )
-
-
-PAGE_TEXT = """# Area and clock
-
-Written by `make area` (`benchmarks/area.py`): `synth_ecp5` and nextpnr for a LFE5U-85 (`{device}`, target {target} MHz, seeds as listed), {tools}.
-The configuration is 4 × 4 with two contexts, `pe_latency` 4 and a 64-bit bus, all else by default.
-
-{table}
-
-LUT: LUT4 cells and two for every carry cell (CCU2C). RAM 18K: block memories. RAM 16x4: memories of 16 words of 4 bits in LUTs, six LUTs each, which are not
-in the column LUT. Every design stands alone in a ring of registers that feeds its inputs and takes its outputs (not counted), so that every path begins and
-ends in a register; PEs, lanes and feeders are synthesised once each and placed as often as they stand in the machine.
-
-## What the machine is made of
-
-{parts}
-
-"the rest" is everything that there is once: registers, dispatcher, walkers, sequencer, loader, store engine and the two bus engines.
-
-## Critical paths
-
-Of each design's slowest seed.
-
-{paths}
-
-Where the clock was won:
-
-* **PE**: four stages (`pe_latency`); the table and the operand select are a stage of their own, the shift another, and the final adder has only its operands'
-  selects before it ([microarchitecture.md](microarchitecture.md), section 2).
-* **Walkers**: six nested loops with 16- and 32-bit counters once were one combinational path at 45 to 68 MHz. Now the loops over tiles
-  (`control/tile_walker.py`, `control/issue_walker.py`) compare in the cycle after a step and step every other cycle, ahead of whoever walks through the rows;
-  the loops over rows and bus words (`control/countdown.py`) keep "this is the last one" in a register. Alone the walkers now reach 118 to 148 MHz
-  with half the LUTs.
-"""
 
 
 def main() -> int:

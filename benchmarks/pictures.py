@@ -9,7 +9,6 @@ from typing import Any
 from amaranth.lib import data
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from waveform import read_waveform
 
@@ -18,7 +17,7 @@ from fusemax.spec import Config, Op
 from fusemax_hw.control.sequencer import sequencer_events
 from fusemax_hw.words import west_word
 
-__all__ = ["plot_lengths", "plot_roofline", "plot_waterfall"]
+__all__ = ["intensity_of", "plot_lengths", "plot_roofline", "plot_waterfall", "roof"]
 
 COLOURS = {"QK": "#4477aa", "MAX": "#ee6677", "EXP": "#ccbb44", "SUM": "#aa3377", "SLNV": "#228833"}
 MEANINGS = {
@@ -27,11 +26,12 @@ MEANINGS = {
     "EXP": "EXP: weights",
     "SUM": "SUM: denominator",
     "SLNV": "SLNV: numerators",
-    "wait": "waits, idle",
+    "wait": "waits for an operand",
+    "idle": "has no tile",
     "bus": "bus words",
 }
-OTHERS = {"wait": "#222222", "bus": "#88ccee"}
-STALLS = {"stall_q": "queries", "stall_k": "keys", "stall_v": "values", "stall_output": "room for results", "idle": "no tile"}
+OTHERS = {"wait": "#222222", "idle": "#bbbbbb", "bus": "#88ccee"}
+WAITS = ("stall_q", "stall_k", "stall_v", "stall_output", "idle")
 
 SIGNALS = {
     "word": "sim_top.device.core.array.west_edge.word",
@@ -76,24 +76,22 @@ class Recording:
             if control.max:
                 # The scores of the tile before the one that may begin with this very word.
                 in_hold[control.hold_max] = len(self.operations) - 1
-                self._tile(-1).setdefault("MAX", []).append(cycle)
+                self.operations[-1].setdefault("MAX", []).append(cycle)
             op = Op(control.op.value)
             if op == Op.QK:
                 if control.first:
                     self.operations.append({})
-                self._tile(-1).setdefault("QK", []).append(cycle)
+                self.operations[-1].setdefault("QK", []).append(cycle)
             elif op != Op.NOP:
-                self._tile(in_hold[control.hold]).setdefault(op.name, []).append(cycle)
-        # Events are a cycle ahead of the corner: both have one register behind the decision, the corner one more.
+                self.operations[in_hold[control.hold]].setdefault(op.name, []).append(cycle)
+        # Events are a cycle ahead of the corner: they have one register behind the decision, the corner has two.
         events = sequencer_events()
-        self.waits = {
-            name: [cycle for cycle, bits in enumerate(columns["events"]) if getattr(data.Const(events, bits), name)] for name in STALLS
-        }
-        self.reads = [c for c, both in enumerate(zip(columns["read_valid"], columns["read_ready"], strict=True)) if all(both)]
-        self.writes = [c for c, both in enumerate(zip(columns["write_valid"], columns["write_ready"], strict=True)) if all(both)]
-
-    def _tile(self, index: int) -> dict[str, list[int]]:
-        return self.operations[index]
+        happened = [data.Const(events, bits) for bits in columns["events"]]
+        self.waits = {name: [cycle for cycle, event in enumerate(happened) if event[name]] for name in WAITS}
+        self.reads, self.writes = (
+            [c for c, both in enumerate(zip(columns[f"{way}_valid"], columns[f"{way}_ready"], strict=True)) if all(both)]
+            for way in ("read", "write")
+        )
 
 
 def runs(cycles: Iterable[int]) -> list[Run]:
@@ -111,13 +109,14 @@ def plot_waterfall(config: Config, waveform: Path, path: Path, title: str) -> di
     """Waterfall of the run in ``waveform``: what every tile did when, what the array did, what it waited for, bus words."""
     run = Recording(config, waveform)
     tiles = len(run.operations)
-    rows: list[tuple[str, dict[str, list[int]], str]] = [
-        ("array", {name: [c for tile in run.operations for c in tile.get(name, ())] for name in COLOURS if name != "MAX"}, ""),
-        ("waits", {"wait": sorted(c for cycles in run.waits.values() for c in cycles)}, ""),
-        ("bus words read", {"bus": run.reads}, ""),
-        ("bus words written", {"bus": run.writes}, ""),
+    rows: list[tuple[str, dict[str, list[int]]]] = [
+        ("array", {name: [c for tile in run.operations for c in tile.get(name, ())] for name in COLOURS if name != "MAX"}),
+        ("waits for operands", {"wait": [c for name, cycles in run.waits.items() if name != "idle" for c in cycles]}),
+        ("no tile", {"idle": run.waits["idle"]}),
+        ("bus words read", {"bus": run.reads}),
+        ("bus words written", {"bus": run.writes}),
     ]
-    figure = Figure(figsize=(13, 7.2), layout="constrained")
+    figure = Figure(figsize=(13, 7.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, 1])
     for number, tile in enumerate(run.operations):
         for name, cycles in tile.items():
@@ -125,11 +124,11 @@ def plot_waterfall(config: Config, waveform: Path, path: Path, title: str) -> di
             upper.broken_barh(runs(cycles), (bottom, height), facecolors=COLOURS[name], linewidth=0)
     upper.set_ylim(tiles - 0.4, -0.6)
     upper.set_ylabel("tiles, in order")
-    for row, (_, kinds, _) in enumerate(rows):
+    for row, (_, kinds) in enumerate(rows):
         for name, cycles in kinds.items():
             colour = COLOURS.get(name) or OTHERS[name]
             lower.broken_barh(runs(sorted(cycles)), (row - 0.38, 0.76), facecolors=colour, linewidth=0)
-    lower.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    lower.set_yticks(range(len(rows)), [name for name, _ in rows])
     lower.set_ylim(len(rows) - 0.45, -0.55)
     lower.set_xlim(0, run.cycles)
     lower.set_xlabel("cycles from the doorbell to the interrupt")
@@ -193,9 +192,8 @@ def plot_roofline(rows: list[Mapping[str, Any]], path: Path) -> None:
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right", title="memory bandwidth")
-    axes.set_title(
-        f"{config.name}, {config.rows} × {config.columns}, 1024 keys, E = F = 64: lines are roofs, points measured on the Verilog", fontsize=10
-    )
+    what = f"{config.name}, {config.rows} × {config.columns}, 1024 keys, E = F = 64"
+    axes.set_title(f"{what}: lines are roofs, points measured on the Verilog", fontsize=10)
     figure.savefig(path, dpi=130)
 
 
@@ -217,9 +215,23 @@ def plot_lengths(rows: list[Mapping[str, Any]], path: Path) -> None:
     axes.plot(*zip(*measured, strict=True), color="#4477aa", marker="o", label="fusemax 16 × 16, measured on the Verilog")
     if modelled:
         joined = [*measured[-1:], *modelled]
-        axes.plot(*zip(*joined, strict=True), color="#4477aa", marker="o", mfc="white", linestyle="--", label="fusemax 16 × 16, cycle model")
+        axes.plot(
+            *zip(*joined, strict=True),
+            color="#4477aa",
+            marker="o",
+            mfc="white",
+            linestyle="--",
+            label="fusemax 16 × 16, cycle model",
+        )
     if large:
-        axes.plot(*zip(*large, strict=True), color="#228833", marker="s", mfc="white", linestyle="--", label="fusemax 256 × 256, cycle model")
+        axes.plot(
+            *zip(*large, strict=True),
+            color="#228833",
+            marker="s",
+            mfc="white",
+            linestyle="--",
+            label="fusemax 256 × 256, cycle model",
+        )
     lengths = [256 << index for index in range(13)]
     axes.plot(
         lengths,
@@ -237,8 +249,7 @@ def plot_lengths(rows: list[Mapping[str, Any]], path: Path) -> None:
     axes.axhline(limit, color="0.2", linewidth=0.8)
     axes.annotate("limit (E + F) / (E + F + 2) = 0.985", (20, limit), xytext=(0, 3), textcoords="offset points", fontsize=8)
     axes.set_xscale("log", base=2)
-    ticks = [1 << index for index in range(4, 21, 2)]
-    axes.set_xticks(ticks, [f"{tick >> 20}M" if tick >> 20 else f"{tick >> 10}K" if tick >> 10 else f"{tick}" for tick in ticks])
+    axes.set_xticks([1 << index for index in range(4, 21, 2)], ["16", "64", "256", "1K", "4K", "16K", "64K", "256K", "1M"])
     axes.set_ylim(0, 1.05)
     axes.set_xlabel("queries and keys of the head, E = F = 64")
     axes.set_ylabel("FLOPs utilisation")
@@ -246,7 +257,3 @@ def plot_lengths(rows: list[Mapping[str, Any]], path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right", fontsize=8.5)
     figure.savefig(path, dpi=130)
-
-
-def legend_line(colour: str, label: str) -> Line2D:
-    return Line2D([], [], color=colour, label=label)

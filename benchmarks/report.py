@@ -14,16 +14,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pictures import intensity_of, plot_lengths, plot_roofline, plot_waterfall, roof
 
 import fusemax
 from fusemax.bench import GROUPS, RIVALS, Case
+from fusemax.bench.measure import random_problem
 from fusemax.spec import CONFIGS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "bench.json"
 DOCS = ROOT / "docs"
+#: The page, with places for the tables.
+TEXT = ROOT / "benchmarks" / "pages" / "performance.md"
 
 #: The run that the waterfall shows: two heads, so that it crosses from one to the other.
 WATERFALL = Case(config="small", heads=2, queries=32, keys=32, e=16, f=16)
@@ -63,7 +65,14 @@ def results_table(rows: Sequence[tuple[Case, Row]], *, target: bool = False) -> 
         least = ["-" if case.target is None else f"{case.target:.3f}"] if target else []
         lines.append(
             [
-                *(case.config, *shape, f"{case.bytes_per_cycle:g}", row["kind"], f"{row['cycles']}", f"**{row['utilisation']:.4f}**"),
+                *(
+                    case.config,
+                    *shape,
+                    f"{case.bytes_per_cycle:g}",
+                    row["kind"],
+                    f"{row['cycles']}",
+                    f"**{row['utilisation']:.4f}**",
+                ),
                 *(*least, f"{row['limit']:.4f}", f"{row['paper']:.4f}"),
             ]
         )
@@ -85,13 +94,14 @@ def roofline_table(rows: Sequence[tuple[Case, Row]]) -> str:
                 f"{stalls / row['cycles']:.3f}",
             ]
         )
-    return markdown(["queries", "bytes/cycle", "multiply-adds/byte", "roof", "utilisation", "share of cycles that wait"], lines, 0)
+    return markdown(
+        ["queries", "bytes/cycle", "multiply-adds/byte", "roof", "utilisation", "share of cycles that wait"], lines, 0
+    )
 
 
 def record(case: Case, waveform: Path) -> None:
     """Run a case and write its waveform."""
-    sizes = ((case.queries, case.e), (case.keys, case.e), (case.keys, case.f))
-    q, k, v = (np.random.default_rng(seed).standard_normal((case.heads, *size), dtype=np.float32) for seed, size in enumerate(sizes))
+    q, k, v = random_problem(case)
     with fusemax.open("rtl", case.config, trace=waveform, memory_bytes=1 << 20) as device:
         fusemax.attention(q, k, v, device=device, timeout=600)
 
@@ -109,16 +119,17 @@ def main() -> int:
             machine,
             waveform,
             DOCS / "waterfall.png",
-            f"{WATERFALL.heads} heads, {WATERFALL.queries} queries × {WATERFALL.keys} keys, E = F = {WATERFALL.e}, on {machine.name} "
-            f"({machine.rows} × {machine.columns}): what passed the array's corner, from the waveform",
+            f"{WATERFALL.heads} heads, {WATERFALL.queries} queries × {WATERFALL.keys} keys, E = F = {WATERFALL.e}, "
+            f"on {machine.name} ({machine.rows} × {machine.columns}): what passed the array's corner, from the waveform",
         )
     plot_roofline([row for _, row in groups["roofline"]], DOCS / "roofline.png")
     one_head = [row for group in ("lengths", "targets", "modelled") for _, row in groups[group]]
     square = [row for row in one_head if row["heads"] == 1 and row["queries"] == row["keys"] and row["e"] == row["f"] == 64]
     plot_lengths(square, DOCS / "lengths.png")
 
-    speeds = [row["kilocycles_per_second"] for row in rows if row.get("config") == "base" and row["kind"] == "RTL" and row["cycles"] > 200_000]
-    page = TEXT.format(
+    long_runs = [row for row in rows if row["config"] == "base" and row["kind"] == "RTL" and row["cycles"] > 200_000]
+    speeds = [row["kilocycles_per_second"] for row in long_runs]
+    page = TEXT.read_text(encoding="utf-8").format(
         targets=results_table([*groups["targets"], groups["modelled"][0]], target=True),
         shapes=results_table(groups["shapes"]),
         latencies=results_table(groups["latencies"]),
@@ -137,80 +148,6 @@ def main() -> int:
     )
     (DOCS / "performance.md").write_text(page, encoding="utf-8")
     return 0
-
-
-TEXT = """# Performance
-
-Written by `make bench`: `fusemax bench` measures, `benchmarks/report.py` writes this page and its pictures from
-[its results](../benchmarks/results/bench.json). Area and clock: [area.md](area.md).
-
-**FLOPs utilisation** is (P·M·E + P·M·F) multiply-adds per head, useful ones only, over rows · columns · cycles. Cycles are the device's own count from the write of
-the doorbell to the interrupt: descriptor, program, first loads, last stores and the memory's latency are in it. Every row of kind RTL was measured on the emitted
-Verilog in Verilator; its result was compared bit for bit with the model, and its cycles with a count that the testbench makes (2 more: from the write at the
-port to the pin). Rows of kind model come from `fusemax.model.cycles`, which gives the RTL's counters to the cycle. "Limit" is what full tiles
-without any wait would reach, (E + F) / (E + F + 2) less what tails leave empty. "FuseMax's form" is the paper's closed form with as many rows (below), which knows neither latency
-nor fill. Latency is in cycles.
-
-## Targets
-
-{targets}
-
-![Waterfall of a run](waterfall.png)
-
-*A run of {tiles} tiles in {traced} cycles, read from the waveform: every operation at the array's corner, what the sequencer waited for, the bus. It waits
-for the first tiles and at the end for the last results, and not between: the second head's tiles follow the first's, and its keys and values come while the first is
-at work.*
-
-## Against length, and others
-
-![Utilisation against length](lengths.png)
-
-{rivals}
-
-Gemmini and ITA are left out: neither publication gives attention's own utilisation, or enough to derive it.
-
-{lengths}
-
-## Other shapes and machines
-
-{shapes}
-
-A query tile holds 16 queries of one head, so 1 query uses a sixteenth of the array; 77 keys fill 4.8 of 5 tiles.
-
-## Memory latency
-
-{latencies}
-
-## Roofline
-
-![Roofline](roofline.png)
-
-One head, 1024 keys, E = F = 64, base. With up to 4 resident query tiles (8 at E = F = 64, by the formula of
-`fusemax.schedule.residency`) keys and values are read once per group, so every query tile more lets a byte serve more multiply-adds. Points below the corner lie on the roof; what they
-lack is the first fill and the last drain. Half or a quarter of the bandwidth costs what the roof says.
-
-{roofline}
-
-## Modelled
-
-{modelled}
-
-On the 256 × 256 array short heads do not fill the pipeline: 1024 × 1024 is 16 tiles.
-
-## Simulation speed
-
-Through the API, with memory model and checks, base runs at {slowest:.0f} to {fastest:.0f} thousand cycles a second on one core of the machine that wrote this page.
-
-## Commands
-
-```
-make bench                                   # all of the above; goes on where an earlier call stopped
-fusemax bench --group targets                # the first table; fails if a row is below its target
-fusemax bench --shape 3x100x77x64x32 --config base --latency 100 --beat-interval 2
-fusemax bench --shape 1x1048576x1048576x64x64 --config paper --modelled
-fusemax bench --json
-```
-"""
 
 
 if __name__ == "__main__":

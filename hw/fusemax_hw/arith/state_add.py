@@ -1,5 +1,7 @@
 """Running sum: state rescaled, plus a tile's sum."""
 
+from typing import Any
+
 from amaranth.hdl import C, Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -16,6 +18,11 @@ __all__ = ["StateAdd"]
 SIGNIFICAND_BITS = FRACTION_BITS + 1
 #: Frames are at most 50 bits, so the largest shift of so many bits leaves nothing but the sticky bit.
 GAP_BITS = 6
+
+
+def saturated(difference: Any) -> Any:
+    """A difference that is not negative as a shift of ``GAP_BITS``."""
+    return difference[:GAP_BITS] | difference[GAP_BITS:].any().replicate(GAP_BITS)
 
 
 class StateAdd(wiring.Component):
@@ -35,7 +42,7 @@ class StateAdd(wiring.Component):
     Members
     -------
     state : In(state_float())
-        Comes from a memory late in the cycle. Sign and fraction of a zero mean nothing.
+        Sign and fraction of a zero mean nothing.
     state_zero : In(1)
         The state is zero, whatever ``state`` says.
     addend : In(normalised_sum(sum_bits))
@@ -67,8 +74,8 @@ class StateAdd(wiring.Component):
         # one moves by at most one place, and the frame's lowest bit is below the rounding position: it takes the sticky bit.
         frame_bits = self._sum_bits
 
-        # Stage 1: which operand is the larger one, and how far away is the other? The state is late, so the other difference
-        # is formed without inverting it: addend - state = ~(state + ~addend) = ~beyond.
+        # Stage 1: which operand is the larger one, and how far away is the other? The other difference is formed without
+        # inverting the state: addend - state = ~(state + ~addend) = ~beyond.
         state, addend = self.state, self.addend
         exponent_bits = len(state.exponent) + 1
         ahead, beyond = Signal(signed(exponent_bits)), Signal(signed(exponent_bits))
@@ -81,15 +88,15 @@ class StateAdd(wiring.Component):
             state_zero.eq(self.state_zero | (state.exponent == ZERO_EXPONENT)),
         ]
         state_larger, zero_1 = Signal(), Signal()
-        ahead_1, beyond_1 = Signal.like(ahead), Signal.like(beyond)
+        gap_ahead, gap_beyond = Signal(GAP_BITS), Signal(GAP_BITS)
         state_1, addend_1 = Signal(SIGNIFICAND_BITS), Signal(self._sum_bits)
         state_sign, addend_sign = Signal(), Signal()
         state_exponent, addend_exponent = Signal.like(state.exponent), Signal.like(addend.exponent)
         distance = Signal.like(self.distance)
         m.d.sync += [
             state_larger.eq(~state_zero & (addend.zero | ~beyond[-1] | (~ahead[-1] & (state_wide >= addend.significand)))),
-            ahead_1.eq(ahead),
-            beyond_1.eq(beyond),
+            gap_ahead.eq(saturated(ahead)),
+            gap_beyond.eq(saturated(~beyond)),
             zero_1.eq(state_zero),
             state_1.eq(state_significand),
             addend_1.eq(addend.significand),
@@ -103,13 +110,8 @@ class StateAdd(wiring.Component):
         # Stage 2: align the smaller one.
         smaller = Signal(frame_bits)
         state_framed = Cat(C(0, frame_bits - SIGNIFICAND_BITS), state_1)
-        difference = Mux(state_larger, ahead_1, ~beyond_1)
-        gap = Signal(GAP_BITS)
-        m.d.comb += [
-            smaller.eq(Mux(state_larger, addend_1, Mux(zero_1, 0, state_framed))),
-            gap.eq(difference[:GAP_BITS] | difference[GAP_BITS:].any().replicate(GAP_BITS)),
-        ]
-        kept, lost = shift_right_sticky(m, smaller, gap)
+        m.d.comb += smaller.eq(Mux(state_larger, addend_1, Mux(zero_1, 0, state_framed)))
+        kept, lost = shift_right_sticky(m, smaller, Mux(state_larger, gap_ahead, gap_beyond))
 
         larger_2, smaller_2 = Signal(frame_bits), Signal(frame_bits)
         negative_2, subtract = Signal(), Signal()

@@ -21,8 +21,8 @@ class NorthFeeder(wiring.Component):
     """Feeder of one column.
 
     A word that is on ``word`` in cycle t is on ``word_out`` in t + 1 with one query less, and its operand on ``bus``
-    in t + :attr:`latency`. A reference that is on ``reference_in`` in cycle t is there for words of cycle t and later: a word
-    reads the ring in its second cycle. Loaded words as in :class:`~fusemax_hw.array.west_feeder.WestFeeder`.
+    in t + :attr:`latency`. A reference that is on ``reference_in`` in cycle t is there for words of cycle t - 1 and later: a
+    word reads the ring in its last cycle. Loaded words as in :class:`~fusemax_hw.array.west_feeder.WestFeeder`.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ class NorthFeeder(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         self.latency = Timing(config).feeder
-        if self.latency != 2:
-            raise ValueError(f"feeder latency must be 2, not {self.latency!r}")
+        if self.latency != 3:
+            raise ValueError(f"feeder latency must be 3, not {self.latency!r}")
         operand_bits = len(Signal(north_bus(config)).operand)
         if config.reference_bits >= operand_bits:
             raise ValueError(
@@ -97,14 +97,20 @@ class NorthFeeder(wiring.Component):
             with m.If(self.reference_in.valid & (self.reference_in.hold == index)):
                 m.d.sync += entry.eq(self.reference_in.reference + (config.weight_shift + 1))
 
-        # Second cycle: the element or the ring entry is selected.
+        # Second cycle: the element is selected.
+        element = Signal(north_bus(config), reset_less=True)
+        selected = Signal(north_word(config))
+        shown = Signal.like(word.keys, reset_less=True)
+        m.d.sync += [element.eq(read.data[word.element]), shown.eq(Mux(left, word.keys, 0))]
+        hand_on(m, word, selected, frozenset(), "selected_")
+
+        # Third cycle: the element, the ring's entry or the interval.
         bus = Signal(north_bus(config))
-        element = read.data[word.element]
         interval = Signal(KeyInterval)
-        m.d.comb += [bus.exponent.eq(element.exponent), interval.lo.eq(0), interval.hi.eq(Mux(left, word.keys, 0))]
-        with m.Switch(word.source):
+        m.d.comb += [bus.exponent.eq(element.exponent), interval.lo.eq(0), interval.hi.eq(shown)]
+        with m.Switch(selected.source):
             with m.Case(NorthSource.REFERENCE):
-                m.d.comb += bus.operand.eq(Array(ring)[word.hold] if len(ring) > 1 else ring[0])
+                m.d.comb += bus.operand.eq(Array(ring)[selected.hold] if len(ring) > 1 else ring[0])
             with m.Case(NorthSource.INTERVAL):
                 m.d.comb += bus.operand.eq(interval.as_value())
             with m.Default():

@@ -49,8 +49,8 @@ class WestFeeder(wiring.Component):
         #: Bus words of the bank.
         self.depth = 2 * (config.key_beats + config.value_beats)
         self.latency = Timing(config).feeder
-        if self.latency != 2:
-            raise ValueError(f"feeder latency must be 2, not {self.latency!r}")
+        if self.latency != 3:
+            raise ValueError(f"feeder latency must be 3, not {self.latency!r}")
         load = load_word(config, config.bus_bits, self.depth)
         super().__init__(
             {
@@ -82,18 +82,22 @@ class WestFeeder(wiring.Component):
         m.d.comb += [self.word_out.eq(word), self.word_out.row.eq(word.row + 1)]
 
         # Second cycle: the element is selected.
-        element = Signal(BF16)
+        element = Signal(BF16, reset_less=True)
+        m.d.sync += element.eq(data.View(elements, read.data)[word.element])
+        selected = Signal(west_word(self.config))
+        hand_on(m, word, selected, RESET_FIELDS, "selected_")
+
+        # Third cycle: the operand is made of it.
         sig = Signal(signed(9))
         exponent = Signal(8)
         zero = element.exponent == 0
         magnitude = Cat(element.mantissa, Const(1, 1), Const(0, 1))
-        onto = Mux(word.control.op == OpCode.SLNV, word.grid, 255)
+        onto = Mux(selected.control.op == OpCode.SLNV, selected.grid, 255)
         m.d.comb += [
-            element.eq(data.View(elements, read.data)[word.element]),
             sig.eq(Mux(zero, 0, Mux(element.sign, -magnitude.as_signed(), magnitude))),
-            exponent.eq(Mux(word.control.mask, word.row, onto - element.exponent)),
+            exponent.eq(Mux(selected.control.mask, selected.row, onto - element.exponent)),
         ]
         bus = Signal(west_bus(self.config))
-        m.d.comb += [bus.control.eq(word.control), bus.sig.eq(sig), bus.exponent.eq(exponent)]
+        m.d.comb += [bus.control.eq(selected.control), bus.sig.eq(sig), bus.exponent.eq(exponent)]
         hand_on(m, bus, self.bus, RESET_FIELDS, "bus_")
         return m

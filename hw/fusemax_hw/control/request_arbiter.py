@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,7 +17,8 @@ __all__ = ["RequestArbiter"]
 class RequestArbiter(wiring.Component):
     """Control (descriptors and programs) first, then Q, K and V in the order of first use; ties in that order.
 
-    One request per cycle. What was chosen stays chosen: it is in a register until it is taken.
+    One request per cycle. What was chosen stays chosen: it is in a register until it is taken, and one more beside it, so that
+    whether there is room does not depend on the memory in the same cycle.
     """
 
     def __init__(self, config: Config):
@@ -50,16 +51,18 @@ class RequestArbiter(wiring.Component):
             key_before_value.eq(~self.value.valid | not_later(key, value)),
         ]
 
-        free = Signal()
-        m.d.comb += free.eq(~self.runs.valid | self.runs.ready)
-        with m.If(self.runs.ready):
-            m.d.sync += self.runs.valid.eq(0)
+        chosen = Signal(self.runs.payload.shape())
+        spare = Signal(self.runs.payload.shape(), reset_less=True)
+        choice, spare_valid = Signal(), Signal()
+        with m.If(~self.runs.valid | self.runs.ready):
+            m.d.sync += [self.runs.valid.eq(spare_valid | choice), self.runs.payload.eq(Mux(spare_valid, spare, chosen))]
+            m.d.sync += spare_valid.eq(0)
+        with m.Elif(choice):
+            m.d.sync += [spare_valid.eq(1), spare.eq(chosen)]
 
         def take(port: Any) -> None:
-            m.d.comb += port.ready.eq(free)
-            with m.If(free):
-                m.d.sync += self.runs.valid.eq(1)
-                m.d.sync += [self.runs.payload[field].eq(port.payload[field]) for field in ("address", "beats", "tag")]
+            m.d.comb += [port.ready.eq(~spare_valid), choice.eq(~spare_valid)]
+            m.d.comb += [chosen[field].eq(port.payload[field]) for field in ("address", "beats", "tag")]
 
         with m.If(self.control.valid):
             take(self.control)

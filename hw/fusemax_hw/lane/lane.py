@@ -129,16 +129,18 @@ class Lane(wiring.Component):
             normalise.unit.eq(unit),
         ]
 
-        # Read the state so that it is there with the normalised sum; write the new one as soon as it is there.
+        # Read the state so that it is there, in a register, with the normalised sum; write the new one as soon as it is there.
         m.submodules.states = states = memory.Memory(shape=state_float(), depth=config.state_words, init=[])
         read, write = states.read_port(), states.write_port()
         m.submodules.state_add = state_add = StateAdd(config.sum_bits)
+        old_state = Signal(state_float(), reset_less=True)
+        m.d.sync += old_state.eq(read.data)
         used = later(now.sum | now.slnv, updated, "used")
         address = later(now.state, updated, "address")
         m.d.comb += [
-            read.addr.eq(address[add - 1]),
-            read.en.eq(used[add - 1]),
-            state_add.state.eq(read.data),
+            read.addr.eq(address[add - timing.state_read]),
+            read.en.eq(used[add - timing.state_read]),
+            state_add.state.eq(old_state),
             state_add.state_zero.eq(later(now.first, add, "first")[add]),
             state_add.addend.eq(normalise.normalised),
             state_add.distance.eq(later(distance, add, "distance")[add]),

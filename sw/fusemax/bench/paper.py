@@ -11,9 +11,9 @@ PAPER_ARRAY = 256
 def paper_cycles_per_tile(e: int, f: int, key_tiles: int) -> float:
     """Cycles of a tile in FuseMax's model, configuration "+Binding" (Nayak et al., MICRO 2024).
 
-    max(E + 1, 1 + F + F/M1) + 1 + 8 + F: either the 2D array (QK, maximum) or the 1D array (reference, rescaling, division) binds,
-    then exponential, sum and SLNV. It is the closed form that reproduces the tables of the paper's public artifact; memory latency,
-    fill and drain are not in it.
+    max(E + 1, 1 + F + F/M1) + 1 + 8 + F: either the 2D array (QK, maximum) or the 1D array (reference, rescaling, division)
+    binds, then exponential, sum and SLNV. It is the closed form that reproduces the tables of the paper's public artifact;
+    memory latency, fill and drain are not in it.
     """
     return max(e + 1, 1 + f + f / key_tiles) + 1 + 8 + f
 

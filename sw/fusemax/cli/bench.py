@@ -23,8 +23,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "bench",
         help="measure cycles and utilisation",
         description="Measure shapes on the emitted Verilog, from the doorbell to the interrupt, compare the results with the "
-        "bit-exact model, and model what would take too long. Every row is saved as soon as it is measured; rows that are there "
-        "and still hold are not measured again. Fails if a row with a target is below it. Extra: sim.",
+        "bit-exact model, and model what would take too long. Every row is saved as soon as it is measured; rows that are "
+        "there and still hold are not measured again. Fails if a row with a target is below it. Extra: sim.",
     )
     parser.add_argument(
         "--group", action="append", choices=tuple(GROUPS), help="only this group of shapes; may be repeated; default: all"
@@ -41,7 +41,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--longest", type=int, metavar="CYCLES", help="leave out simulations that take longer")
     parser.add_argument("--timeout", type=float, default=1800, metavar="SECONDS", help="longest time of a row; default: 1800")
     parser.add_argument(
-        "-o", dest="file", type=Path, default=Path("build/bench.json"), metavar="FILE", help="results; default: build/bench.json"
+        "-o",
+        dest="file",
+        type=Path,
+        default=Path("build/bench.json"),
+        metavar="FILE",
+        help="results; default: build/bench.json",
     )
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
     parser.set_defaults(function=bench)
@@ -77,7 +82,9 @@ def bench(options: argparse.Namespace) -> int:
     else:
         print(rows_table(report))
         print("\nutilisation: P M (E + F) multiply-adds per head over rows x columns x cycles, doorbell to interrupt;")
-        print("limit: full tiles without any wait; FuseMax: the paper's closed form on as many rows, without latency and fill\n")
+        print(
+            "limit: full tiles without any wait; FuseMax: the paper's closed form on as many rows, without latency and fill\n"
+        )
         print(table(["rival", "utilisation", "how"], [[r.name, span(r.low, r.high), r.kind] for r in RIVALS]))
     for case, _, wrong in rows:
         for line in wrong:

@@ -244,8 +244,8 @@ class _Column:
                 "rescale", o.slot, f"{o} must find the rescale distance of tile {o.tile}, but finds that of {rescale}"
             )
         if cycle < self.state_free.get(o.index, 0):
-            raise self.recurrence(o, self.timing.adder + 2)
-        self.state_free[o.index] = cycle + self.timing.adder + 2
+            raise self.recurrence(o, self.timing.state_read + self.timing.adder + 1)
+        self.state_free[o.index] = cycle + self.timing.state_read + self.timing.adder + 1
 
     def recurrence(self, o: Issue, needed: int) -> RuleError:
         return RuleError(

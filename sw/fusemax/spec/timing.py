@@ -24,15 +24,17 @@ class Timing:
 
     config: Config
 
-    #: West and north feeder: bank read, element select.
-    feeder: int = 2
+    #: West and north feeder: bank read, element select, operand.
+    feeder: int = 3
     #: Lane: partial maximum to new reference.
     reference: int = 2
     #: New reference to the ring beside the north feeder.
     feedback: int = 1
     #: Lane: partial sum to normalised float.
     normalise: int = 3
-    #: Lane: float adder with rescale, state read to result.
+    #: Lane: state memory, address to registered word; hidden beside the normalisation.
+    state_read: int = 2
+    #: Lane: float adder with rescale, state to result.
     adder: int = 4
     #: Lane: denominator to reciprocal, hidden by a delay line of the same length for the numerators.
     reciprocal: int = 6
@@ -52,7 +54,7 @@ class Timing:
     @property
     def recurrence(self) -> int:
         """Smallest initiation interval: consecutive tiles may share a query, whose state is read and written."""
-        return max(self.adder + 2, self.reference + 1)
+        return max(self.state_read + self.adder + 1, self.reference + 1)
 
     @property
     def corner_to_output(self) -> int:

@@ -117,7 +117,7 @@ def test_north_feeder(changes):
     expected, seen = [], set()
 
     async def bench(ctx):
-        last_word = last_load = None
+        last_word = last_load = awaited = None
         for cycle in range(CYCLES):
             beat, hold = int(rng.integers(len(bank))), int(rng.integers(config.holds))
             elements = [
@@ -160,14 +160,17 @@ def test_north_feeder(changes):
                 assert bus.operand & 0x3FFFF == operand & 0x3FFFF
                 assert exponent is None or bus.exponent == exponent
 
-            # References of this cycle are there for words of this cycle.
+            # References of this cycle are there for the word of the cycle before.
             if reference["valid"]:
                 ring[reference["hold"]] = reference["reference"]
-                seen.add("just in time" if hold == reference["hold"] and source == NorthSource.REFERENCE else "")
+                seen.add("just in time" if awaited == reference["hold"] else "")
+            if awaited is not None:
+                expected[-1] = (ring[awaited] + config.weight_shift + 1, None)
+            awaited = hold if source == NorthSource.REFERENCE else None
             if source == NorthSource.QUERY:
                 expected.append(bank[beat][word["element"]])
             elif source == NorthSource.REFERENCE:
-                expected.append((ring[hold] + config.weight_shift + 1, None))
+                expected.append(None)
             else:
                 expected.append(((word["keys"] if word["queries"] else 0) << 9, None))
             if load["valid"] and load["skip"] == 0:

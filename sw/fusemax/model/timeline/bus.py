@@ -75,6 +75,7 @@ class ReadPath:
         self._latency, self._interval = memory.read_latency_cycles, memory.beat_interval_cycles
         self.free = 0
         self.beats = 0
+        self._entered = LONG_AGO  # the latest run granted enters the splitter
         self._issued = LONG_AGO  # address of the latest burst accepted
         self._presented = LONG_AGO  # latest word offered by the memory
         self._taken = LONG_AGO  # latest word taken
@@ -89,8 +90,9 @@ class ReadPath:
         """Read a run that the arbiter grants in cycle ``granted``; the cycle in which its last word is taken."""
         moved, done, interval = self._moved, self._done, self._interval
         presented, taken = self._presented, self._taken
-        address = max(granted + self._request, self._issued)
-        self.free = address
+        # One run waits for the splitter in the arbiter's register, another beside it.
+        self.free = max(granted, self._entered) + 1
+        address = self._entered = max(granted + self._request, self._issued)
         address += self._burst
         for beats in bursts:
             address = max(address, moved[0] + 1, done[0])
@@ -116,7 +118,7 @@ class ReadPath:
 
     def state(self) -> tuple[int, ...]:
         """Every cycle that what comes next may depend on."""
-        return (self.free, self._issued, self._presented, self._taken, *self._moved, *self._done)
+        return (self.free, self._entered, self._issued, self._presented, self._taken, *self._moved, *self._done)
 
 
 class WritePath:
