@@ -89,7 +89,7 @@ def north_bus(config: Config) -> data.StructLayout:
 
 
 def partial_bus(config: Config) -> data.StructLayout:
-    """Downward: running maximum or running sum."""
+    """Downward: running sum, or the complement of the running maximum, which the PEs compare by adding."""
     return data.StructLayout({"value": signed(config.sum_bits), "valid": 1, "overflow": 1})
 
 

@@ -73,7 +73,7 @@ class RunningReference(wiring.Component):
         read, write = references.read_port(), references.write_port()
 
         # Stage 1: read, and round the score up.
-        score = self.partial.value[: config.score_bits].as_signed()
+        score = (~self.partial.value[: config.score_bits]).as_signed()
         rounded_up = Signal(signed(config.reference_bits))
         visible, first, used = Signal(), Signal(), Signal()
         address = Signal.like(self.word.reference)

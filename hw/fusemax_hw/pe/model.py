@@ -25,7 +25,7 @@ class PeWord(NamedTuple):
 
 
 class Partial(NamedTuple):
-    """Partial bus."""
+    """Partial bus; ``value`` of a running maximum is its complement."""
 
     value: int = 0
     valid: bool = False
@@ -59,8 +59,8 @@ class PeModel:
         if word.max:
             self.holds[word.hold_max] = (self.score, self.visible)
             value = partial.value
-            if self.visible and (not partial.valid or self.score > partial.value):
-                value = self.score
+            if self.visible and (not partial.valid or self.score > ~partial.value):
+                value = ~self.score
             self.partial_out = Partial(
                 value, partial.valid or self.visible, partial.overflow or (self.overflow and self.visible)
             )

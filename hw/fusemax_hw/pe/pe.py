@@ -109,7 +109,9 @@ class Pe(wiring.Component):
         p.writes = Cat(
             (p.is_exp & (control.hold == index)) | (control.max & (control.hold_max == index)) for index in range(config.holds)
         )
-        p.in_view = (interval.lo <= west.exponent) & (west.exponent < interval.hi)
+        row_bits = config.rows.bit_length()
+        lo, hi, row = interval.lo[:row_bits], interval.hi[:row_bits], west.exponent[:row_bits]
+        p.in_view = (lo <= row) & (row < hi)
         p.held = Array(holds)[control.hold] if config.holds > 1 else holds[0]
         p.operand = self.north.operand
         p.query_exponent = self.north.exponent
@@ -201,10 +203,14 @@ class Pe(wiring.Component):
         partial_value = Signal(signed(config.sum_bits), reset_less=True)
         partial_valid = Signal(reset_less=True)
         partial_overflow = Signal(reset_less=True)
-        take = visible & (~self.partial.valid | (score > self.partial.value[:score_bits].as_signed()))
+        # The bus has the complement of the maximum: score > maximum is the sign of a sum, and no bit is inverted before it.
+        complement = self.partial.value[:score_bits].as_signed()
+        above = Signal(signed(score_bits + 1))
+        m.d.comb += above.eq(score + complement)
+        take = visible & (~self.partial.valid | ~above[-1])
         with m.If(p.is_max):
             m.d.sync += [
-                partial_value.eq(Mux(take, score, self.partial.value)),
+                partial_value.eq(Mux(take, ~score, self.partial.value)),
                 partial_valid.eq(self.partial.valid | visible),
                 partial_overflow.eq(self.partial.overflow | (overflow & visible)),
             ]

@@ -167,6 +167,7 @@ def run(config, jobs, gap, seed, max_first=0.5):
                     partial["value"] &= -1 << config.score_frac_bits
                 partial["valid"] = int(rng.random() < 0.7)
                 references[now + 2] = (hold, *model.max(tile, hold, partial["value"], bool(partial["valid"])))
+                partial["value"] = ~partial["value"]
                 if partial["overflow"]:
                     overflows.add(now + 1)
             else:

@@ -50,7 +50,7 @@ def test_like_the_model(config):
                     "reference": int(address[cycle]),
                 },
             )
-            ctx.set(unit.partial, {"value": int(score[cycle]), "valid": int(valid[cycle])})
+            ctx.set(unit.partial, {"value": ~int(score[cycle]), "valid": int(valid[cycle])})
             now = None
             if used[cycle]:
                 old, old_valid = (0, False) if first[cycle] else memory.get(int(address[cycle]), (0, False))

@@ -54,18 +54,19 @@ def random_words(config: Config, rng: np.random.Generator, count: int):
             fields |= {"exponent": int(rng.choice([rng.integers(256), rng.integers(12)]))}
         fields["max"] = bool(rng.random() < 0.5) and (op == Op.NOP or (op == Op.QK and fields["first"]))
         if op in (Op.NOP, Op.SUM) and rng.random() < 0.5:
-            lo, hi, row = (int(rng.integers(limit)) for limit in (9, 12, 10))
-            fields |= {"mask": True, "operand": (hi << 9 | lo) if rng.random() < 0.5 else (256 << 9 | row), "exponent": row}
+            row = int(rng.integers(config.rows))
+            lo, hi = (int(rng.integers(config.rows + 1)) for _ in range(2)) if rng.random() < 0.5 else (row, config.rows)
+            fields |= {"mask": True, "operand": hi << 9 | lo, "exponent": row}
         if fields["max"]:
             # A running maximum is a score; near ties are worth having.
             near = int(
                 np.clip(model.score + int(rng.integers(-1, 2)), -(1 << config.score_bits - 1), (1 << config.score_bits - 1) - 1)
             )
             other = int(rng.integers(-(1 << config.score_bits - 1), 1 << config.score_bits - 1))
-            partial = partial._replace(value=near if rng.random() < 0.5 else other)
+            partial = partial._replace(value=~near if rng.random() < 0.5 else other)
             content[hold_max], ready[hold_max] = "score", slot + config.pe_latency
             seen["max beside qk"] += op == Op.QK
-            seen["max taken"] += model.visible and (not partial.valid or model.score > partial.value)
+            seen["max taken"] += model.visible and (not partial.valid or model.score > ~partial.value)
             seen["overflow shown"] += model.overflow and model.visible and not partial.overflow
         if needed:
             seen[f"{op.name} at once"] += ready[hold] == slot
