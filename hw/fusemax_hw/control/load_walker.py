@@ -60,7 +60,7 @@ class LoadWalker(wiring.Component):
     """Walks ``for batch: for head: for group: for tile: for row`` through one tensor.
 
     K and V are read once per query group; a query once. A tile's first row is asked for only when a buffer for the whole tile
-    is free: two for K, two for V, the job's ``query_slots`` for Q. A row a cycle, if tiles have two rows or more.
+    is free: two for K, two for V, the job's ``query_slots`` for Q. A row a cycle within a tile, and a cycle between tiles.
 
     Members
     -------
@@ -96,7 +96,9 @@ class LoadWalker(wiring.Component):
         wiring.connect(m, wiring.flipped(self.jobs), tiles.jobs)
         next_tile = tiles.tiles.payload
         tile = Signal(next_tile.shape())
-        running, first = Signal(), Signal()
+        # A tile is fresh for a cycle, so that its deadline is there a cycle before its first row is asked for: the arbiter
+        # compares deadlines ahead.
+        running, first, fresh = Signal(), Signal(), Signal()
         rows = Countdown(m, 8, "rows")
         row = Signal(8)
         accepted, take = Signal(), Signal()
@@ -105,6 +107,7 @@ class LoadWalker(wiring.Component):
             tiles.tiles.ready.eq(~running | (accepted & rows.last)),
             take.eq(tiles.tiles.valid & tiles.tiles.ready),
         ]
+        m.d.sync += fresh.eq(take)
         with m.If(accepted):
             m.d.sync += [row.eq(row + 1), first.eq(0)]
             rows.step(0)
@@ -179,7 +182,7 @@ class LoadWalker(wiring.Component):
                 m.d.sync += deadline.eq(deadline + tile.group_tiles)
 
         m.d.comb += [
-            self.rows.valid.eq(running & (~first | room)),
+            self.rows.valid.eq(running & ~fresh & (~first | room)),
             self.rows.payload.address.eq(address),
             self.rows.payload.beats.eq(beats),
             self.rows.payload.deadline.eq(deadline),

@@ -17,8 +17,9 @@ __all__ = ["RequestArbiter"]
 class RequestArbiter(wiring.Component):
     """Control (descriptors and programs) first, then Q, K and V in the order of first use; ties in that order.
 
-    One request per cycle. What was chosen stays chosen: it is in a register until it is taken, and one more beside it, so that
-    whether there is room does not depend on the memory in the same cycle.
+    One request per cycle. Deadlines are compared a cycle ahead: a port shows its deadline a cycle before it is valid. What was
+    chosen stays chosen: it is in a register until it is taken, and one more beside it, so that whether there is room does not
+    depend on the memory in the same cycle.
     """
 
     def __init__(self, config: Config):
@@ -42,13 +43,11 @@ class RequestArbiter(wiring.Component):
             """Deadlines are modulo a power of two. If they are half of it apart the order is another, which does no harm."""
             return ~(other - one)[len(one) - 1]
 
-        before_key = Signal()
-        before_value = Signal()
-        key_before_value = Signal()
-        m.d.comb += [
-            before_key.eq(~self.key.valid | not_later(query, key)),
-            before_value.eq(~self.value.valid | not_later(query, value)),
-            key_before_value.eq(~self.value.valid | not_later(key, value)),
+        query_before_key, query_before_value, key_before_value = Signal(init=1), Signal(init=1), Signal(init=1)
+        m.d.sync += [
+            query_before_key.eq(not_later(query, key)),
+            query_before_value.eq(not_later(query, value)),
+            key_before_value.eq(not_later(key, value)),
         ]
 
         chosen = Signal(self.runs.payload.shape())
@@ -66,9 +65,9 @@ class RequestArbiter(wiring.Component):
 
         with m.If(self.control.valid):
             take(self.control)
-        with m.Elif(self.query.valid & before_key & before_value):
+        with m.Elif(self.query.valid & (query_before_key | ~self.key.valid) & (query_before_value | ~self.value.valid)):
             take(self.query)
-        with m.Elif(self.key.valid & key_before_value):
+        with m.Elif(self.key.valid & (key_before_value | ~self.value.valid)):
             take(self.key)
         with m.Elif(self.value.valid):
             take(self.value)

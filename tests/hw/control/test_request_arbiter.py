@@ -51,23 +51,32 @@ def test_order(stalled):
     }
     runs = bench.sink(dut.runs, go())
     order = []
-    offers = {}
+    offers, shown, before = {}, {}, dict.fromkeys(PORTS, 0)
     for port in requests:
         bench.watch(getattr(dut, port).valid, lambda value, port=port: offers.update({port: value}))
+    for port in PORTS:
+        bench.watch(getattr(dut, port).payload.deadline, lambda value, port=port: shown.update({port: value}))
+
+    def due_first():
+        """Control, or the first of Q, K and V that none of the others is before, by the deadlines of the cycle before."""
+        half = 1 << DEADLINE_BITS - 1
+        offered = [port for port in PORTS if offers[port]]
+        if offers["control"]:
+            return "control"
+        return next(
+            port
+            for index, port in enumerate(offered)
+            if all((before[other] - before[port]) % (2 * half) < half for other in offered[index + 1 :])
+        )
 
     def decide(_):
         """Whatever goes in this cycle is due first among what was offered; ties in the order control, Q, K, V."""
         taken = [port for port, source in sources.items() if source.taken and source.taken[-1] == bench.cycle]
         assert len(taken) <= 1
         for port in taken:
-            heads = {
-                other: requests[other][len(sources[other].taken) - (other == port)]
-                for other, offered in offers.items()
-                if offered
-            }
-            first = min(("control", *PORTS), key=lambda name: heads[name]["due"] if name in heads else float("inf"))
-            assert port == first
-            order.append(heads[port])
+            assert port == due_first()
+            order.append(requests[port][len(sources[port].taken) - 1])
+        before.update(shown)
 
     bench.watch(dut.runs.valid, decide)
     total = sum(len(items) for items in requests.values())

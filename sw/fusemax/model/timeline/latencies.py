@@ -33,7 +33,8 @@ class Latencies:
     job: int = 2
     #: Job taken, or a tile, to the tile walker's next offer: loops, comparisons.
     offer: int = 2
-    #: Tile taken to the request of its first row.
+    #: Tile taken to the request of its first row, when it is loaded (its deadline is compared first) and when it is stored.
+    first_load: int = 2
     first_row: int = 1
     #: Row granted by the arbiter to the burst splitter; row in the splitter to its first burst's address.
     request: int = 1

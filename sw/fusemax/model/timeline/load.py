@@ -110,7 +110,7 @@ class LoadWalker(Walk):
         self._tile_rows = last_rows if last else rows
         self._row = 0
         self._busy = True
-        self._ready = cycle + self._latencies.first_row
+        self._ready = cycle + self._latencies.first_load
         self._ask()
         self.step(cycle, tiles)
 
