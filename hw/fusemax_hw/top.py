@@ -134,6 +134,7 @@ class Core(wiring.Component):
             self.descriptor_error.eq(dispatcher.bad),
             self.descriptor_error_address.eq(dispatcher.bad_address),
             self.events.eq(sequencer.events),
+            self.tile_skipped.eq(issue_walker.skipped),
             self.bytes_read.eq(Mux(reader.beat_valid, config.bus_bytes, 0)),
             self.bytes_written.eq(writer.bytes_written),
             reader.drain.eq(self.reset),

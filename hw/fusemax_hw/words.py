@@ -9,6 +9,7 @@ from amaranth.lib import data, enum
 from fusemax.spec import Config, Op
 
 __all__ = [
+    "INTERVAL_BITS",
     "NorthSource",
     "OpCode",
     "lane_word",
@@ -45,6 +46,10 @@ class NorthSource(enum.Enum, shape=2):
     REFERENCE = 1
     #: The column's key interval.
     INTERVAL = 2
+
+
+#: A bound on its way along the north edge, relative to the tile: from -512 to 511 at column 0, up to 255 more at the last.
+INTERVAL_BITS = 11
 
 
 def bits_for_count(count: int) -> int:
@@ -126,7 +131,11 @@ def north_word(config: Config) -> data.StructLayout:
             "hold": unsigned(bits_for_count(config.holds)),  #: ring entry of the reference
             "beat": unsigned(bits_for_count(config.query_bank_beats)),  #: address in the query bank
             "element": unsigned(bits_for_count(config.beat_elements)),  #: element of the bank's word
-            "keys": unsigned(9),  #: keys of the tile that exist: the interval is [0, keys)
+            "lo": signed(INTERVAL_BITS),  #: first key of the tile that this column's query sees, if it is one of the tile's
+            "hi": signed(INTERVAL_BITS),  #: key behind the last one that it sees, likewise
+            "phase": unsigned(8),  #: place of this column's query among those of its position
+            "share": unsigned(8),  #: queries of a position, less one; both bounds rise by one with the position
+            "keys": unsigned(9),  #: keys of the tile that exist
             "queries": unsigned(9),  #: queries from this column eastward; none left: empty interval
         }
     )
@@ -149,8 +158,9 @@ def lane_word(config: Config) -> data.StructLayout:
             "state": unsigned(bits_for_count(config.state_words)),  #: state memory address of SUM and SLNV
             "grid": unsigned(8),  #: value grid G of SLNV
             "float32_out": 1,  #: results are float32, else bfloat16
+            "raw_out": 1,  #: results are not divided by the denominator
             "element": unsigned(bits_for_count(config.beat_elements)),  #: place of the result in its bus word
-            "write": 1,  #: the bus word is complete: write it
+            "write": 1,  #: the bus word is complete: write it; of SUM: reference and denominator are a bus word
             "output": unsigned(bits_for_count(config.output_beats)),  #: output buffer address of the bus word
         }
     )

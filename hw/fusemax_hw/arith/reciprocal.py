@@ -9,7 +9,7 @@ from fusemax.arith.state import ZERO_EXPONENT
 
 from ..words import state_float
 
-__all__ = ["Reciprocal", "reciprocal_word"]
+__all__ = ["Reciprocal", "one", "reciprocal_word"]
 
 
 def reciprocal_word() -> data.StructLayout:
@@ -21,6 +21,11 @@ def reciprocal_word() -> data.StructLayout:
             "zero": 1,  #: the denominator is zero
         }
     )
+
+
+def one() -> data.Const:
+    """The reciprocal of 1."""
+    return reciprocal_word().const({"significand": 1 << RECIPROCAL.BITS - 1, "exponent": -1, "zero": 0})
 
 
 class Reciprocal(wiring.Component):

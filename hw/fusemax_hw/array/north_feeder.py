@@ -20,7 +20,7 @@ __all__ = ["NorthFeeder"]
 class NorthFeeder(wiring.Component):
     """Feeder of one column.
 
-    A word that is on ``word`` in cycle t is on ``word_out`` in t + 1 with one query less, and its operand on ``bus``
+    A word that is on ``word`` in cycle t is on ``word_out`` in t + 1 as the next column needs it, and its operand on ``bus``
     in t + :attr:`latency`. A reference that is on ``reference_in`` in cycle t is there for words of cycle t - 1 and later: a
     word reads the ring in its last cycle. Loaded words as in :class:`~fusemax_hw.array.west_feeder.WestFeeder`.
 
@@ -38,8 +38,8 @@ class NorthFeeder(wiring.Component):
     reference_in : In(reference_word)
         From the lane below.
     bus : Out(north_bus)
-        To the column's first PE: query element; RM' + ``weight_shift`` + 1; or the interval [0, keys), which is empty if no
-        query is left for this column.
+        To the column's first PE: query element; RM' + ``weight_shift`` + 1; or the interval of the keys that the column's
+        query sees, which is empty if no query is left for this column.
 
     Raises
     ------
@@ -90,6 +90,12 @@ class NorthFeeder(wiring.Component):
         hand_on(m, self.word, word, frozenset(), "word_")
         left = word.queries != 0
         m.d.comb += [self.word_out.eq(word), self.word_out.queries.eq(Mux(left, word.queries - 1, 0))]
+        position_ends = word.phase == word.share
+        m.d.comb += [
+            self.word_out.phase.eq(Mux(position_ends, 0, word.phase + 1)),
+            self.word_out.lo.eq(word.lo + position_ends),
+            self.word_out.hi.eq(word.hi + position_ends),
+        ]
 
         # The ring: RM' as EXP takes it.
         ring = [Signal(signed(18), name=f"reference_{index}", reset_less=True) for index in range(config.holds)]
@@ -100,14 +106,17 @@ class NorthFeeder(wiring.Component):
         # Second cycle: the element is selected.
         element = Signal(north_bus(config), reset_less=True)
         selected = Signal(north_word(config))
-        shown = Signal.like(word.keys, reset_less=True)
-        m.d.sync += [element.eq(read.data[word.element]), shown.eq(Mux(left, word.keys, 0))]
+        interval = Signal(KeyInterval, reset_less=True)
+        m.d.sync += [
+            element.eq(read.data[word.element]),
+            interval.lo.eq(Mux(word.lo < 0, 0, Mux(word.lo > config.rows, config.rows, word.lo))),
+            interval.hi.eq(Mux(~left | (word.hi < 0), 0, Mux(word.hi > word.keys, word.keys, word.hi))),
+        ]
         hand_on(m, word, selected, frozenset(), "selected_")
 
         # Third cycle: the element, the ring's entry or the interval.
         bus = Signal(north_bus(config))
-        interval = Signal(KeyInterval)
-        m.d.comb += [bus.exponent.eq(element.exponent), interval.lo.eq(0), interval.hi.eq(shown)]
+        m.d.comb += bus.exponent.eq(element.exponent)
         with m.Switch(selected.source):
             with m.Case(NorthSource.REFERENCE):
                 m.d.comb += bus.operand.eq(Array(ring)[selected.hold] if len(ring) > 1 else ring[0])

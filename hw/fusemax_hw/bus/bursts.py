@@ -8,14 +8,28 @@ from amaranth.lib.wiring import In, Out
 
 from fusemax.spec import Config
 
-__all__ = ["BurstSplitter", "run_layout"]
+__all__ = ["PAGE_BYTES", "BurstSplitter", "cut_layout", "run_layout"]
 
+#: No burst crosses a boundary of this.
 PAGE_BYTES = 4096
 
 
 def run_layout(config: Config, tag: ShapeLike) -> data.StructLayout:
     """A run of 1 to 511 bus words from a bus word's address, and what its user wants to know of it later."""
     return data.StructLayout({"address": unsigned(config.address_bits), "beats": unsigned(9), "tag": tag})
+
+
+def cut_layout(config: Config, tag: ShapeLike) -> data.StructLayout:
+    """A burst of a run."""
+    return data.StructLayout(
+        {
+            "address": unsigned(config.address_bits),
+            "length": unsigned(8),  #: words less one, as AXI4 wants it
+            "start": unsigned(9),  #: number within the run of its first word
+            "last": 1,  #: the run's last burst
+            "tag": tag,
+        }
+    )
 
 
 class BurstSplitter(wiring.Component):
@@ -26,9 +40,7 @@ class BurstSplitter(wiring.Component):
     Members
     -------
     runs : In(stream.Signature(run_layout(config, tag)))
-    bursts : Out(stream.Signature(...))
-        ``length``: words of the burst less one, as AXI4 wants it; ``start``: number within the run of its first word;
-        ``last``: the run's last burst.
+    bursts : Out(stream.Signature(cut_layout(config, tag)))
     """
 
     def __init__(self, config: Config, tag: ShapeLike):
@@ -37,19 +49,7 @@ class BurstSplitter(wiring.Component):
         super().__init__(
             {
                 "runs": In(stream.Signature(self._run)),
-                "bursts": Out(
-                    stream.Signature(
-                        data.StructLayout(
-                            {
-                                "address": unsigned(config.address_bits),
-                                "length": unsigned(8),
-                                "start": unsigned(9),
-                                "last": 1,
-                                "tag": tag,
-                            }
-                        )
-                    )
-                ),
+                "bursts": Out(stream.Signature(cut_layout(config, tag))),
             }
         )
 

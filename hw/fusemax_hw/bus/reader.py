@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, ShapeLike, Signal, unsigned
+from amaranth.hdl import Module, Mux, ShapeLike, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -11,6 +11,7 @@ from fusemax.spec import Config
 
 from .axi import burst_layout, read_layout
 from .bursts import BurstSplitter, run_layout
+from .window import WindowStage
 
 __all__ = ["Reader", "beat_layout"]
 
@@ -31,6 +32,12 @@ class Reader(wiring.Component):
         One word per cycle; it is not held.
     error_address : Out
         With ``beat``: its address.
+    first, last : In
+        The window that may be read: first and last byte.
+    refused, refused_tag, refused_address : Out
+        A burst would have left the window; it was not begun, and its words do not come.
+    waiting_address : Out
+        Address of the oldest burst that is not complete, if there is one.
     drain : In(1)
         Begin no further burst.
     idle : Out(1)
@@ -48,6 +55,12 @@ class Reader(wiring.Component):
                 "beat": Out(beat_layout(config, tag)),
                 "beat_valid": Out(1),
                 "error_address": Out(config.address_bits),
+                "first": In(config.address_bits),
+                "last": In(config.address_bits),
+                "refused": Out(1),
+                "refused_tag": Out(tag),
+                "refused_address": Out(config.address_bits),
+                "waiting_address": Out(config.address_bits),
                 "drain": In(1),
                 "idle": Out(1),
             }
@@ -56,8 +69,11 @@ class Reader(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.splitter = splitter = BurstSplitter(self.config, self._tag)
+        m.submodules.window = window = WindowStage(self.config, self._tag)
         wiring.connect(m, wiring.flipped(self.runs), splitter.runs)
-        bursts = splitter.bursts
+        wiring.connect(m, splitter.bursts, window.bursts)
+        m.d.comb += [window.first.eq(self.first), window.last.eq(self.last)]
+        bursts = window.checked
 
         pending_layout = data.StructLayout(
             {"start": unsigned(9), "last": 1, "address": unsigned(self.config.address_bits), "tag": self._tag}
@@ -74,13 +90,19 @@ class Reader(wiring.Component):
             entry.tag.eq(bursts.payload.tag),
             pending.w_data.eq(entry),
             may_begin.eq(pending.w_rdy & (offered | ~self.drain)),
-            self.ar.valid.eq(bursts.valid & may_begin),
+            self.ar.valid.eq(bursts.valid & window.allowed & may_begin),
             self.ar.payload.address.eq(bursts.payload.address),
             self.ar.payload.length.eq(bursts.payload.length),
-            bursts.ready.eq(self.ar.ready & may_begin),
-            pending.w_en.eq(bursts.valid & bursts.ready),
+            bursts.ready.eq(~window.allowed | (self.ar.ready & may_begin)),
+            pending.w_en.eq(self.ar.valid & self.ar.ready),
+            self.waiting_address.eq(Mux(pending.r_rdy, current.address, bursts.payload.address)),
         ]
-        m.d.sync += offered.eq(self.ar.valid & ~self.ar.ready)
+        m.d.sync += [
+            offered.eq(self.ar.valid & ~self.ar.ready),
+            self.refused.eq(bursts.valid & ~window.allowed),
+            self.refused_tag.eq(bursts.payload.tag),
+            self.refused_address.eq(bursts.payload.address),
+        ]
 
         position = Signal(9)
         taken = Signal()

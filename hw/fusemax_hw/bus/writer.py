@@ -11,6 +11,7 @@ from fusemax.spec import Config
 
 from .axi import burst_layout, write_layout
 from .bursts import BurstSplitter, run_layout
+from .window import WindowStage
 
 __all__ = ["Writer", "write_tag"]
 
@@ -22,6 +23,7 @@ def write_tag(config: Config) -> data.StructLayout:
             "tail_bytes": unsigned(config.bus_bytes.bit_length()),  #: bytes of the run's last word that are written
             "job_last": 1,  #: the job's last run
             "interrupt": 1,  #: the job wants an interrupt when it is done
+            "ring_index": unsigned(16),  #: index behind the job
         }
     )
 
@@ -34,14 +36,21 @@ class Writer(wiring.Component):
     runs : In(stream.Signature(run_layout(config, write_tag(config))))
     data : In(stream.Signature(bus_bits))
         The words of the runs, in order.
-    job_done, job_interrupt : Out(1)
-        The last response of a job has come, and whether it wants an interrupt.
+    job_done, job_interrupt, job_index : Out
+        The last response of a job has come, whether it wants an interrupt, and the ring index behind it.
     error, error_address : Out
-        A response tells an error, and the burst's address.
+        A response tells an error, and the burst's address. No job is done any more.
+    first, last : In
+        The window that may be written: first and last byte.
+    refused, refused_address : Out
+        A burst would have left the window; it was not begun, nor is any behind it.
+    waiting_address : Out
+        Address of the oldest burst that is not complete, if there is one.
     bytes_written : Out
         Bytes strobed in this cycle.
     drain : In(1)
-        Begin no further burst.
+        Begin no further burst; words of those that were begun are sent without data and without strobes, since the memory
+        waits for them. No job is done any more.
     idle : Out(1)
         No burst is offered or under way.
     """
@@ -58,8 +67,14 @@ class Writer(wiring.Component):
                 "b": In(stream.Signature(unsigned(2))),
                 "job_done": Out(1),
                 "job_interrupt": Out(1),
+                "job_index": Out(16),
                 "error": Out(1),
                 "error_address": Out(config.address_bits),
+                "first": In(config.address_bits),
+                "last": In(config.address_bits),
+                "refused": Out(1),
+                "refused_address": Out(config.address_bits),
+                "waiting_address": Out(config.address_bits),
                 "bytes_written": Out(config.bus_bytes.bit_length()),
                 "drain": In(1),
                 "idle": Out(1),
@@ -70,16 +85,22 @@ class Writer(wiring.Component):
         m = Module()
         config = self.config
         m.submodules.splitter = splitter = BurstSplitter(config, self._tag)
+        m.submodules.window = window = WindowStage(config, self._tag)
         wiring.connect(m, wiring.flipped(self.runs), splitter.runs)
-        bursts = splitter.bursts
+        wiring.connect(m, splitter.bursts, window.bursts)
+        m.d.comb += [window.first.eq(self.first), window.last.eq(self.last)]
+        bursts = window.checked
 
         burst = data.StructLayout({"length": unsigned(8), "last": 1, "tail_bytes": self._tag["tail_bytes"].shape})
-        answer = data.StructLayout({"address": unsigned(config.address_bits), "job_last": 1, "interrupt": 1})
+        answer = data.StructLayout(
+            {"address": unsigned(config.address_bits), "job_last": 1, "interrupt": 1, "ring_index": unsigned(16)}
+        )
         m.submodules.lengths = lengths = SyncFIFOBuffered(width=burst.size, depth=config.outstanding_writes)
         m.submodules.answers = answers = SyncFIFOBuffered(width=answer.size, depth=config.outstanding_writes)
         new_burst, new_answer = Signal(burst), Signal(answer)
-        # A burst that has been offered must be begun (AXI4, section A3.2.1).
-        offered, may_begin = Signal(), Signal()
+        # A burst that has been offered must be begun (AXI4, section A3.2.1). None is begun behind one that was refused, since
+        # the data would be another one's.
+        offered, may_begin, refused = Signal(), Signal(), Signal()
         job_last = bursts.payload.last & bursts.payload.tag.job_last
         m.d.comb += [
             new_burst.length.eq(bursts.payload.length),
@@ -88,9 +109,10 @@ class Writer(wiring.Component):
             new_answer.address.eq(bursts.payload.address),
             new_answer.job_last.eq(job_last),
             new_answer.interrupt.eq(bursts.payload.tag.interrupt),
+            new_answer.ring_index.eq(bursts.payload.tag.ring_index),
             lengths.w_data.eq(new_burst),
             answers.w_data.eq(new_answer),
-            may_begin.eq(lengths.w_rdy & answers.w_rdy & (offered | ~self.drain)),
+            may_begin.eq(lengths.w_rdy & answers.w_rdy & (offered | ~(self.drain | refused)) & window.allowed),
             self.aw.valid.eq(bursts.valid & may_begin),
             self.aw.payload.address.eq(bursts.payload.address),
             self.aw.payload.length.eq(bursts.payload.length),
@@ -99,38 +121,50 @@ class Writer(wiring.Component):
             answers.w_en.eq(bursts.valid & bursts.ready),
             self.idle.eq((answers.level == 0) & ~self.aw.valid),
         ]
-        m.d.sync += offered.eq(self.aw.valid & ~self.aw.ready)
+        m.d.sync += [
+            offered.eq(self.aw.valid & ~self.aw.ready),
+            refused.eq(refused | (bursts.valid & ~window.allowed)),
+            self.refused.eq(bursts.valid & ~window.allowed & ~refused),
+            self.refused_address.eq(bursts.payload.address),
+        ]
 
         # Data follows its address; a burst's length is known when its address has been accepted.
         current = data.View(burst, lengths.r_data)
         position = Signal(8)
         last = position == current.length
         tail = last & current.last
-        moved = Signal()
+        moved, held, void = Signal(), Signal(), Signal()
         m.d.comb += [
-            self.w.valid.eq(self.data.valid & lengths.r_rdy),
+            # A word that has been offered stays as it is.
+            void.eq(self.drain & ~held),
+            self.w.valid.eq((self.data.valid | void) & lengths.r_rdy),
             self.w.payload.data.eq(self.data.payload),
             self.w.payload.last.eq(last),
-            self.w.payload.strobe.eq(Mux(tail, (1 << current.tail_bytes) - 1, (1 << config.bus_bytes) - 1)),
-            self.data.ready.eq(self.w.ready & lengths.r_rdy),
+            self.w.payload.strobe.eq(Mux(void, 0, Mux(tail, (1 << current.tail_bytes) - 1, (1 << config.bus_bytes) - 1))),
+            self.data.ready.eq(self.w.ready & lengths.r_rdy & ~void),
             moved.eq(self.w.valid & self.w.ready),
             lengths.r_en.eq(moved & last),
-            self.bytes_written.eq(Mux(moved, Mux(tail, current.tail_bytes, config.bus_bytes), 0)),
+            self.bytes_written.eq(Mux(moved & ~void, Mux(tail, current.tail_bytes, config.bus_bytes), 0)),
         ]
+        m.d.sync += held.eq(self.w.valid & ~self.w.ready)
         with m.If(moved):
             m.d.sync += position.eq(Mux(last, 0, position + 1))
 
         oldest = data.View(answer, answers.r_data)
-        answered = Signal()
+        answered, failed = Signal(), Signal()
+        fails = answered & self.b.payload[1]
         m.d.comb += [
             self.b.ready.eq(answers.r_rdy),
             answered.eq(self.b.valid & self.b.ready),
             answers.r_en.eq(answered),
+            self.waiting_address.eq(Mux(answers.r_rdy, oldest.address, bursts.payload.address)),
         ]
         m.d.sync += [
-            self.job_done.eq(answered & oldest.job_last),
+            self.job_done.eq(answered & oldest.job_last & ~fails & ~failed & ~self.drain),
             self.job_interrupt.eq(oldest.interrupt),
-            self.error.eq(answered & self.b.payload[1]),
+            self.job_index.eq(oldest.ring_index),
+            self.error.eq(fails),
             self.error_address.eq(oldest.address),
+            failed.eq(failed | fails),
         ]
         return m

@@ -11,13 +11,20 @@ _FIELDS = {field.name: signed(field.bits) if field.signed else unsigned(field.bi
 _LOOPS = ("heads", "batch", "groups", "large_groups", "group_tiles")
 
 #: What the issue walker keeps of a job, besides ``restart``.
-ISSUE_FIELDS = (*_LOOPS, "key_tiles", "last_keys", "last_queries", "e", "f", "query_slots", "float32_out", "output_slots")
+ISSUE_FIELDS = (
+    *(*_LOOPS, "key_tiles", "last_keys", "last_queries", "e", "f", "query_slots"),
+    *("float32_out", "state_out", "raw_out", "output_slots", "continues", "continued"),
+    *("mask_lo", "mask_hi", "share", "tile_positions", "tile_phase", "tile_span"),
+)
 #: What whoever walks through the rows of a tensor's tiles needs of a job.
 ROW_FIELDS = {
-    "q": ("q_row_stride", "e", "query_slots", "group_iterations", "key_tiles", "scale"),
+    "q": (
+        *("q_row_stride", "q_share_stride", "share", "e", "query_slots", "group_iterations", "key_tiles"),
+        *("scale", "row_scale", "continued"),
+    ),
     "k": ("k_row_stride", "e"),
     "v": ("v_row_stride", "f"),
-    "o": ("o_row_stride", "f", "float32_out", "interrupt"),
+    "o": ("o_row_stride", "o_share_stride", "share", "f", "float32_out", "state_out", "interrupt"),
 }
 
 

@@ -10,6 +10,7 @@ from fusemax.spec import Config
 
 from .countdown import Countdown
 from .job import job_layout, tensor_fields
+from .shared_rows import shared_rows
 from .tile_walker import TileWalker
 
 __all__ = ["DEADLINE_BITS", "LoadKind", "LoadWalker", "load_tag", "row_layout"]
@@ -40,6 +41,7 @@ def load_tag(config: Config) -> data.StructLayout:
             "first": 1,  #: a tile's first row
             "last": 1,  #: a tile's last row
             "scale": 32,  #: factor of a query, float32
+            "row_scale": 1,  #: the row's first word holds its factor instead
         }
     )
 
@@ -101,9 +103,12 @@ class LoadWalker(wiring.Component):
         running, first, fresh = Signal(), Signal(), Signal()
         rows = Countdown(m, 8, "rows")
         row = Signal(8)
-        accepted, take = Signal(), Signal()
+        accepted, take, void = Signal(), Signal(), Signal()
+        if query:
+            # The queries of a job that continues another are there.
+            m.d.comb += void.eq(tile.job.continued)
         m.d.comb += [
-            accepted.eq(self.rows.valid & self.rows.ready),
+            accepted.eq(running & ~fresh & (void | (self.rows.valid & self.rows.ready))),
             tiles.tiles.ready.eq(~running | (accepted & rows.last)),
             take.eq(tiles.tiles.valid & tiles.tiles.ready),
         ]
@@ -115,14 +120,18 @@ class LoadWalker(wiring.Component):
                 m.d.sync += running.eq(0)
         with m.If(take):
             m.d.sync += [tile.eq(next_tile), running.eq(1), row.eq(0), first.eq(1)]
-            rows.start(next_tile.rows)
+            rows.start(Mux(next_tile.job.continued, 0, next_tile.rows) if query else next_tile.rows)
 
         # Address in memory.
-        address = Signal(config.address_bits)
-        with m.If(accepted):
-            m.d.sync += address.eq(address + tile.job[f"{self.tensor}_row_stride"])
-        with m.If(take & next_tile.jump):
-            m.d.sync += address.eq(next_tile.address)
+        jump = take & next_tile.jump
+        if query:
+            address = shared_rows(m, tile.job, next_tile, "q", accepted, jump)
+        else:
+            address = Signal(config.address_bits)
+            with m.If(accepted):
+                m.d.sync += address.eq(address + tile.job[f"{self.tensor}_row_stride"])
+            with m.If(jump):
+                m.d.sync += address.eq(next_tile.address)
 
         # Address in the bank: two buffers each for K and V, a ring of slots for Q.
         element_log2 = (config.beat_elements - 1).bit_length()
@@ -140,7 +149,7 @@ class LoadWalker(wiring.Component):
         if query:
             slot = Countdown(m, 16, "slots")
             most = Signal(16)
-            with m.If(tile_end):
+            with m.If(tile_end & ~void):
                 m.d.sync += base.eq(Mux(slot.last, 0, base + beats))
                 slot.step(most)
             with m.If(take & next_tile.job.restart):
@@ -155,7 +164,7 @@ class LoadWalker(wiring.Component):
         free = Signal(range((config.query_bank_beats if query else 2) + 1), init=0 if query else 2)
         room = Signal(init=not query)
         starts = Signal()
-        m.d.comb += starts.eq(accepted & first)
+        m.d.comb += starts.eq(accepted & first & ~void)
         m.d.sync += [
             free.eq(free - starts + self.release),
             room.eq(self.release | Mux(starts, free > 1, free != 0)),
@@ -182,9 +191,8 @@ class LoadWalker(wiring.Component):
                 m.d.sync += deadline.eq(deadline + tile.group_tiles)
 
         m.d.comb += [
-            self.rows.valid.eq(running & ~fresh & (~first | room)),
+            self.rows.valid.eq(running & ~fresh & ~void & (~first | room)),
             self.rows.payload.address.eq(address),
-            self.rows.payload.beats.eq(beats),
             self.rows.payload.deadline.eq(deadline),
             self.rows.payload.tag.kind.eq(kind),
             self.rows.payload.tag.place.eq(row),
@@ -193,6 +201,12 @@ class LoadWalker(wiring.Component):
             self.rows.payload.tag.first.eq(first),
             self.rows.payload.tag.last.eq(rows.last),
         ]
+        if not query:
+            m.d.comb += self.rows.payload.beats.eq(beats)
         if query:
-            m.d.comb += self.rows.payload.tag.scale.eq(tile.job.scale)
+            m.d.comb += [
+                self.rows.payload.tag.scale.eq(tile.job.scale),
+                self.rows.payload.tag.row_scale.eq(tile.job.row_scale),
+                self.rows.payload.beats.eq(beats + tile.job.row_scale),
+            ]
         return m

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -63,7 +63,12 @@ class Loader(wiring.Component):
         is_key = self.beat_valid & (tag.kind == LoadKind.KEY)
         is_value = self.beat_valid & (tag.kind == LoadKind.VALUE)
         is_query = self.beat_valid & (tag.kind == LoadKind.QUERY)
-        address = tag.base + self.beat.index
+        # The first word of a row that brings its own factor is that factor; elements begin with the second one.
+        is_factor = is_query & tag.row_scale & (self.beat.index == 0)
+        factor = Signal(32, reset_less=True)
+        with m.If(is_factor):
+            m.d.sync += factor.eq(self.beat.data)
+        address = tag.base + self.beat.index - tag.row_scale
         exists = [~self.beat.last | (index < tag.tail) for index in range(config.beat_elements)]
 
         # K and V go as they are.
@@ -92,12 +97,12 @@ class Loader(wiring.Component):
         results, bad_queries, overflows = [], [], []
         for index, element in enumerate(elements):
             m.submodules[f"scale_{index}"] = scale = QueryScale(config)
-            m.d.comb += [scale.query.eq(element), scale.scale.eq(tag.scale)]
+            m.d.comb += [scale.query.eq(element), scale.scale.eq(Mux(tag.row_scale, factor, tag.scale))]
             results.append(scale.scaled.as_value())
             bad_queries.append(scale.nonfinite)
             overflows.append(scale.overflow)
         latency = QueryScale.latency
-        valid = self._delay(m, is_query, latency)
+        valid = self._delay(m, is_query & ~is_factor, latency)
         there = self._delay(m, Cat(exists), latency)
         m.d.sync += [
             self.query.valid.eq(valid),

@@ -39,6 +39,7 @@ def core_members(config: Config) -> dict[str, wiring.Member]:
         "descriptor_error": In(1),
         "descriptor_error_address": In(address),
         "events": In(sequencer_events()),
+        "tile_skipped": In(1),
         "bytes_read": In(config.bus_bytes.bit_length()),
         "bytes_written": In(config.bus_bytes.bit_length()),
     }
@@ -184,6 +185,7 @@ class Registers(wiring.Component):
         increments: dict[str, Any] = {
             "cycles": busy,
             "jobs": self.job_done,
+            "tiles_skipped": self.tile_skipped,
             "bytes_read": self.bytes_read,
             "bytes_written": self.bytes_written,
             **{name: getattr(self.events, name) for name in sequencer_events().members},

@@ -39,7 +39,7 @@ class Sequencer(wiring.Component):
 
     An operation is executed only if its stage holds a tile; a tile's last SLNV takes it out. An iteration without a new tile
     runs only while older tiles are under way; nothing is withheld for a tile that is not known yet. What a tile waits for: Q
-    and K at its first QK, V and room in the output buffers at its first SLNV.
+    and K at its first QK, V at its first SLNV, room in the output buffers there too or, if its state goes out, at SUM.
 
     Members
     -------
@@ -125,13 +125,14 @@ class Sequencer(wiring.Component):
 
         # May the word be issued?
         begins = running & self.words.valid & present & word.first
-        qk, slnv = word.op == OpCode.QK, word.op == OpCode.SLNV
+        qk, slnv, sums = word.op == OpCode.QK, word.op == OpCode.SLNV, word.op == OpCode.SUM
+        begins_row = present & tile.last & Mux(tile.state_out, sums, slnv & word.first)
         stall_q, stall_k, stall_v, stall_output = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             stall_q.eq(begins & qk & tile.first & none["query"]),
             stall_k.eq(begins & qk & tile.new_keys & none["key"]),
             stall_v.eq(begins & slnv & tile.new_keys & none["value"]),
-            stall_output.eq(begins & slnv & tile.last & output_full),
+            stall_output.eq(running & self.words.valid & begins_row & output_full),
         ]
         issue = Signal()
         m.d.comb += [
@@ -144,7 +145,7 @@ class Sequencer(wiring.Component):
             taken["query"].eq(active & qk & word.first & tile.first),
             taken["key"].eq(active & qk & word.first & tile.new_keys),
             taken["value"].eq(active & slnv & word.first & tile.new_keys),
-            output_taken.eq(active & slnv & word.first & tile.last),
+            output_taken.eq(issue & begins_row),
         ]
         m.d.sync += [
             self.query_release.eq(last_of["qk"] & tile.last),
@@ -196,6 +197,7 @@ class Sequencer(wiring.Component):
             north.hold.eq(entry.hold),
             north.beat.eq(tile.query + beat),
             north.element.eq(element),
+            *(north[name].eq(stages[0].tile[name]) for name in ("lo", "hi", "phase", "share")),
             north.keys.eq(stages[0].tile.keys),
             north.queries.eq(stages[0].tile.queries),
         ]
@@ -209,13 +211,13 @@ class Sequencer(wiring.Component):
         half = (1 << element_log2 - 1) - 1
         place = Mux(tile.float32_out, word.index & half, element)
         full = Mux(tile.float32_out, place == half, place == config.beat_elements - 1)
-        write = active & slnv & tile.last & (full | word.last)
+        write = active & tile.last & Mux(sums, tile.state_out, slnv & (full | word.last))
         with m.If(write):
             m.d.sync += output.eq(Mux(output == config.output_beats - 1, 0, output + 1))
         results = Signal()
         m.d.sync += [
             lane.max.eq(maximum),
-            lane.sum.eq(active & (word.op == OpCode.SUM)),
+            lane.sum.eq(active & sums),
             lane.slnv.eq(active & slnv),
             lane.first_max.eq(previous.tile.first),
             lane.first.eq(tile.first),
@@ -225,6 +227,7 @@ class Sequencer(wiring.Component):
             lane.reference.eq(previous.tile.reference),
             lane.state.eq(tile.state + word.index),
             lane.float32_out.eq(tile.float32_out),
+            lane.raw_out.eq(tile.raw_out),
             lane.element.eq(place),
             lane.write.eq(write),
             lane.output.eq(output),
@@ -251,7 +254,7 @@ class Sequencer(wiring.Component):
             events.tiles.eq(between & self.tiles.valid),
             events.slots_qk.eq(active & qk),
             events.slots_exp.eq(active & (word.op == OpCode.EXP)),
-            events.slots_sum.eq(active & (word.op == OpCode.SUM)),
+            events.slots_sum.eq(active & sums),
             events.slots_slnv.eq(active & slnv),
             events.slots_max.eq(maximum),
             events.slots_empty.eq(issue & (~present | (word.op == OpCode.NOP))),

@@ -14,6 +14,7 @@ from ..bus.writer import write_tag
 from ..words import store_word
 from .countdown import Countdown
 from .job import job_layout, tensor_fields
+from .shared_rows import shared_rows
 from .tile_walker import TileWalker
 
 __all__ = ["Store"]
@@ -85,7 +86,9 @@ class Store(wiring.Component):
             take.eq(tiles.tiles.valid & tiles.tiles.ready),
             row_bytes.eq(Mux(next_tile.job.float32_out, next_tile.job.f << 2, next_tile.job.f << 1)),
             rest.eq(row_bytes),
-            new_beats.eq((row_bytes + config.bus_bytes - 1) >> (config.bus_bytes - 1).bit_length()),
+            new_beats.eq(
+                ((row_bytes + config.bus_bytes - 1) >> (config.bus_bytes - 1).bit_length()) + next_tile.job.state_out
+            ),
         ]
         with m.If(request):
             m.d.sync += row_start.eq(row_end)
@@ -147,11 +150,7 @@ class Store(wiring.Component):
         ]
 
         # Place in memory.
-        address = Signal(config.address_bits)
-        with m.If(request & row_end):
-            m.d.sync += address.eq(address + tile.job.o_row_stride)
-        with m.If(take & next_tile.jump):
-            m.d.sync += address.eq(next_tile.address)
+        address = shared_rows(m, tile.job, next_tile, "o", request & row_end, take & next_tile.jump)
         m.d.comb += [
             self.runs.payload.address.eq(address),
             self.runs.payload.beats.eq(row_beats),

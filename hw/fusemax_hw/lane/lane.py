@@ -10,7 +10,7 @@ from fusemax.spec import Config, Timing
 
 from ..arith.normalise import Normalise
 from ..arith.output import Output
-from ..arith.reciprocal import Reciprocal, reciprocal_word
+from ..arith.reciprocal import Reciprocal, one, reciprocal_word
 from ..arith.state_add import StateAdd
 from ..words import lane_word, partial_bus, state_float, store_word
 from .delay import DelayLine
@@ -31,7 +31,8 @@ class Lane(wiring.Component):
       ``Timing.recurrence`` cycles apart.
     * SUM with ``last``: the reciprocal of the new denominator serves the SLNV of the same hold index that follow, the
       first of them a cycle later or more.
-    * SLNV with ``last``: the new numerator times that reciprocal is put into the output buffer.
+    * SUM with ``write``: the new denominator is put into the output buffer, beside the reference.
+    * SLNV with ``last``: the new numerator times that reciprocal, or with ``raw_out`` as it is, is put into the output buffer.
 
     Parameters
     ----------
@@ -157,25 +158,32 @@ class Lane(wiring.Component):
             reciprocal.denominator.eq(state_add.result),
             numerators.i.eq(state_add.result),
         ]
-        places = ("hold", "float32_out", "element", "write", "output")
+        places = ("hold", "raw_out", "float32_out", "element", "write", "output")
         m.submodules.places = place = DelayLine(data.StructLayout({name: now.shape()[name].shape for name in places}), divided)
         m.d.comb += [place.i[name].eq(now[name]) for name in places]
 
         reciprocals = Signal(data.ArrayLayout(reciprocal_word(), config.holds))
-        with m.If(later(now.sum & now.last, divided, "denominator")[divided]):
+        is_denominator = later(now.sum & now.last, divided, "denominator")[divided]
+        with m.If(is_denominator):
             m.d.sync += reciprocals[place.o.hold].eq(reciprocal.reciprocal)
+        m.submodules.final_references = final_reference = DelayLine(signed(config.reference_bits), divided + timing.output)
+        m.d.comb += final_reference.i.eq(running_reference.latest[now.hold])
 
         # Results.
+        is_numerator = later(now.slnv & now.last, divided + timing.output, "numerator")[-1]
+        is_state = later(is_denominator & place.o.write, timing.output, "state")[-1]
         m.submodules.output = output = Output()
         m.submodules.output_buffer = output_buffer = OutputBuffer(config)
         m.d.comb += [
             output.numerator.eq(numerators.o),
-            output.reciprocal.eq(reciprocals[place.o.hold]),
-            output.float32.eq(place.o.float32_out),
-            output_buffer.result.valid.eq(later(now.slnv & now.last, divided + timing.output, "numerator")[-1]),
+            output.reciprocal.eq(Mux(is_denominator | place.o.raw_out, one(), reciprocals[place.o.hold].as_value())),
+            output.float32.eq(place.o.float32_out | is_denominator),
+            output_buffer.result.valid.eq(is_numerator | is_state),
             output_buffer.result.bits.eq(output.result),
+            output_buffer.result.state.eq(is_state),
+            output_buffer.result.reference.eq(final_reference.o),
         ]
-        for name in places[1:]:
+        for name in places[2:]:
             m.d.comb += output_buffer.result[name].eq(later(place.o[name], timing.output, name)[-1])
         m.d.comb += [
             output_buffer.store.eq(self.store),

@@ -1,6 +1,6 @@
 """A lane's results on their way out: packed into bus words, kept, and sent along the lanes on request."""
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,12 +12,17 @@ __all__ = ["OutputBuffer", "result_word"]
 
 
 def result_word(config: Config) -> data.StructLayout:
-    """A result and its place; the last four members are the :func:`~fusemax_hw.words.lane_word`'s."""
+    """A result and its place; the last four members are the :func:`~fusemax_hw.words.lane_word`'s.
+
+    Reference and denominator need a bus of 64 bits or more.
+    """
     lane = lane_word(config)
     return data.StructLayout(
         {
             "valid": 1,
             "bits": unsigned(32),  #: float32, or bfloat16 in the lower half
+            "state": 1,  #: the denominator, which makes a bus word with the reference
+            "reference": signed(config.reference_bits),
             **{name: lane[name].shape for name in ("float32_out", "element", "write", "output")},
         }
     )
@@ -79,6 +84,11 @@ class OutputBuffer(wiring.Component):
                     m.d.sync += packed[place].eq(Mux(result.float32_out, wide, result.bits[:16]))
                 with m.Elif(begins):
                     m.d.sync += packed[place].eq(0)
+            if config.beat_elements >= 4:
+                with m.If(result.state):
+                    reference = Signal(signed(32))
+                    m.d.comb += reference.eq(result.reference)
+                    m.d.sync += packed.eq(Cat(reference, result.bits))
         m.d.comb += [
             write.addr.eq(address),
             write.data.eq(packed),

@@ -44,6 +44,8 @@ class RunningReference(wiring.Component):
     distances : Out(ArrayLayout(8, holds))
         min(RM' - RM, 255), or 255 if there was no RM, of the last word with every ``hold_max``; a cycle later than
         ``reference``.
+    latest : Out(ArrayLayout(signed(reference_bits), holds))
+        RM' likewise; 0 if the query has not seen a key.
     """
 
     #: Register stages: round up; compare.
@@ -57,6 +59,7 @@ class RunningReference(wiring.Component):
                 "partial": In(partial_bus(config)),
                 "reference": Out(reference_word(config)),
                 "distances": Out(data.ArrayLayout(unsigned(8), config.holds)),
+                "latest": Out(data.ArrayLayout(signed(config.reference_bits), config.holds)),
             }
         )
 
@@ -119,5 +122,8 @@ class RunningReference(wiring.Component):
         ]
         saturated = was_none | (grew & (rise_2 > MAX_DISTANCE))
         with m.If(self.reference.valid):
-            m.d.sync += self.distances[self.reference.hold].eq(Mux(saturated, MAX_DISTANCE, Mux(grew, rise_2[:8], 0)))
+            m.d.sync += [
+                self.distances[self.reference.hold].eq(Mux(saturated, MAX_DISTANCE, Mux(grew, rise_2[:8], 0))),
+                self.latest[self.reference.hold].eq(Mux(valid, self.reference.reference, 0)),
+            ]
         return m

@@ -77,6 +77,8 @@ def corner_words(config: Config, queries: int, keys: int, v, closer: int = 0):
                 west |= {"mask": 1}
                 north |= {
                     "source": NorthSource.INTERVAL.value,
+                    "lo": -512,
+                    "hi": 511,
                     "keys": tile_keys,
                     "queries": queries - query_tile * config.columns,
                 }

@@ -134,7 +134,10 @@ def test_north_feeder(changes):
             reference["reference"] = int(rng.integers(-(1 << config.reference_bits - 1), 1 << config.reference_bits - 1))
             source = NorthSource(rng.choice([source.value for source in NorthSource]))
             word = {"source": source.value, "hold": hold, "beat": beat, "element": int(rng.integers(config.beat_elements))}
-            word |= {"keys": int(rng.integers(257)), "queries": int(rng.choice([0, 1, rng.integers(257)]))}
+            word |= {"keys": int(rng.integers(config.rows + 1)), "queries": int(rng.choice([0, 1, rng.integers(257)]))}
+            share = int(rng.integers(256))
+            word |= {"share": share, "phase": int(rng.choice([share, rng.integers(share + 1)]))}
+            word |= {name: int(rng.choice([-512, 511, rng.integers(-8, config.rows + 8)])) for name in ("lo", "hi")}
             ctx.set(dut.word, word)
             ctx.set(dut.load, load)
             ctx.set(dut.reference_in, reference)
@@ -142,6 +145,9 @@ def test_north_feeder(changes):
             if last_word:
                 out = ctx.get(dut.word_out)
                 assert out.queries == max(last_word["queries"] - 1, 0)
+                ends = last_word["phase"] == last_word["share"]
+                assert (out.share, out.phase) == (last_word["share"], 0 if ends else last_word["phase"] + 1)
+                assert (out.lo, out.hi) == (last_word["lo"] + ends, last_word["hi"] + ends)
                 assert (out.hold, out.beat, out.element, out.keys) == tuple(
                     last_word[n] for n in ("hold", "beat", "element", "keys")
                 )
@@ -172,7 +178,9 @@ def test_north_feeder(changes):
             elif source == NorthSource.REFERENCE:
                 expected.append(None)
             else:
-                expected.append(((word["keys"] if word["queries"] else 0) << 9, None))
+                lo = min(max(word["lo"], 0), config.rows)
+                hi = min(max(word["hi"], 0), word["keys"]) if word["queries"] else 0
+                expected.append((hi << 9 | lo, None))
             if load["valid"] and load["skip"] == 0:
                 bank[load["beat"]] = elements
             last_word, last_load = word, load

@@ -4,12 +4,12 @@ from itertools import pairwise
 
 import pytest
 from bench import Bench
-from jobs import random_job, tiles_of
+from jobs import UNBOUNDED, query_tiles_of, random_job, random_mask, tiles_of
 
 from fusemax.spec import Config, Timing
 from fusemax_hw.control.issue_walker import IssueWalker
 
-CONFIG = Config(rows=5, columns=3, max_e=20, max_f=24, query_tiles=2, bus_bits=64)
+CONFIG = Config(rows=5, columns=3, max_e=20, max_f=24, query_tiles=3, bus_bits=64)
 
 
 def random_jobs(rng, config, count):
@@ -19,8 +19,21 @@ def random_jobs(rng, config, count):
             e, f = rng.randint(1, config.max_e), rng.randint(1, config.max_f)
         restart = not jobs or (e, f) != (jobs[-1]["e"], jobs[-1]["f"]) or rng.random() < 0.2
         job = random_job(rng, config, e, f, queries=30, keys=30, float32_out=rng.getrandbits(1))
-        jobs.append(job | {"restart": int(restart)})
+        job |= {"restart": int(restart), "state_out": rng.getrandbits(1), "raw_out": rng.getrandbits(1)}
+        jobs.append(job | random_mask(rng, config, job))
     return jobs
+
+
+def random_chain(rng, config, job):
+    """Jobs that continue each other with the first group's queries of ``job``."""
+    tiles = query_tiles_of(job)[0]
+    one = {"heads": 1, "batch": 1, "groups": 1, "large_groups": 1, "group_tiles": len(tiles)}
+    count = rng.randint(2, 4)
+    for index in range(count):
+        keys = {"key_tiles": rng.randint(1, 3), "last_keys": rng.randint(1, config.rows)}
+        mask = {"mask_lo": rng.randint(-40, 40), "mask_hi": rng.randint(-40, 40)}
+        chain = {"continues": int(index < count - 1), "continued": int(index > 0), "restart": job["restart"] & (index == 0)}
+        yield job | one | keys | mask | chain
 
 
 def fields_of(dut, jobs):
@@ -32,21 +45,26 @@ def fields_of(dut, jobs):
 def test_tiles(seed):
     bench = Bench(IssueWalker(CONFIG), seed)
     jobs = random_jobs(bench.rng, CONFIG, 20)
+    jobs = [link for job in jobs for link in (random_chain(bench.rng, CONFIG, job) if bench.rng.random() < 0.3 else [job])]
     expected = list(tiles_of(CONFIG, jobs))
     bench.source(bench.dut.jobs, fields_of(bench.dut, jobs), bench.stalls())
     tiles = bench.sink(bench.dut.tiles, bench.stalls())
+    skipped = []
+    bench.watch(bench.dut.skipped, skipped.append)
     bench.run(lambda: len(tiles.received) >= len(expected), 20 * len(expected) + 500, settle=30)
     assert tiles.received == expected
+    every = sum(job["heads"] * job["batch"] * job["key_tiles"] * sum(map(len, query_tiles_of(job))) for job in jobs)
+    assert sum(skipped) == every - len(expected) > 0
 
 
 def test_pace():
     """A tile in ``period`` cycles, that is, faster than any program; between jobs a little more."""
     bench = Bench(IssueWalker(CONFIG), seed=7)
-    jobs = random_jobs(bench.rng, CONFIG, 5)
+    jobs = [job | UNBOUNDED for job in random_jobs(bench.rng, CONFIG, 5)]
     expected = list(tiles_of(CONFIG, jobs))
     bench.source(bench.dut.jobs, fields_of(bench.dut, jobs))
     tiles = bench.sink(bench.dut.tiles)
-    bench.run(lambda: len(tiles.received) == len(expected), 3 * len(expected))
+    bench.run(lambda: len(tiles.received) == len(expected), 6 * len(expected))
     assert tiles.received == expected
     pauses = [later - earlier for earlier, later in pairwise(tiles.taken)]
     between_jobs = IssueWalker.period + 1

@@ -4,7 +4,7 @@ from itertools import accumulate
 
 import pytest
 from bench import Bench
-from jobs import heads_of, query_tiles_of, random_job
+from jobs import heads_of, query_tiles_of, random_job, row_offset
 
 from fusemax.spec import Config
 from fusemax_hw.control.load_walker import DEADLINE_BITS, LoadKind, LoadWalker
@@ -30,6 +30,9 @@ class Model:
                 self.iteration += job["key_tiles"] * len(group)
 
     def query_rows(self, job, head, group):
+        """None if the queries of the job before stay."""
+        if job["continued"]:
+            return
         last_tile = query_tiles_of(job)[-1][-1]
         for tile in group:
             count = job["last_queries"] if tile == last_tile else self.config.columns
@@ -53,10 +56,12 @@ class Model:
 
     def tile(self, job, head, first_row, count, base, deadline, head_dim, scale):
         for row in range(count):
-            address = head + (first_row + row) * job[f"{self.tensor}_row_stride"]
+            number = first_row + row
+            offset = row_offset(job, "q", number) if self.tensor == "q" else number * job[f"{self.tensor}_row_stride"]
+            row_scale = job["row_scale"] if self.tensor == "q" else 0
             yield {
-                "address": address % (1 << self.config.address_bits),
-                "beats": self.config.beats(head_dim),
+                "address": (head + offset) % (1 << self.config.address_bits),
+                "beats": self.config.beats(head_dim) + row_scale,
                 "deadline": deadline % (1 << DEADLINE_BITS),
                 "tag": {
                     "kind": KINDS[self.tensor].value,
@@ -66,6 +71,7 @@ class Model:
                     "first": int(row == 0),
                     "last": int(row == count - 1),
                     "scale": scale,
+                    "row_scale": row_scale,
                 },
             }
 
@@ -76,11 +82,15 @@ def test_rows(tensor, seed):
     bench = Bench(LoadWalker(CONFIG, tensor), seed)
     dut, rng = bench.dut, bench.rng
     jobs = []
-    for _ in range(14):
+    for _ in range(20):
         if not jobs or rng.random() < 0.4:
             e, f = rng.randint(1, CONFIG.max_e), rng.randint(1, CONFIG.max_f)
         restart = not jobs or (e, f) != (jobs[-1]["e"], jobs[-1]["f"]) or rng.random() < 0.2
-        jobs.append(random_job(rng, CONFIG, e, f, queries=20, keys=22) | {"restart": int(restart)})
+        job = random_job(rng, CONFIG, e, f, queries=20, keys=22) | {"restart": int(restart), "row_scale": rng.getrandbits(1)}
+        if not restart and rng.random() < 0.3:
+            one = {"heads": 1, "batch": 1, "groups": 1, "large_groups": 1}
+            job |= one | {"continued": 1, "group_iterations": job["key_tiles"] * job["group_tiles"]}
+        jobs.append(job)
     model = Model(CONFIG, tensor)
     expected, slots_of, starts = [], [], []
     for job in jobs:
@@ -121,7 +131,7 @@ def test_rows(tensor, seed):
     bench.each(act)
     bench.run(lambda: len(rows.received) >= total, 40 * total, settle=30)
     assert len(rows.received) == total
-    assert state["full"] > total // 25
+    assert state["full"] > total // 50
 
 
 def test_a_row_every_cycle_within_a_tile():

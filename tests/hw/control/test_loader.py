@@ -32,13 +32,19 @@ def random_beats(rng, config, tiles):
             buffers[kind] ^= 1
             base = buffers[kind] * config.key_beats + (2 * config.key_beats if kind is LoadKind.VALUE else 0)
         scale, tail = rng.choice(SCALES), rng.randint(1, config.beat_elements)
+        row_scale = rng.getrandbits(1) if kind is LoadKind.QUERY else 0
+        words += row_scale
         for row in range(rows):
             for index in range(words):
                 elements = [random_element(rng) for _ in range(config.beat_elements)]
                 if index == words - 1:
                     # What is behind the row's end is not looked at.
                     elements[tail:] = [rng.choice((0x7F80, 0xFFFF, 0x7F7F)) for _ in elements[tail:]]
+                if row_scale and index == 0:
+                    scale = rng.choice(SCALES)
+                    elements[:2] = scale & 0xFFFF, scale >> 16
                 yield {
+                    "factor": scale,
                     "data": elements,
                     "index": index,
                     "last": int(index == words - 1),
@@ -50,7 +56,8 @@ def random_beats(rng, config, tiles):
                         "tail": tail,
                         "first": int(row == 0),
                         "last": int(row == rows - 1),
-                        "scale": scale if kind is LoadKind.QUERY else 0,
+                        "scale": rng.getrandbits(32) if row_scale else scale if kind is LoadKind.QUERY else 0,
+                        "row_scale": row_scale,
                     },
                 }
 
@@ -85,6 +92,7 @@ def test_words(bus_bits, paces):
             return
         elements, tag, cycle = beat["data"], beat["tag"], bench.cycle
         payload = pack(layout["data"].shape, sum(element << 16 * index for index, element in enumerate(elements)))
+        factor = beat.pop("factor")
         now["bits"] = pack(layout, {**beat, "data": payload})
         kind, ends = LoadKind(tag["kind"]), beat["last"] and tag["last"]
         where = {"valid": 1, "skip": tag["place"], "beat": tag["base"] + beat["index"]}
@@ -102,8 +110,9 @@ def test_words(bus_bits, paces):
             if ends:
                 pulses["value_loaded"].add(cycle + 3)
                 complete.update(dict.fromkeys(range(address - beat["index"], address + 1), cycle + 3))
-        if kind is LoadKind.QUERY:
-            scaled = scale_query(config, np.array(elements), tag["scale"])
+        if kind is LoadKind.QUERY and (beat["index"] or not tag["row_scale"]):
+            where["beat"] -= tag["row_scale"]
+            scaled = scale_query(config, np.array(elements), factor)
             bus = [
                 pack(north_bus(config), {"operand": int(operand), "exponent": int(exponent)})
                 for operand, exponent in zip(scaled.operand, scaled.exponent_word, strict=True)

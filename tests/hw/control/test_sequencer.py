@@ -7,7 +7,7 @@ when it can.
 
 import pytest
 from bench import Bench, Stalls, pack, unpack
-from jobs import random_job, tiles_of
+from jobs import random_job, random_mask, tiles_of
 
 import fusemax
 from fusemax.spec import MICROWORD, Config, Op
@@ -15,6 +15,7 @@ from fusemax_hw.control.sequencer import Sequencer, sequencer_events
 from fusemax_hw.words import NorthSource
 
 SLOTS = ("slots_qk", "slots_exp", "slots_sum", "slots_slnv", "slots_empty")
+INTERVAL = ("lo", "hi", "phase", "share", "keys", "queries")
 STALLS = ("stall_q", "stall_k", "stall_v", "stall_output")
 
 
@@ -75,7 +76,11 @@ class Model:
         return events, out, pulses, issued, between
 
     def stall(self, word, op, tile):
-        if tile is None or not word["first"]:
+        if tile is None:
+            return None
+        if op is Op.SUM and tile["last"] and tile["state_out"] and self.rows >= tile["output_slots"]:
+            return "stall_output"
+        if not word["first"]:
             return None
         if op is Op.QK and tile["first"] and not self.waiting["q"]:
             return "stall_q"
@@ -83,7 +88,7 @@ class Model:
             return "stall_k"
         if op is Op.SLNV and tile["new_keys"] and not self.waiting["v"]:
             return "stall_v"
-        if op is Op.SLNV and tile["last"] and self.rows >= tile["output_slots"]:
+        if op is Op.SLNV and tile["last"] and not tile["state_out"] and self.rows >= tile["output_slots"]:
             return "stall_output"
         return None
 
@@ -102,7 +107,7 @@ class Model:
         if word["mask"] and self.tile(0)[1]:
             number, tile = self.tile(0)
             self.done[number].append("MASK")
-            out |= {"mask": 1, "keys": tile["keys"], "queries": tile["queries"], "source": NorthSource.INTERVAL.value}
+            out |= {"mask": 1, "source": NorthSource.INTERVAL.value} | {name: tile[name] for name in INTERVAL}
 
     def main(self, word, op, number, tile, out, pulses):
         config, index = self.config, word["index"]
@@ -122,11 +127,15 @@ class Model:
             out["source"] = NorthSource.REFERENCE.value
             return
         out |= {"tile_first": tile["first"], "tile_last": tile["last"], "state": tile["state"] + index}
-        out["float32_out"] = tile["float32_out"]
+        out |= {"float32_out": tile["float32_out"], "raw_out": tile["raw_out"]}
         if op is Op.SUM:
+            if tile["last"] and tile["state_out"]:
+                self.rows += 1
+                out |= {"write": 1, "output": self.output}
+                self.output = (self.output + 1) % config.output_beats
             return
         self.waiting["v"] -= word["first"] & tile["new_keys"]
-        self.rows += word["first"] & tile["last"]
+        self.rows += word["first"] & tile["last"] & ~tile["state_out"]
         address = tile["buffer"] * config.value_beats + beat
         out |= {"west_beat": 2 * config.key_beats + address, "west_element": element, "grid": self.grid[address][element]}
         per_word = config.beat_elements // 2 if tile["float32_out"] else config.beat_elements
@@ -150,7 +159,7 @@ def corner(west, north, lane):
         assert lane["hold_max"] == control["hold_max"]
         out |= {"hold_max": control["hold_max"], "first_max": lane["first_max"], "reference": lane["reference"]}
     if control["mask"]:
-        out |= {"keys": north["keys"], "queries": north["queries"], "source": north["source"]}
+        out |= {"source": north["source"]} | {name: north[name] for name in INTERVAL}
     if op is Op.QK:
         out |= {
             "first": control["first"],
@@ -169,6 +178,7 @@ def corner(west, north, lane):
             "tile_last": lane["last"],
             "state": lane["state"],
             "float32_out": lane["float32_out"],
+            "raw_out": lane["raw_out"],
         }
     if op in (Op.EXP, Op.SUM, Op.SLNV):
         out["hold"] = control["hold"]
@@ -176,8 +186,9 @@ def corner(west, north, lane):
         assert west["grid"] == lane["grid"]
         out |= {"west_beat": west["beat"], "west_element": west["element"], "grid": west["grid"]}
         out |= {"element": lane["element"], "write": lane["write"], "output": lane["output"]}
-    else:
-        assert not lane["write"]
+    elif lane["write"]:
+        assert op is Op.SUM
+        out |= {"write": 1, "output": lane["output"]}
     return out
 
 
@@ -200,7 +211,8 @@ class Test:
             job = random_job(
                 rng, config, e, f, queries=2 * config.columns * config.query_tiles, keys=3 * config.rows, float32_out=index % 2
             )
-            self.jobs.append(job | {"restart": int(index == 0), "output_slots": slots})
+            job |= {"restart": int(index == 0), "output_slots": slots, "state_out": rng.getrandbits(1), "raw_out": rng.getrandbits(1)}
+            self.jobs.append(job | random_mask(rng, config, job))
         self.tiles = list(tiles_of(config, self.jobs))
         ii = self.program.ii
 
@@ -331,7 +343,7 @@ class Test:
 #: Machine, head dims, and seeds that meet everything that a sequencer can wait for.
 MACHINES = [
     (Config(rows=4, columns=4, contexts=3, max_e=8, max_f=8, query_tiles=2), 5, 6, (0, 7, 11)),
-    (Config(rows=2, columns=3, contexts=2, max_e=16, max_f=12, query_tiles=2, bus_bits=32), 16, 12, (4, 5, 14)),
+    (Config(rows=2, columns=3, contexts=2, max_e=16, max_f=12, query_tiles=2, bus_bits=32), 16, 12, (2, 3, 12)),
     (Config(rows=6, columns=2, contexts=6, max_e=4, max_f=4, query_tiles=2, bus_bits=128), 1, 1, (9, 11, 1)),
 ]
 

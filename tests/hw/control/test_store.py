@@ -4,7 +4,7 @@ from collections import deque
 
 import pytest
 from bench import Bench, pack, unpack
-from jobs import heads_of, query_tiles_of, random_job
+from jobs import heads_of, query_tiles_of, random_job, row_offset
 
 from fusemax.spec import Config, Timing
 from fusemax_hw.control.store import Store
@@ -76,7 +76,7 @@ class Lanes:
 def rows_of(config, jobs):
     """Number of the tile, address, bus words, bytes in the last one, and whether the job ends, of every row that is written."""
     for job in jobs:
-        row_bytes = job["f"] * (4 if job["float32_out"] else 2)
+        row_bytes = job["f"] * (4 if job["float32_out"] else 2) + job["state_out"] * config.bus_bytes
         addresses = list(heads_of(job, "o"))
         for number, head in enumerate(addresses):
             groups = query_tiles_of(job)
@@ -84,7 +84,7 @@ def rows_of(config, jobs):
                 last_tile = tile == groups[-1][-1]
                 count = job["last_queries"] if last_tile else config.columns
                 for row in range(count):
-                    address = head + (tile * config.columns + row) * job["o_row_stride"]
+                    address = head + row_offset(job, "o", tile * config.columns + row)
                     ends = last_tile and row == count - 1 and number == len(addresses) - 1
                     tag = {
                         "tail_bytes": (row_bytes - 1) % config.bus_bytes + 1,
@@ -130,7 +130,7 @@ def random_jobs(rng, config, count):
         f, float32_out = rng.randint(1, config.max_f), rng.getrandbits(1)
         # Nothing waits for the machine to drain here, so the buffers' slots are the smallest of all jobs'.
         job = random_job(rng, config, 1, f, queries=14, keys=5, float32_out=float32_out) | {"restart": int(index == 0)}
-        jobs.append(job | {"output_slots": 2})
+        jobs.append(job | {"output_slots": 1, "state_out": rng.getrandbits(1)})
     return jobs
 
 

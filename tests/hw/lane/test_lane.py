@@ -3,6 +3,7 @@
 import dataclasses
 from collections import defaultdict
 
+import ml_dtypes
 import numpy as np
 import pytest
 from amaranth.hdl import Value
@@ -25,7 +26,9 @@ class Tile:
     f: int
     float32: bool
     base: int  #: state address
-    outputs: list[int]  #: output buffer address per result
+    state_out: bool
+    raw_out: bool
+    outputs: list[int]  #: output buffer address of reference and denominator, if they go out, and per result
 
 
 def tiles_of(rng, config, jobs):
@@ -37,10 +40,13 @@ def tiles_of(rng, config, jobs):
             for query in range(queries):
                 last = key == keys - 1
                 outputs = []
+                state_out = config.bus_bits >= 64 and bool(rng.integers(2))
                 if last:
-                    outputs = [(written + i // per_word) % config.output_beats for i in range(f)]
+                    outputs = [written % config.output_beats]
+                    written += state_out
+                    outputs += [(written + i // per_word) % config.output_beats for i in range(f)]
                     written += -(-f // per_word)
-                yield Tile(query, key == 0, last, f, float32, query * (f + 1), outputs)
+                yield Tile(query, key == 0, last, f, float32, query * (f + 1), state_out, bool(rng.integers(2)), outputs)
 
 
 def issue(rng, config, tiles, gap, max_first):
@@ -80,6 +86,17 @@ def one(values):
     return int(np.asarray(values))
 
 
+def to_float32(value, bfloat16=False):
+    """Bits of a state float rounded to float32 or bfloat16 (exact rationals, ml_dtypes)."""
+    exact = float(value.significand) * 2.0 ** (float(value.exponent) - 23) * (-1) ** int(value.sign)
+    exact = exact if value.significand else 0.0
+    tiny = abs(exact) < 2.0**-126
+    rounded = np.float32(0.0 if tiny else exact)
+    if bfloat16:
+        return int(rounded.astype(ml_dtypes.bfloat16).view(np.uint16))
+    return int(rounded.view(np.uint32))
+
+
 class Model:
     """What the lane holds, word by word."""
 
@@ -89,6 +106,7 @@ class Model:
         self.states = {}
         self.distances = {}
         self.denominators = {}
+        self.latest = {}
         self.pending = [0] * config.beat_elements
 
     def max(self, tile, hold, value, valid):
@@ -96,6 +114,7 @@ class Model:
         new = update_reference(self.config, old, old_valid and not tile.first, value, valid)
         self.references[tile.query] = one(new.reference), bool(new.valid)
         self.distances[hold] = one(new.distance)
+        self.latest[hold] = one(new.reference) if new.valid else 0
         return self.references[tile.query]
 
     def add(self, tile, step, hold, value, grid):
@@ -109,8 +128,11 @@ class Model:
             return None
         if step == 0:
             self.denominators[hold] = after
-            return None
-        result = one(divide(after, self.denominators[hold], tile.float32))
+            return one(to_float32(after)) << 32 | self.latest[hold] & 0xFFFFFFFF if tile.state_out else None
+        if tile.raw_out:
+            result = one(to_float32(after)) if tile.float32 else one(to_float32(after, bfloat16=True))
+        else:
+            result = one(divide(after, self.denominators[hold], tile.float32))
         element = (step - 1) % (self.config.beat_elements // (2 if tile.float32 else 1))
         if tile.float32:
             self.pending[2 * element : 2 * element + 2] = result & 0xFFFF, result >> 16
@@ -125,7 +147,7 @@ class Model:
 
 def writes(tile, step):
     """The bus word is complete: the row ends, or the next result has another address."""
-    return step == tile.f or tile.outputs[step - 1] != tile.outputs[step]
+    return tile.state_out if step == 0 else step == tile.f or tile.outputs[step] != tile.outputs[step + 1]
 
 
 def run(config, jobs, gap, seed, max_first=0.5):
@@ -171,11 +193,12 @@ def run(config, jobs, gap, seed, max_first=0.5):
                 if partial["overflow"]:
                     overflows.add(now + 1)
             else:
-                element = 0
+                if tile.last:
+                    word |= {"output": tile.outputs[step], "write": int(writes(tile, step))}
                 if tile.last and step:
-                    element = (step - 1) % (config.beat_elements // (2 if tile.float32 else 1))
-                    word |= {"output": tile.outputs[step - 1], "element": element, "write": int(writes(tile, step))}
+                    word["element"] = (step - 1) % (config.beat_elements // (2 if tile.float32 else 1))
                 word |= {
+                    "raw_out": int(tile.raw_out),
                     "sum" if step == 0 else "slnv": 1,
                     "first": int(tile.first),
                     "last": int(tile.last),
@@ -196,7 +219,7 @@ def run(config, jobs, gap, seed, max_first=0.5):
                     cycle = now + lane.output_latency + int(rng.choice([0, 0, 1, 3]))
                     while cycle in requests:
                         cycle += 1
-                    requests[cycle] = tile.outputs[step - 1], done
+                    requests[cycle] = tile.outputs[step], done
         words.append(word)
         partials.append(partial)
 

@@ -20,6 +20,12 @@ def test_words_of_rows(bus_bits):
         per_word = bus_bits // size
         count = int(rng.integers(1, 91))
         values = [int(value) for value in rng.integers(0, 1 << size, count)]
+        if bus_bits >= 64 and rng.random() < 0.5:
+            reference, value = int(rng.integers(-500, 500)), int(rng.integers(1 << 32))
+            answers[len(results) + unit.latency] = address, value << 32 | reference & 0xFFFFFFFF
+            state = {"valid": 1, "bits": value, "state": 1, "reference": reference, "write": 1, "output": address}
+            results.append(state | {"float32_out": int(float32), "element": int(rng.integers(per_word))})
+            address = (address + 1) % config.output_beats
         for f, value in enumerate(values):
             while rng.random() < 0.2:
                 results.append({"valid": 0, "bits": 1, "write": 1})
