@@ -47,8 +47,9 @@ class Config:
     outstanding_writes: int = 16
     #: Query tiles whose state stays on chip at ``max_e``, ``max_f`` (P1); more fit when head dims are smaller.
     query_tiles: int = 4
-    #: Score registers of a PE: its accumulator and ``contexts - 1`` hold registers.
-    contexts: int = 3
+    #: Score registers of a PE, 2 to 9: its accumulator and ``contexts - 1`` hold registers. If not given, 3 or more, so that
+    #: the initiation interval is E + F + 2 at head dims of 32 and more (or the largest, if they are smaller).
+    contexts: int = 0
     #: Register stages of a PE, operands to accumulator, 2 to 5.
     pe_latency: int = 4
     #: Bits of a score S in a PE, two's complement.
@@ -72,12 +73,14 @@ class Config:
             ("outstanding_reads", 1, 256),
             ("outstanding_writes", 2, 256),
             ("query_tiles", 1, 64),
-            ("contexts", 2, 9),
             ("pe_latency", 2, 5),
+            ("contexts", 2, 9),
             ("score_bits", 26, 34),
             ("score_frac_bits", 10, 20),
             ("sum_bits", 28, 48),
         ):
+            if field == "contexts" and self.contexts == 0:
+                object.__setattr__(self, "contexts", self._enough_contexts())
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"{field} must be an integer, not {value!r}")
@@ -95,6 +98,15 @@ class Config:
                 f"sum_bits must be at least score_bits + 3 = {self.score_bits + 3}, so that an addition to a "
                 f"score cannot wrap unseen, not {self.sum_bits}"
             )
+
+    def _enough_contexts(self) -> int:
+        """A tile's scores stay in a hold register from MAX to the last SLNV; a new tile needs one every initiation interval."""
+        from .timing import Timing
+
+        timing = Timing(self)
+        e, f = min(self.max_e, 32), min(self.max_f, 32)
+        lifetime = timing.max_to_exp + timing.exp_to_sum + f + 1
+        return max(3, 1 + -(-lifetime // (e + f + 2)))
 
     # -- formats that follow ---------------------------------------------------------------------------------
 
@@ -196,7 +208,17 @@ CONFIGS: dict[str, Config] = {
     for config in (
         Config(name="tiny", rows=4, columns=4, contexts=3),
         Config(name="small", rows=8, columns=8, contexts=3),
-        Config(name="base", rows=16, columns=16, max_e=128, max_f=128, bus_bits=128, contexts=4, outstanding_writes=64),
+        Config(
+            name="base",
+            rows=16,
+            columns=16,
+            max_e=128,
+            max_f=128,
+            bus_bits=128,
+            contexts=4,
+            outstanding_reads=32,
+            outstanding_writes=64,
+        ),
         Config(
             name="paper",
             rows=256,
@@ -205,7 +227,7 @@ CONFIGS: dict[str, Config] = {
             max_f=128,
             bus_bits=1024,
             query_tiles=16,
-            contexts=5,
+            contexts=6,
             outstanding_reads=64,
             outstanding_writes=256,
         ),

@@ -6,8 +6,8 @@ from .fields import Field, Layout
 
 __all__ = ["DESCRIPTOR", "DESCRIPTOR_BYTES", "DESCRIPTOR_MAGIC", "DESCRIPTOR_STRIDE_BYTES"]
 
-#: First half-word of every descriptor: format version 1.
-DESCRIPTOR_MAGIC = 0xFA01
+#: First half-word of every descriptor: format version 2.
+DESCRIPTOR_MAGIC = 0xFA02
 #: Bytes from one descriptor of the ring to the next.
 DESCRIPTOR_STRIDE_BYTES = 256
 #: Bytes of a descriptor that the device reads.
@@ -15,12 +15,18 @@ DESCRIPTOR_BYTES = 192
 
 DESCRIPTOR = Layout(
     "Descriptor",
-    "One job: attention of every head of every batch entry. Addresses and strides are in bytes and multiples of the bus word.",
+    "One job: attention of every head of every batch entry. Addresses and strides are in bytes and multiples of the bus word. "
+    "A query row is a position of one of the query heads that share keys and values; the heads of a position follow each other.",
     (
         Field("magic", 16, "DESCRIPTOR_MAGIC."),
         Field("float32_out", 1, "Write float32 instead of bfloat16."),
         Field("interrupt", 1, "Raise the interrupt when the job is done."),
-        Field("_flags", 14, "Zero."),
+        Field("row_scale", 1, "Every query row begins with a bus word whose low 32 bits are its factor, a float32; scale is not used."),
+        Field("state_out", 1, "Every output row begins with a bus word: reference RM (int32), denominator RD (float32), zeros."),
+        Field("raw_out", 1, "Numerators RNV as they are go out, not divided by the denominator; needs float32_out."),
+        Field("continues", 1, "The next job's keys continue these: same queries, one head, one group; nothing goes out yet."),
+        Field("continued", 1, "These keys continue the job before, whose queries are there."),
+        Field("_flags", 9, "Zero."),
         Field("program_tag", 32, "Tag of the program; it is fetched only when another one is loaded."),
         Field("program_address", 64, "Address of the program's first microword (behind its header)."),
         Field("ii", 16, "Initiation interval: microwords of the program."),
@@ -28,7 +34,7 @@ DESCRIPTOR = Layout(
         Field("e", 16, "Head dim of queries and keys (E)."),
         Field("f", 16, "Head dim of values (F)."),
         Field("scale", 32, "float32 that multiplies every query: softmax scale times log2(e)."),
-        Field("heads", 16, "Query heads."),
+        Field("heads", 16, "Key heads."),
         Field("batch", 16, "Batch entries."),
         Field("key_tiles", 32, "Key tiles of a head: ceil(M / rows)."),
         Field("last_keys", 16, "Keys of the last key tile, 1 to rows."),
@@ -54,6 +60,14 @@ DESCRIPTOR = Layout(
         Field("k_batch_stride", 32, "From one batch entry's keys to the next entry's."),
         Field("v_batch_stride", 32, "From one batch entry's values to the next entry's."),
         Field("o_batch_stride", 32, "From one batch entry's output to the next entry's."),
-        Field("_reserved", 448, "Zero."),
+        Field("mask_lo", 32, "First key that position 0 sees, -2^30 to 2^30; position p sees keys from mask_lo + p on.", signed=True),
+        Field("mask_hi", 32, "Key behind the last one that position 0 sees, likewise; position p sees keys before mask_hi + p.", signed=True),
+        Field("share", 16, "Query heads that share a key head, 1 to 256; row r is position r // share."),
+        Field("tile_positions", 16, "columns // share."),
+        Field("tile_phase", 16, "columns % share."),
+        Field("tile_span", 16, "Positions from a tile's first row to its last, at most: (columns + share - 2) // share."),
+        Field("q_share_stride", 32, "From a query to the next query head's of the same position."),
+        Field("o_share_stride", 32, "From an output row to the next query head's of the same position."),
+        Field("_reserved", 256, "Zero."),
     ),
 )

@@ -14,7 +14,17 @@ from .config import CONFIGS
 from .descriptor import DESCRIPTOR, DESCRIPTOR_BYTES, DESCRIPTOR_MAGIC, DESCRIPTOR_STRIDE_BYTES
 from .fields import Field, Layout
 from .isa import MICROWORD, PROGRAM_HEADER, PROGRAM_MAGIC, PROGRAM_VERSION, STAGES, Op
-from .registers import COUNTERS, IDENTITY, INTERFACE_VERSION, REGISTERS, Cause, counter_offset
+from .registers import (
+    COUNTERS,
+    IDENTITY,
+    INTERFACE_VERSION,
+    JOB_ENTRY,
+    JOB_TABLE_ENTRIES,
+    REGISTERS,
+    Cause,
+    counter_offset,
+    job_entry_offset,
+)
 
 __all__ = ["c_header", "markdown"]
 
@@ -87,6 +97,11 @@ def c_header() -> str:
     for name, doc in COUNTERS:
         define(f"COUNTER_{name}", f"0x{counter_offset(name):03X}u", doc)
 
+    section(f"Table of completed jobs: {JOB_ENTRY.doc}")
+    define("JOB_TABLE", f"0x{job_entry_offset(0):03X}u", "byte offset of entry 0; 8 bytes each, low word first")
+    define("JOB_TABLE_ENTRIES", f"{JOB_TABLE_ENTRIES}u")
+    layout_fields("JOB", JOB_ENTRY)
+
     section(f"Job descriptor: little-endian. {DESCRIPTOR.doc}")
     define("DESCRIPTOR_MAGIC_VALUE", f"0x{DESCRIPTOR_MAGIC:04X}u")
     define("DESCRIPTOR_BYTES", f"{DESCRIPTOR_BYTES}u", "bytes that the device reads")
@@ -146,6 +161,14 @@ def markdown() -> str:
 
     lines += ["", "## Counters", "", "64 bits each, low word first."]
     table(("offset", "counter", "meaning"), [(f"0x{counter_offset(name):03X}", f"`{name}`", doc) for name, doc in COUNTERS])
+
+    lines += [
+        "",
+        "## Completed jobs",
+        "",
+        f"{JOB_ENTRY.doc} Entry n is at 0x{job_entry_offset(0):03X} + 8 n, low word first; there are {JOB_TABLE_ENTRIES}.",
+    ]
+    layout_table(JOB_ENTRY)
 
     lines += [
         "",

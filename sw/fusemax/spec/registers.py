@@ -7,11 +7,23 @@ from dataclasses import dataclass
 
 from .fields import Field, Layout
 
-__all__ = ["COUNTERS", "IDENTITY", "INTERFACE_VERSION", "REGISTERS", "Cause", "Register", "counter_offset", "register"]
+__all__ = [
+    "COUNTERS",
+    "IDENTITY",
+    "INTERFACE_VERSION",
+    "JOB_ENTRY",
+    "JOB_TABLE_ENTRIES",
+    "REGISTERS",
+    "Cause",
+    "Register",
+    "counter_offset",
+    "job_entry_offset",
+    "register",
+]
 
 IDENTITY = 0x46584D41  # "FXMA"
 #: Version of registers, descriptor and program together.
-INTERFACE_VERSION = 1
+INTERFACE_VERSION = 2
 
 
 class Cause(enum.IntEnum):
@@ -23,8 +35,18 @@ class Cause(enum.IntEnum):
     READ = 1
     #: A write was answered with SLVERR or DECERR.
     WRITE = 2
-    #: A descriptor's magic or one of its counts is wrong.
+    #: A descriptor's magic or one of its fields is wrong, or it does not continue the job before it as it should.
     DESCRIPTOR = 3
+    #: A program's header is not that of the program that the descriptor names.
+    PROGRAM = 4
+    #: A burst would have left READ_WINDOW or WRITE_WINDOW; it was not begun.
+    WINDOW = 5
+    #: Jobs were queued, but for WATCHDOG cycles no word came, no write was answered and nothing was issued.
+    TIMEOUT = 6
+    #: CONTROL.abort was written.
+    ABORT = 7
+    #: The doorbell announced more jobs than the ring holds.
+    RING = 8
 
 
 @dataclass(frozen=True)
@@ -44,6 +66,23 @@ class Register:
     access: str
     doc: str
     fields: Layout | None = None
+
+
+def _window(kind: str, offset: int, verb: str) -> tuple[Register, ...]:
+    """Registers of the addresses that may be read, or written."""
+    first = f"First byte that may be {verb}, rounded down to a bus word; 0 after a hard reset"
+    last = f"Last byte that may be {verb}, rounded up to a bus word's end; all ones after a hard reset"
+    return tuple(
+        Register(f"{kind}_WINDOW_{bound}", offset + 4 * index, "rw", f"{doc}.")
+        for index, (bound, doc) in enumerate(
+            (
+                ("FIRST_LOW", f"{first}: bits 31 to 0"),
+                ("FIRST_HIGH", f"{first}: bits 63 to 32"),
+                ("LAST_LOW", f"{last}: bits 31 to 0"),
+                ("LAST_HIGH", f"{last}: bits 63 to 32"),
+            )
+        )
+    )
 
 
 REGISTERS: tuple[Register, ...] = (
@@ -85,8 +124,15 @@ REGISTERS: tuple[Register, ...] = (
         "CONTROL",
         0x10,
         "rw",
-        "Writing reset 1 empties the machine, sets RING_HEAD and RING_TAIL to 0 and clears the counters.",
-        Layout("Control", "", (Field("reset", 1, "Soft reset while idle or after an error; reads 0."),)),
+        "What the machine is told to do, at any time; reads 0.",
+        Layout(
+            "Control",
+            "",
+            (
+                Field("reset", 1, "Empty the machine, set RING_HEAD and RING_TAIL to 0, clear errors, flags and counters."),
+                Field("abort", 1, "Stop, with ERROR_CAUSE ABORT."),
+            ),
+        ),
     ),
     Register(
         "STATUS",
@@ -101,6 +147,7 @@ REGISTERS: tuple[Register, ...] = (
                 Field("error", 1, "Stopped; ERROR_CAUSE tells why. Only a reset leaves this state."),
                 Field("nonfinite", 1, "An infinity or NaN was loaded since the flags were cleared."),
                 Field("overflow", 1, "A score or a scaled query left its range since the flags were cleared."),
+                Field("draining", 1, "Stopped or reset, and bursts that the memory has accepted are not complete yet."),
             ),
         ),
     ),
@@ -119,20 +166,52 @@ REGISTERS: tuple[Register, ...] = (
     Register("RING_BASE_LOW", 0x20, "rw", "Address of the descriptor ring, bits 31 to 0; a multiple of 256."),
     Register("RING_BASE_HIGH", 0x24, "rw", "Address of the descriptor ring, bits 63 to 32."),
     Register("RING_SIZE_LOG2", 0x28, "rw", "log2 of the ring's number of descriptors, 1 to 16."),
-    Register("RING_TAIL", 0x2C, "rw", "Doorbell: index behind the last descriptor that is ready, modulo 2^16."),
+    Register(
+        "RING_TAIL",
+        0x2C,
+        "rw",
+        "Doorbell: index behind the last descriptor that is ready, modulo 2^16. A write has no effect while STATUS.error or "
+        "STATUS.draining is 1.",
+    ),
     Register("RING_HEAD", 0x30, "ro", "Index of the oldest job that is not complete, modulo 2^16."),
     Register("ERROR_CAUSE", 0x34, "ro", "Cause of the first error."),
     Register("ERROR_ADDRESS_LOW", 0x38, "ro", "Address of the first error, bits 31 to 0."),
     Register("ERROR_ADDRESS_HIGH", 0x3C, "ro", "Address of the first error, bits 63 to 32."),
     Register("FLAGS_CLEAR", 0x40, "w1c", "Writing 1 clears STATUS.nonfinite and STATUS.overflow."),
     Register("COUNTERS_CLEAR", 0x44, "w1c", "Writing 1 sets all counters to zero."),
+    Register(
+        "ERROR_JOB",
+        0x48,
+        "ro",
+        "Index of the job at fault: of a descriptor, a program or a write exactly, otherwise of the oldest that was not complete.",
+    ),
+    Register("WATCHDOG", 0x4C, "rw", "Cycles without progress after which busy is an error, TIMEOUT; 0 for never."),
+    *_window("READ", 0x50, "read"),
+    *_window("WRITE", 0x60, "written"),
+)
+
+#: The table has an entry for each of this many jobs that completed last: job n is in entry n modulo this.
+JOB_TABLE_ENTRIES = 16
+JOB_TABLE_OFFSET = 0x200
+
+JOB_ENTRY = Layout(
+    "JobEntry",
+    "A job that is complete, in the entry of its index; of jobs that continue each other only the last one has an entry.",
+    (
+        Field("cycles", 32, "Counter cycles when it was complete, bits 31 to 0."),
+        Field("cycles_high", 16, "Bits 47 to 32."),
+        Field("nonfinite", 1, "An infinity or NaN was loaded since the job before was complete, perhaps for a job behind it."),
+        Field("overflow", 1, "A score or a scaled query left its range since then, likewise."),
+        Field("_reserved", 14, "Zero."),
+    ),
 )
 
 #: 64-bit counters: name and meaning; counter n is at 0x100 + 8 n, low word first.
 COUNTERS: tuple[tuple[str, str], ...] = (
     ("cycles", "Clock cycles from the doorbell on an idle machine until it is idle again."),
-    ("jobs", "Jobs completed."),
+    ("jobs", "Jobs completed; those that continue each other count as one."),
     ("tiles", "Tiles issued: one key tile against one query tile."),
+    ("tiles_skipped", "Tiles left out: no query of theirs sees a key of theirs."),
     ("slots_qk", "Slots that issued QK."),
     ("slots_exp", "Slots that issued EXP."),
     ("slots_sum", "Slots that issued SUM."),
@@ -161,6 +240,11 @@ def counter_offset(name: str) -> int:
         if counter == name:
             return 0x100 + 8 * index
     raise KeyError(name)
+
+
+def job_entry_offset(index: int) -> int:
+    """Byte offset of the low word of a job's entry; the high word follows."""
+    return JOB_TABLE_OFFSET + 8 * (index % JOB_TABLE_ENTRIES)
 
 
 def register(name: str) -> Register:

@@ -38,6 +38,14 @@ def test_interval_at_the_configurations_head_dims(config: Config) -> None:
     assert modulo_schedule(config, config.max_e, config.max_f).ii == config.max_e + config.max_f + 2
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.integers(2, 256), st.integers(2, 5), st.integers(32, 128), st.integers(32, 128))
+def test_interval_of_any_array(rows: int, pe_latency: int, e: int, f: int) -> None:
+    """E + F + 2 at every array size, latency and head dim from 32 on, with the contexts that a machine has by default."""
+    config = Config(rows=rows, columns=2, pe_latency=pe_latency, max_e=128, max_f=128)
+    assert modulo_schedule(config, e, f).ii == e + f + 2
+
+
 def test_more_hold_registers_make_the_interval_smaller() -> None:
     """R = 16, E = F = 8: 18 slots need two hold registers; with one, the tile must end in the iteration after its first."""
     intervals = {contexts: modulo_schedule(machine(16, 16, contexts, 4), 8, 8).ii for contexts in (2, 3, 9)}
