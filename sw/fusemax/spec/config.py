@@ -106,7 +106,7 @@ class Config:
         timing = Timing(self)
         e, f = min(self.max_e, 32), min(self.max_f, 32)
         lifetime = timing.max_to_exp + timing.exp_to_sum + f + 1
-        return max(3, 1 + -(-lifetime // (e + f + 2)))
+        return min(9, max(3, 1 + -(-lifetime // (e + f + 2))))
 
     # -- formats that follow ---------------------------------------------------------------------------------
 
