@@ -70,12 +70,13 @@ class ReadPath:
 
     def __init__(self, config: Config, memory: MemoryTiming) -> None:
         latencies = Latencies(config)
-        self._request, self._burst = latencies.request, latencies.burst
+        self._request, self._burst, self._window = latencies.request, latencies.burst, latencies.window
         self._queue, self._register = latencies.queue, latencies.output_register
         self._latency, self._interval = memory.read_latency_cycles, memory.beat_interval_cycles
         self.free = 0
         self.beats = 0
         self._entered = LONG_AGO  # the latest run granted enters the splitter
+        self._cut = LONG_AGO  # latest burst leaves the splitter
         self._issued = LONG_AGO  # address of the latest burst accepted
         self._presented = LONG_AGO  # latest word offered by the memory
         self._taken = LONG_AGO  # latest word taken
@@ -92,10 +93,11 @@ class ReadPath:
         presented, taken = self._presented, self._taken
         # One run waits for the splitter in the arbiter's register, another beside it.
         self.free = max(granted, self._entered) + 1
-        address = self._entered = max(granted + self._request, self._issued)
-        address += self._burst
+        self._entered = max(granted + self._request, self._cut)
+        left, address = self._entered + self._burst, self._issued
         for beats in bursts:
-            address = max(address, moved[0] + 1, done[0])
+            left = max(left, address)
+            address = max(left + self._window, moved[0] + 1, done[0])
             # The queue's head becomes this burst when the one before it has left.
             if self._single:
                 known = address + self._register
@@ -112,13 +114,13 @@ class ReadPath:
                 moved.append(taken)
             done.append(presented)
             self.beats += beats
-            address += 1
-        self._issued, self._presented, self._taken = address - 1, presented, taken
+            left += 1
+        self._cut, self._issued, self._presented, self._taken = left - 1, address, presented, taken
         return taken
 
     def state(self) -> tuple[int, ...]:
         """Every cycle that what comes next may depend on."""
-        return (self.free, self._entered, self._issued, self._presented, self._taken, *self._moved, *self._done)
+        return (self.free, self._entered, self._cut, self._issued, self._presented, self._taken, *self._moved, *self._done)
 
 
 class WritePath:
@@ -136,7 +138,7 @@ class WritePath:
 
     def __init__(self, config: Config, memory: MemoryTiming) -> None:
         latencies = Latencies(config)
-        self._answer, self._burst = latencies.answer, latencies.burst
+        self._answer, self._burst, self._window = latencies.answer, latencies.burst, latencies.window
         self._queue, self._register = latencies.queue, latencies.output_register
         self._latency, self._interval = memory.read_latency_cycles, memory.beat_interval_cycles
         self.free = LONG_AGO
@@ -156,10 +158,11 @@ class WritePath:
         popped, interval, to_register = self._popped, self._interval, self._answer + self._queue
         asked, moved = self._asked, self._moved
         asked = max(asked + 1, earliest, self.free, popped[0] + 1)
-        address = max(self._address, asked + self._burst - 1)
+        left, address = asked + self._burst, self._address
         row_start = True
         for beats in bursts:
-            address = max(address + 1, self._lengths[0] + 1, self._owed[0] + 1, self._responses[0])
+            left = max(left, address)
+            address = max(left + self._window, self._lengths[0] + 1, self._owed[0] + 1, self._responses[0])
             length_register = max(address + self._queue, moved)
             self._lengths.append(length_register)
             may_move = length_register + self._register
@@ -175,8 +178,9 @@ class WritePath:
             response = max(moved + self._latency, self._answered + 1)
             self._responses.append(response)
             self._answered = max(response, owed_register + self._register)
+            left += 1
         self._asked, self._moved, self._address = asked, moved, address
-        self.free = address
+        self.free = left - 1
         self.latest = self._answered
         return asked
 

@@ -6,7 +6,8 @@ import enum
 from collections.abc import Mapping, Sequence
 
 from ...program import Program
-from ...spec import DESCRIPTOR_STRIDE_BYTES, MICROWORD, Config
+from ...spec import DESCRIPTOR_STRIDE_BYTES, MICROWORD, PROGRAM_HEADER, Config
+from ..descriptor_check import settings
 from .bus import UNKNOWN, ReadPath, cut
 from .issue import Issue
 from .latencies import Latencies
@@ -35,7 +36,7 @@ class Dispatcher:
     programs
         Programs by tag.
     loaded
-        Tag and output format that the machine has from earlier jobs.
+        Values of :data:`~fusemax.model.descriptor_check.SETTINGS` that the machine has from earlier jobs.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Dispatcher:
         config: Config,
         descriptors: Sequence[Descriptor],
         programs: Mapping[int, Program],
-        loaded: tuple[int, int] | None,
+        loaded: tuple[int, ...] | None,
         arbiter: Arbiter,
         path: ReadPath,
         issue: Issue,
@@ -56,6 +57,7 @@ class Dispatcher:
         self._arbiter, self._path = arbiter, path
         self._issue, self._loaders, self._store = issue, loaders, store
         self._index = 0
+        self._given = 0  # jobs handed to the store engine: those that do not continue in the next one
         self._state = State.DESCRIPTOR
         self._cycle = 0  # from when on it is in this state
         if loaded is not None:
@@ -76,12 +78,14 @@ class Dispatcher:
         if self._state is State.DESCRIPTOR:
             address = self._index * DESCRIPTOR_STRIDE_BYTES
             taken = self._path.run(cycle, cut(config, address, latencies.descriptor_beats))
-            same = self._loaded == (job["program_tag"], job["float32_out"])
+            same = self._loaded == settings(job)
             self._state = State.ROOM if same else State.DRAIN
             self._cycle = taken + latencies.descriptor
         else:
-            beats = -(-job["ii"] * MICROWORD.bits // config.bus_bits)
-            taken = self._path.run(cycle, cut(config, job["program_address"], beats))
+            header = -(-PROGRAM_HEADER.bits // config.bus_bits)
+            beats = header - (-job["ii"] * MICROWORD.bits // config.bus_bits)
+            address = job["program_address"] - header * config.bus_bytes
+            taken = self._path.run(cycle, cut(config, address, beats))
             self._issue.words_from = taken + latencies.first_word
             self._state = State.ROOM
             self._cycle = cycle + latencies.dispatch
@@ -90,11 +94,11 @@ class Dispatcher:
     def go_on(self) -> None:
         """Leave a state whose end is known."""
         latencies = self._latencies
-        if self._state is State.DRAIN and len(self._store.ended) == self._index:
+        if self._state is State.DRAIN and len(self._store.ended) == self._given:
             job = self._descriptors[self._index]
             cycle = max(self._cycle, *self._store.ended[-1:], 0)
             self._issue.load_program(cycle, self._programs[job["program_tag"]])
-            self._loaded = job["program_tag"], job["float32_out"]
+            self._loaded = settings(job)
             self._state = State.PROGRAM
             self._arbiter.control = cycle + latencies.program
         elif self._state is State.ROOM:
@@ -103,10 +107,12 @@ class Dispatcher:
             if room == UNKNOWN:
                 return
             cycle = max(self._cycle, room)
-            for walker in walkers:
-                walker.jobs.push(cycle, self._descriptors[self._index])
+            job = self._descriptors[self._index]
+            for walker in walkers[:-1] if job["continues"] else walkers:
+                walker.jobs.push(cycle, job)
                 walker.start()
             self._index += 1
+            self._given += not job["continues"]
             self._state = State.DONE
             if self._index < len(self._descriptors):
                 self._state = State.DESCRIPTOR

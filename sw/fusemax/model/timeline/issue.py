@@ -1,19 +1,20 @@
-"""Issue: tiles enter every iteration of the program and wait at two words of it, their first QK and their first SLNV."""
+"""Issue: tiles enter every iteration of the program and wait at three words of it: first QK, SUM, first SLNV."""
 
 from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ...program import Program
 from ...spec import MICROWORD, Config, Op
+from ..tiles import is_masked
 from .bus import LONG_AGO, UNKNOWN
 from .latencies import Latencies
 from .load import LoadWalker
 from .store import Store
-from .walk import TILE, Walk
+from .walk import GROUP, TILE, Walk
 
 __all__ = ["Issue", "Tile", "Waits"]
 
@@ -23,12 +24,16 @@ QUEUE_DEPTH = 5
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """Of a key tile against a query tile: whether it is the query tile's first or last, the key tile's first or last."""
+    """Of a key tile against a query tile: whether it is the query tile's first or last, the key tile's first or last.
+
+    ``state_out``: what goes out begins with the denominator.
+    """
 
     first: bool
     last: bool
     new_keys: bool
     free_keys: bool
+    state_out: bool
 
 
 class Mark(enum.Enum):
@@ -36,6 +41,7 @@ class Mark(enum.Enum):
 
     FIRST_QK = enum.auto()
     LAST_QK = enum.auto()
+    SUM = enum.auto()
     FIRST_SLNV = enum.auto()
     LAST_SLNV = enum.auto()
 
@@ -66,6 +72,8 @@ def marks(program: Program) -> list[tuple[int, Mark, int]]:
         kinds = {Op.QK: (Mark.FIRST_QK, Mark.LAST_QK), Op.SLNV: (Mark.FIRST_SLNV, Mark.LAST_SLNV)}.get(Op(word["op"]))
         if kinds is not None:
             found += [(slot, kind, word["stage"]) for kind, flag in zip(kinds, ("first", "last"), strict=True) if word[flag]]
+        elif word["op"] == Op.SUM:
+            found.append((slot, Mark.SUM, word["stage"]))
     return found
 
 
@@ -83,13 +91,21 @@ class Issue(Walk):
     waits
         What has been counted.
     observe
-        Called when a key tile's first tile has been taken, before the walker moves on.
+        Called when a key tile's first tile has been taken, before the walker moves on, with whether tiles may be masked.
     """
 
     def __init__(
-        self, config: Config, query: LoadWalker, key: LoadWalker, value: LoadWalker, store: Store, observe: Callable[[], None]
+        self,
+        config: Config,
+        query: LoadWalker,
+        key: LoadWalker,
+        value: LoadWalker,
+        store: Store,
+        observe: Callable[[bool], None],
     ) -> None:
         super().__init__(QUEUE_DEPTH, Latencies(config))
+        self._config = config
+        self._period = Latencies(config).issue_tile
         self._query, self._key, self._value, self._store = query, key, value, store
         self._observe = observe
         self.waits = Waits()
@@ -101,14 +117,22 @@ class Issue(Walk):
         self._ii = 0
         self._running = False
         self._ended = -2  # last cycle of the iteration before; the machine is idle in the cycle before the doorbell is seen
-        self._query_tile = 0
+        # Tiles of the key tile: number in the group and tile; the one that is offered. The walker's latest step.
+        self._tiles: list[tuple[int, Tile]] = []
+        self._next = 0
+        self._stepped = self._taken = LONG_AGO
         self._freed: deque[int] = deque()
         self._output_slots = 0
 
     def start(self) -> None:
+        between = self.job is None
         super().start()
+        if self.job is None or not between:
+            return
+        self._stepped = self.offered - self._offer
+        self._enter_key_tile(0)
         # Results of another size come with another program, when all buffers are free.
-        if self.job is not None and self.job["output_slots"] != self._output_slots:
+        if self.job["output_slots"] != self._output_slots:
             self._output_slots = self.job["output_slots"]
             self._freed = deque([LONG_AGO] * self._output_slots, self._output_slots)
 
@@ -180,15 +204,54 @@ class Issue(Walk):
         if self.job is None or self.offered > taken:
             self.stages.insert(0, None)
             return
-        query_tiles, at = self.group_tiles, self.at
-        new, free = self._query_tile == 0, self._query_tile == query_tiles - 1
-        self.stages.insert(0, Tile(at[TILE] == 0, at[TILE] == self.job["key_tiles"] - 1, new, free))
-        if new:
-            self._observe()
-        self._query_tile += 1
-        if free:
-            self._query_tile = 0
-            self.step(taken, self.job["key_tiles"])
+        number, tile = self._tiles[self._next]
+        self.stages.insert(0, tile)
+        self._taken = taken
+        if tile.new_keys:
+            self._observe(is_masked(self.job))
+        self._next += 1
+        if self._next < len(self._tiles):
+            self._offer_next(self._tiles[self._next][0] - number - 1)
+            return
+        left_out = self.group_tiles - 1 - number
+        job_number = self.job_number
+        self.step(self._stepped + left_out * self._period, self.job["key_tiles"])
+        if self.job is not None and self.job_number == job_number:
+            self._enter_key_tile(left_out)
+
+    def _enter_key_tile(self, left_out: int) -> None:
+        """Offer the first tile of the key tile at hand; so many were left out since the one before."""
+        self._tiles, self._next = list(self._key_tile()), 0
+        self._offer_next(left_out + self._tiles[0][0])
+
+    def _offer_next(self, left_out: int) -> None:
+        """The next tile enters the walker's register, with so many left out before it."""
+        self._stepped = max(self._stepped + (left_out + 1) * self._period, self._taken + 1)
+        self.offered = self._stepped + 1
+
+    def _key_tile(self) -> Iterator[tuple[int, Tile]]:
+        """Tiles of the group that are issued, and their numbers."""
+        job = self.job
+        assert job is not None
+        first_key, last_key = self.at[TILE] == 0, self.at[TILE] == job["key_tiles"] - 1
+        chained = bool(job["continues"] or job["continued"])
+        starts, ends = first_key and not job["continued"], last_key and not job["continues"]
+        state_out, count = bool(job["state_out"]), self.group_tiles
+        if chained or not is_masked(job):
+            for number in range(count):
+                yield number, Tile(starts, ends, number == 0, number == count - 1, state_out)
+            return
+        rows, group = self._config.rows, self.at[GROUP]
+        before = group * job["group_tiles"] - max(0, group - job["large_groups"])
+        needed = []
+        for number in range(count):
+            start = (before + number) * self._config.columns // job["share"] - self.at[TILE] * rows
+            lo, hi = job["mask_lo"] + start, job["mask_hi"] + start + job["tile_span"]
+            sees_none = (first_key and hi <= 0) or (last_key and lo >= rows)
+            if sees_none or (lo < rows and hi > 0):
+                needed.append((number, starts or lo >= 0, ends or hi <= rows))
+        for number, first, last in needed:
+            yield number, Tile(first, last, number == needed[0][0], number == needed[-1][0], state_out)
 
     def _pass_mark(self, slot: int, mark: Mark, stage: int) -> bool:
         """Whether the word at a mark could be issued, or be passed over, as far as is known."""
@@ -218,9 +281,11 @@ class Issue(Walk):
             if tile.new_keys and (there := self._value.loaded.popleft()) > cycle:
                 waits.stall_v += there - cycle
                 cycle = there
-            if tile.last and (there := self._freed[0]) > cycle:
-                waits.stall_output += there - cycle
-                cycle = there
+            if tile.last and not tile.state_out:
+                cycle = self._wait_for_output(cycle)
+        elif mark is Mark.SUM:
+            if tile.last and tile.state_out:
+                cycle = self._wait_for_output(cycle)
         else:
             if tile.free_keys:
                 self._value.release(cycle)
@@ -230,9 +295,15 @@ class Issue(Walk):
         self.base = cycle - slot
         return True
 
+    def _wait_for_output(self, cycle: int) -> int:
+        """From that cycle on; the cycle in which there is room for another row of results."""
+        there = max(cycle, self._freed[0])
+        self.waits.stall_output += there - cycle
+        return there
+
     def state(self) -> tuple[int, ...]:
         """Every cycle that what comes next may depend on."""
-        return (self.base, *self._freed)
+        return (self.base, self._stepped, *self._freed)
 
     def shape(self) -> tuple[object, ...]:
         """What else it depends on, the numbers of the loops aside."""

@@ -21,8 +21,9 @@ class Latencies:
 
     #: Doorbell seen, or job handed out, to the fetch of the next descriptor: a state of the dispatcher.
     fetch: int = 1
-    #: Descriptor's last word taken to its hand-out, or to the wait for an empty machine: word, checked, next state.
-    descriptor: int = 3
+    #: Descriptor's last word taken to its hand-out, or to the wait for an empty machine: word, descriptor, sizes of its rows,
+    #: checked, next state.
+    descriptor: int = 5
     #: Empty machine found to the fetch of the program.
     program: int = 1
     #: Program fetch granted to the job's hand-out.
@@ -33,12 +34,16 @@ class Latencies:
     job: int = 2
     #: Job taken, or a tile, to the tile walker's next offer: loops, comparisons.
     offer: int = 2
+    #: Job taken, or a tile offered or left out, until the issue walker can offer or leave out the next one.
+    issue_tile: int = 5
     #: Tile taken to the request of its first row, when it is loaded (its deadline is compared first) and when it is stored.
     first_load: int = 2
     first_row: int = 1
-    #: Row granted by the arbiter to the burst splitter; row in the splitter to its first burst's address.
+    #: Row granted by the arbiter to the burst splitter; row in the splitter to its first burst; burst to its address, when it
+    #: was compared with the window.
     request: int = 1
     burst: int = 1
+    window: int = 1
     #: Entry written to a buffered queue until it is moved to the output register; from there to its user.
     queue: int = 1
     output_register: int = 1

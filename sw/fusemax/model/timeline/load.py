@@ -71,9 +71,13 @@ class LoadWalker(Walk):
             self.valid = cycle + 1
             return
         self.loaded.append(taken + self._loaded_after)
+        self.valid = UNKNOWN
+        self._end_tile(cycle)
+
+    def _end_tile(self, cycle: int) -> None:
+        """The tile needs nothing more from that cycle on."""
         self._ended = cycle
         self._busy = False
-        self.valid = UNKNOWN
         if self._tensor != "q":
             self.deadline += self._group_tiles
         elif self._group_iterations:
@@ -90,7 +94,8 @@ class LoadWalker(Walk):
         assert job is not None
         config, cycle = self._config, max(self._ended, self.offered)
         if self.arrived < 0:
-            self._rows = Rows(config, job, self._tensor, config.beats(job["f" if self._tensor == "v" else "e"]))
+            beats = config.beats(job["f" if self._tensor == "v" else "e"])
+            self._rows = Rows(config, job, self._tensor, beats + (job["row_scale"] if self._tensor == "q" else 0))
             slots = job["query_slots"] if self._tensor == "q" else 2
             # Another number of slots comes with another program, when all buffers are free.
             if slots != self._slots:
@@ -111,8 +116,13 @@ class LoadWalker(Walk):
         self._row = 0
         self._busy = True
         self._ready = cycle + self._latencies.first_load
-        self._ask()
+        # The queries of a job that continues another are there.
+        there = self._tensor == "q" and job["continued"]
+        if not there:
+            self._ask()
         self.step(cycle, tiles)
+        if there:
+            self._end_tile(self._ready)
 
     def _ask(self) -> None:
         self.valid = max(self._ready, self._buffers[0]) if self._buffers else UNKNOWN

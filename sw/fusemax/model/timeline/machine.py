@@ -36,7 +36,7 @@ class Machine:
         descriptors: Sequence[Descriptor],
         programs: Mapping[int, Program],
         memory: MemoryTiming,
-        loaded: tuple[int, int] | None = None,
+        loaded: tuple[int, ...] | None = None,
         *,
         extrapolate: bool = True,
     ) -> None:
@@ -46,12 +46,12 @@ class Machine:
         self.arbiter = Arbiter(query, key, value, self.path)
         self.store = Store(config, WritePath(config, memory))
         self.rhythm = Rhythm(self)
-        observe = self.rhythm.observe if extrapolate else lambda: None
+        observe = self.rhythm.observe if extrapolate else lambda masked: None
         self.issue = Issue(config, query, key, value, self.store, observe)
         self.dispatcher = Dispatcher(
             config, descriptors, programs, loaded, self.arbiter, self.path, self.issue, self.loaders, self.store
         )
-        self._jobs = len(descriptors)
+        self._jobs = sum(not job["continues"] for job in descriptors)
         #: No cycle has an influence on anything that comes later than this behind it.
         self.longest_delay = (
             latencies.results + latencies.answer + memory.read_latency_cycles + memory.beat_interval_cycles + 64

@@ -50,13 +50,13 @@ class Rhythm:
         self._run: dict[int, object] = {}
         self._moments: dict[int, dict[object, Past]] = {}
 
-    def observe(self) -> None:
-        """A key tile's first tile has been taken; the issue walker still stands at it."""
+    def observe(self, masked: bool) -> None:
+        """A key tile's first tile has been taken; the issue walker still stands at it. Masked heads differ within."""
         machine = self._machine
         if not machine.dispatcher.quiet:
             return
         at = machine.issue.at
-        for loop in (BATCH, HEAD, GROUP, TILE):
+        for loop in (BATCH, HEAD) if masked else (BATCH, HEAD, GROUP, TILE):
             if not any(at[loop + 1 :]) and self._observe_loop(loop):
                 return
 

@@ -36,7 +36,8 @@ class Store(Walk):
         assert job is not None
         cycle = max(self._asked, self.offered)
         if self.arrived < 0:
-            self._rows = Rows(config, job, "o", config.beats(job["f"], 4 if job["float32_out"] else 2))
+            beats = config.beats(job["f"], 4 if job["float32_out"] else 2)
+            self._rows = Rows(config, job, "o", beats + job["state_out"])
         else:
             self._rows.enter(self.arrived)
         tiles = self.group_tiles

@@ -55,7 +55,10 @@ class JobQueue:
 
 
 class Rows:
-    """Rows of one array of a job: how each is cut into bursts. Only the place in its page matters of an address."""
+    """Rows of one array of a job: how each is cut into bursts. Only the place in its page matters of an address.
+
+    Rows of Q and of the output are those of the heads that share keys, position by position.
+    """
 
     def __init__(self, config: Config, job: Descriptor, name: str, beats: int) -> None:
         self._config = config
@@ -63,10 +66,12 @@ class Rows:
         # Keys and values are read again for every group.
         self._again = name in ("k", "v")
         self._row, self._head, self._batch = (job[f"{name}_{loop}_stride"] for loop in ("row", "head", "batch"))
-        self._address = self._head_base = self._batch_base = job[f"{name}_address"] % PAGE_BYTES
+        self._share, self._next_shared = (1, 0) if self._again else (job["share"], job[f"{name}_share_stride"])
+        self._address = self._position = self._head_base = self._batch_base = job[f"{name}_address"] % PAGE_BYTES
+        self._phase = 0
         self._whole = cut(config, 0, beats)
         # Rows all lie at multiples of this from each other.
-        unit = gcd(self._row, self._head, self._batch, PAGE_BYTES)
+        unit = gcd(self._row, self._head, self._batch, PAGE_BYTES, self._next_shared if self._share > 1 else 0)
         self._never_cut = self._address % unit + beats * config.bus_bytes <= unit
 
     @property
@@ -75,7 +80,12 @@ class Rows:
         return self._whole if self._never_cut else cut(self._config, self._address, self._beats)
 
     def next_row(self) -> None:
-        self._address = (self._address + self._row) % PAGE_BYTES
+        self._phase += 1
+        if self._phase < self._share:
+            self._address = (self._address + self._next_shared) % PAGE_BYTES
+        else:
+            self._phase = 0
+            self._address = self._position = (self._position + self._row) % PAGE_BYTES
 
     def enter(self, arrived: int) -> None:
         """To the first row of the next tile, which another turn of loop ``arrived`` begins with."""
@@ -84,10 +94,12 @@ class Rows:
         elif arrived == HEAD:
             self._head_base = (self._head_base + self._head) % PAGE_BYTES
         if arrived in (BATCH, HEAD) or (arrived == GROUP and self._again):
-            self._address = self._head_base
+            self._address = self._position = self._head_base
+            self._phase = 0
 
     def state(self) -> tuple[int, ...]:
-        return () if self._never_cut else (self._address, self._head_base, self._batch_base)
+        places = (self._address, self._position, self._phase, self._head_base, self._batch_base)
+        return () if self._never_cut else places
 
 
 class Walk:
