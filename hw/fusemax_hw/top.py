@@ -14,7 +14,7 @@ from .bus.reader import Reader
 from .bus.writer import Writer
 from .control.dispatcher import Dispatcher
 from .control.issue_walker import IssueWalker
-from .control.load_walker import LoadWalker, load_tag
+from .control.load_walker import LoadKind, LoadWalker, load_tag
 from .control.loader import Loader
 from .control.program_store import ProgramStore
 from .control.registers import Registers, core_members
@@ -51,6 +51,7 @@ class Core(wiring.Component):
         m.submodules.writer = writer = Writer(config)
 
         # Jobs.
+        halted = self.stop | self.reset
         for source, sink in (
             (dispatcher.query, query_walker.jobs),
             (dispatcher.key, key_walker.jobs),
@@ -63,8 +64,10 @@ class Core(wiring.Component):
             dispatcher.ring_base.eq(self.ring_base),
             dispatcher.ring_size_log2.eq(self.ring_size_log2),
             dispatcher.tail.eq(self.tail),
-            dispatcher.enable.eq(~self.stop),
+            dispatcher.enable.eq(~halted),
             dispatcher.job_done.eq(writer.job_done),
+            dispatcher.job_index.eq(writer.job_index),
+            dispatcher.refused.eq(reader.refused & (reader.refused_tag.kind == LoadKind.DESCRIPTOR)),
             dispatcher.beat.eq(reader.beat),
             dispatcher.beat_valid.eq(reader.beat_valid),
             self.head.eq(dispatcher.head),
@@ -125,20 +128,34 @@ class Core(wiring.Component):
         m.d.comb += [
             self.job_done.eq(writer.job_done),
             self.job_interrupt.eq(writer.job_interrupt),
+            self.job_index.eq(writer.job_index),
             self.nonfinite.eq(loader.nonfinite),
             self.overflow.eq(loader.overflow | array.overflow),
-            self.read_error.eq(reader.beat_valid & reader.beat.error),
+            # What is wrong with a descriptor is for the dispatcher to tell, in its turn.
+            self.read_error.eq(reader.beat_valid & reader.beat.error & (reader.beat.tag.kind != LoadKind.DESCRIPTOR)),
             self.read_error_address.eq(reader.error_address),
+            self.read_refused.eq(reader.refused & (reader.refused_tag.kind != LoadKind.DESCRIPTOR)),
+            self.read_refused_address.eq(reader.refused_address),
             self.write_error.eq(writer.error),
             self.write_error_address.eq(writer.error_address),
-            self.descriptor_error.eq(dispatcher.bad),
-            self.descriptor_error_address.eq(dispatcher.bad_address),
+            self.write_refused.eq(writer.refused),
+            self.write_refused_address.eq(writer.refused_address),
+            self.fault.eq(dispatcher.fault),
+            self.fault_cause.eq(dispatcher.fault_cause),
+            self.fault_address.eq(dispatcher.fault_address),
+            self.fault_job.eq(dispatcher.fault_job),
+            self.progress.eq(reader.beat_valid | writer.answered),
+            self.waiting_address.eq(Mux(reader.idle, writer.waiting_address, reader.waiting_address)),
             self.events.eq(sequencer.events),
             self.tile_skipped.eq(issue_walker.skipped),
             self.bytes_read.eq(Mux(reader.beat_valid, config.bus_bytes, 0)),
             self.bytes_written.eq(writer.bytes_written),
-            reader.drain.eq(self.reset),
-            writer.drain.eq(self.reset),
+            reader.first.eq(self.read_first),
+            reader.last.eq(self.read_last),
+            writer.first.eq(self.write_first),
+            writer.last.eq(self.write_last),
+            reader.drain.eq(halted),
+            writer.drain.eq(halted),
             self.emptied.eq(reader.idle & writer.idle),
         ]
         return m
@@ -147,8 +164,8 @@ class Core(wiring.Component):
 class Top(wiring.Component):
     """The machine as it is emitted: clock ``clk``, synchronous reset ``rst``, AXI4 master, AXI4-Lite slave, interrupt.
 
-    A soft reset lets the transactions that are under way on the AXI4 port end, empties the core, and answers the write that
-    asked for it.
+    After an error or a soft reset no transaction is begun on the AXI4 port; those under way end, writes without strobes. Then
+    a soft reset empties the core.
 
     Members
     -------

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import BuildError, ProtocolViolation, RegisterError, SimulationError, SimulationTimeout, SimulatorDied
-    from .memory import Memory
+    from .memory import Failure, Memory
     from .transport import RtlTransport
 
 __all__ = [
     "BuildError",
+    "Failure",
     "Memory",
     "ProtocolViolation",
     "RegisterError",
@@ -29,5 +30,5 @@ def __getattr__(name: str) -> Any:
     # Loaded on demand: the bench imports this package inside the simulator, and should start without NumPy.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = {"Memory": ".memory", "RtlTransport": ".transport"}.get(name, ".errors")
+    module = {"Failure": ".memory", "Memory": ".memory", "RtlTransport": ".transport"}.get(name, ".errors")
     return getattr(importlib.import_module(module, __name__), name)

@@ -23,11 +23,20 @@ async def serve(dut: Any) -> None:
     """Carry out commands until STOP or until the host closes its socket (descriptor FUSEMAX_SOCKET_FD)."""
     with socket.socket(fileno=int(os.environ["FUSEMAX_SOCKET_FD"])) as host:
         done = ValueChange(dut.done)
-        request_phase = cycle = 0
+        request_phase = fail_phase = cycle = 0
+        reply = Reply(0, 0, False, 0, 0, b"")
         while text := receive(host, Request.FORMAT.size):
             request = Request.from_bytes(text)
             if request.command == Command.STOP:
                 return
+            if request.command == Command.FAIL:
+                fail_phase ^= 1
+                dut.fail_kind.value = request.address
+                dut.fail_after.value = request.data
+                dut.fail_response.value = request.cycles
+                dut.fail_request.value = fail_phase
+                host.sendall(reply.to_bytes())
+                continue
             dut.command.value = request.command
             dut.address.value = request.address
             dut.data.value = request.data

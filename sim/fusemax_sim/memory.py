@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
-__all__ = ["Memory"]
+__all__ = ["Failure", "Memory"]
+
+
+class Failure(enum.IntEnum):
+    """How a memory fails at run time; also the codes of axi_memory.sv."""
+
+    #: It does not, or no longer.
+    NONE = 0
+    #: A word that is read is answered with an error; once.
+    READ_ERROR = 1
+    #: A word that is written is not, and its burst is answered with an error; once.
+    WRITE_ERROR = 2
+    #: No word comes any more; those that are owed come when the failure ends.
+    READ_SILENT = 3
+    #: No write is answered any more, likewise.
+    WRITE_SILENT = 4
+    #: No read address is accepted any more.
+    READ_CLOSED = 5
+    #: Neither write addresses nor words are accepted any more.
+    WRITE_CLOSED = 6
 
 
 @dataclass(frozen=True, kw_only=True)

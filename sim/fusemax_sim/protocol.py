@@ -27,6 +27,9 @@ class Command(enum.IntEnum):
     WRITE = 3
     #: End the simulation; there is no reply.
     STOP = 4
+    #: From now on the memory fails in way ``address`` after ``data`` things have gone well, with response ``cycles`` if it
+    #: answers; no time passes.
+    FAIL = 5
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from fusemax.spec import Config, config_named, register
 
 from .build import build
 from .errors import ProtocolViolation, RegisterError, SimulationTimeout
-from .memory import Memory
+from .memory import Failure, Memory
 from .process import START_SECONDS, SimulatorProcess
 from .protocol import Command, Reply, Request
 
@@ -165,6 +165,25 @@ class RtlTransport:
         last_cycle = self.cycle + cycles
         while self.cycle < last_cycle:
             self._run(Request(Command.RUN, cycles=min(self._piece_cycles, last_cycle - self.cycle)), None)
+
+    def fail(self, failure: Failure, after: int = 0, *, decode_error: bool = False) -> None:
+        """From now on the memory fails, after so many words, responses or addresses of the kind have gone well.
+
+        One way at a time: it replaces an earlier one. No time passes.
+
+        Parameters
+        ----------
+        failure
+            How; ``Failure.NONE`` to end it.
+        after
+            How many go well before.
+        decode_error
+            Errors are DECERR, not SLVERR.
+        """
+        if not 0 <= after < 1 << 32:
+            raise ValueError(f"after must be from 0 to 2^32 - 1, not {after!r}")
+        response = next(code for code, name in RESPONSES.items() if (name == "DECERR") == decode_error)
+        self._exchange(Request(Command.FAIL, address=Failure(failure), data=int(after), cycles=response), START_SECONDS)
 
     @property
     def interrupt(self) -> bool:

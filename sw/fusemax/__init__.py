@@ -10,8 +10,10 @@ from .compiler import compile
 from .device import Counters, Device
 from .device import open_device as open
 from .errors import FusemaxError
+from .kv_cache import KVCache
 from .program import Program
 from .spec import CONFIGS, Config
+from .state import State, merge
 from .transport import Transport
 
 if TYPE_CHECKING:
@@ -26,11 +28,14 @@ __all__ = [
     "Counters",
     "Device",
     "FusemaxError",
+    "KVCache",
     "Memory",
     "Program",
+    "State",
     "Transport",
     "attention",
     "compile",
+    "merge",
     "open",
 ]
 

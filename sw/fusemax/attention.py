@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import ml_dtypes
-import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .device import MEMORY_BYTES, Device, open_device
-from .errors import NonFiniteError
-from .jobs import OUTPUT_BYTES, required_bytes
+from .layout import Shape, required_bytes
+from .request import Options, Request, check_array, check_head_dims, to_bits
 from .spec import config_named
+from .state import State
 
 __all__ = ["attention"]
 
@@ -22,16 +20,32 @@ def attention(
     q: NDArray[Any],
     k: NDArray[Any],
     v: NDArray[Any],
-    scale: float | None = None,
+    scale: float | ArrayLike | None = None,
     device: Device | None = None,
     out_dtype: str = "bfloat16",
     timeout: float | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> NDArray[Any]:
+    *,
+    causal: bool = False,
+    query_offset: int | Sequence[int] | NDArray[Any] = 0,
+    window: tuple[int, int] | None = None,
+    key_lengths: Sequence[int] | NDArray[Any] | None = None,
+    prefix: int | Sequence[int] | NDArray[Any] | None = None,
+    temperature: float | ArrayLike | None = None,
+    alibi_slopes: ArrayLike | None = None,
+    return_lse: bool = False,
+    state: State | None = None,
+    return_state: bool = False,
+    sink: ArrayLike | None = None,
+) -> Any:
     """softmax(scale · q kᵀ) v, on a device.
 
-    The leading axes of the three arrays (none, heads, batch and heads, or more) are equal; all of them are one job.
+    The leading axes of the three arrays are none, heads, batch and heads, or more. They are equal, but for the heads: q may
+    have a multiple of the heads of k and v, of which each is for as many heads of q as follow each other.
     ``device.counters`` are those of this call afterwards.
+
+    A query sees key j of its head if it is one of ``key_lengths`` keys, and in the first ``prefix`` keys or in the window. A
+    query that sees no key gives zeros, and a log-sum-exp of -inf.
 
     Parameters
     ----------
@@ -42,7 +56,7 @@ def attention(
     v : array (..., M, F)
         Values.
     scale
-        Factor of the scores; 1/√E if not given. Negative is allowed, zero is not.
+        Factor of the scores, or one per query head; 1/√E if not given. Negative is allowed, zero is not.
     device
         Where to run. If not given, a model device of configuration ``small``, as large as needed, is opened for this call.
     out_dtype
@@ -51,17 +65,43 @@ def attention(
         Seconds after which the call fails; no limit if not given. The machine completes its job by itself, and the next
         call waits for that.
     progress
-        Called now and then with the tiles issued so far and all of them.
+        Called now and then with the tiles issued so far and all of them; tiles that a mask leaves out are not issued.
+    causal
+        A query sees no key behind its own place.
+    query_offset
+        Query i stands at key position i + offset; one number, or one per batch entry. It may be negative. M - P places the last
+        query at the last key.
+    window
+        (left, right): a query sees so many keys in front of its own place and behind it, and the one there; -1 for all.
+    key_lengths
+        Keys that there are in each batch entry, 0 to M.
+    prefix
+        So many keys from the first are seen by every query; one number, or one per batch entry.
+    temperature
+        Greater than 0, broadcasts to (..., P): scores are divided by it.
+    alibi_slopes
+        One per query head: slope · (j - place of the query) is added to its scores, before a temperature divides them. Needs 2
+        columns of E if every slope / scale is a bfloat16 number, else 4, and at most 65536 keys.
+    return_lse
+        Return the log-sum-exp of the scores too.
+    state
+        Scores and values that come before those of the keys; broadcasts to (..., P, F). It is merged on the host.
+    return_state
+        Return the state too, that of the argument ``state`` included.
+    sink
+        A score per query head that takes part in the softmax with a value of zero.
 
     Returns
     -------
     array (..., P, F)
-        Of ``ml_dtypes.bfloat16`` or ``float32``.
+        Of ``ml_dtypes.bfloat16`` or ``float32``. With ``return_lse`` and ``return_state`` a tuple: the array; log-sum-exp,
+        natural logarithm, float32 (..., P); :class:`fusemax.State`.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as above; nothing has been run then. Head dims are limited by ``device.config``.
+        If an argument is not as above; nothing has been run then. Head dims are limited by ``device.config``. States and
+        log-sum-exp need a bus of 64 bits.
     NonFiniteError
         If an array holds an infinity or a NaN, or a float32 that is rounded to infinity.
     ScoreOverflowError
@@ -74,99 +114,73 @@ def attention(
         If the machine stopped. It has been reset and takes the next call.
     """
     for name, array in (("q", q), ("k", k), ("v", v)):
-        _check_array(name, array)
+        check_array(name, array)
     _check_shapes(q, k, v)
-    factor = _scale_to_base_2(scale, q.shape[-1])
-    if not isinstance(out_dtype, str) or out_dtype not in OUTPUT_BYTES:
-        raise ValueError(f"out_dtype must be 'bfloat16' or 'float32', not {out_dtype!r}")
-    if timeout is not None:
-        if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
-            raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
-        if not timeout > 0:
-            raise ValueError(f"timeout must be greater than 0, not {timeout!r}")
-    if progress is not None and not callable(progress):
-        raise TypeError(f"progress must be a function or None, not {progress!r}")
+    options = Options(
+        scale=scale,
+        out_dtype=out_dtype,
+        timeout=timeout,
+        progress=progress,
+        causal=causal,
+        query_offset=query_offset,
+        window=window,
+        key_lengths=key_lengths,
+        prefix=prefix,
+        temperature=temperature,
+        alibi_slopes=alibi_slopes,
+        return_lse=return_lse,
+        state=state,
+        return_state=return_state,
+        sink=sink,
+    )
+    request = Request(options, q.shape[:-2], q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1])
     if device is not None and not isinstance(device, Device):
         raise TypeError(f"device must be a Device or None, not {device!r}")
-
-    leading = q.shape[:-2]
-    heads = leading[-1] if leading else 1
-    batch = math.prod(leading[:-1])
     if device is None:
-        with open_device("model", "small", memory_bytes=_room(q, k, v, OUTPUT_BYTES[out_dtype])) as opened:
-            return attention(q, k, v, scale, opened, out_dtype, timeout, progress)
+        with open_device("model", "small", memory_bytes=_room(request, k)) as opened:
+            return _run(request, opened, q, k, v)
+    return _run(request, device, q, k, v)
+
+
+def _run(request: Request, device: Device, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> Any:
     driver = device.driver
-    _check_head_dims(device, q.shape[-1], v.shape[-1])
+    check_head_dims(device.config, request.e, request.f, request.extra_columns)
+    call = request.call(device.config)
     q_bits, k_bits, v_bits = (
-        _to_bits(name, array).reshape(batch, heads, *array.shape[-2:]) for name, array in (("q", q), ("k", k), ("v", v))
+        to_bits(name, array).reshape(request.batch, -1, *array.shape[-2:]) for name, array in (("q", q), ("k", k), ("v", v))
     )
-    result = driver.attention(
-        q_bits, k_bits, v_bits, factor, float32_out=out_dtype == "float32", timeout=timeout, progress=progress
-    )
-    return result.reshape(*leading, q.shape[-2], v.shape[-1])
-
-
-def _check_array(name: str, array: object) -> None:
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} must be an array, not {type(array).__name__}")
-    if array.dtype not in (np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)):
-        raise TypeError(f"{name} must be float32 or bfloat16, not {array.dtype}")
-    if array.ndim < 2:
-        raise ValueError(f"{name} must have at least 2 axes, length and head dim, not shape {array.shape}")
-    if array.size == 0:
-        raise ValueError(f"{name} must have at least one element, not shape {array.shape}")
+    q_bits, k_bits = request.extend(q_bits, k_bits)
+    return request.finish(device.config, driver.attention(q_bits, k_bits, v_bits, call))
 
 
 def _check_shapes(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> None:
-    if not q.shape[:-2] == k.shape[:-2] == v.shape[:-2]:
-        raise ValueError(f"the leading axes of q, k and v must be equal, not {q.shape[:-2]}, {k.shape[:-2]} and {v.shape[:-2]}")
+    if not q.shape[:-3] == k.shape[:-3] == v.shape[:-3] or k.shape[:-2] != v.shape[:-2] or q.ndim != k.ndim:
+        raise ValueError(
+            "the leading axes of q, k and v must be equal, but for the heads of q, "
+            f"not {q.shape[:-2]}, {k.shape[:-2]} and {v.shape[:-2]}"
+        )
+    if q.ndim > 2 and q.shape[-3] % k.shape[-3]:
+        raise ValueError(f"the heads of q must be a multiple of those of k and v, {k.shape[-3]}, not {q.shape[-3]}")
     if q.shape[-1] != k.shape[-1]:
         raise ValueError(f"the head dim of k must be that of q, {q.shape[-1]}, not {k.shape[-1]}")
     if k.shape[-2] != v.shape[-2]:
         raise ValueError(f"the length of v must be that of k, {k.shape[-2]}, not {v.shape[-2]}")
 
 
-def _check_head_dims(device: Device, e: int, f: int) -> None:
-    config = device.config
-    for what, value, limit in (("q and k", e, config.max_e), ("v", f, config.max_f)):
-        if value > limit:
-            raise ValueError(f"the head dim of {what} must be at most {limit} on {config.name!r}, not {value}")
-
-
-def _scale_to_base_2(scale: float | None, e: int) -> np.float32:
-    """Factor of the queries: the softmax scale times log2(e), as float32."""
-    if scale is None:
-        scale = 1 / math.sqrt(e)
-    if not isinstance(scale, (int, float, np.floating, np.integer)) or isinstance(scale, bool):
-        raise TypeError(f"scale must be a number or None, not {scale!r}")
-    factor = float(scale) * math.log2(math.e)
-    limits = np.finfo(np.float32)
-    if not float(limits.smallest_normal) <= abs(factor) <= float(limits.max):
-        raise ValueError(
-            f"scale must be a finite number other than zero whose product with log2(e) is a normal float32, not {scale!r}"
-        )
-    return np.float32(factor)
-
-
-def _to_bits(name: str, array: NDArray[Any]) -> NDArray[np.uint16]:
-    """bfloat16 bits of an array.
-
-    Raises
-    ------
-    NonFiniteError
-        If a number is infinite, not a number, or rounded to infinity.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        bits = np.ascontiguousarray(array.astype(ml_dtypes.bfloat16)).view(np.uint16)
-    wrong = np.flatnonzero((bits & 0x7F80) == 0x7F80)
-    if wrong.size:
-        place = tuple(int(index) for index in np.unravel_index(wrong[0], array.shape))
-        raise NonFiniteError(f"{name} must be finite in bfloat16, not {array[place]} at {place}")
-    return bits
-
-
-def _room(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], output_bytes: int) -> int:
+def _room(request: Request, k: NDArray[Any]) -> int:
     """Memory of a device that is opened for one call."""
-    config = config_named("small")
-    shape = (math.prod(q.shape[:-2]), 1, q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1])
-    return max(MEMORY_BYTES, required_bytes(config, shape, output_bytes))
+    heads = k.shape[-3] if k.ndim > 2 else 1
+    shape = Shape(
+        batch=request.batch,
+        heads=heads,
+        share=request.heads // heads,
+        queries=request.queries,
+        keys=request.keys,
+        e=request.e + request.extra_columns,
+        f=request.f,
+        out_dtype="float32",
+        row_scale=True,
+        state_out=True,
+    )
+    need = required_bytes(config_named("small"), shape)
+    return max(MEMORY_BYTES, -(-need // 4096) * 4096)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from .spec import Cause
 
 __all__ = [
+    "AbortFaultError",
+    "DescriptorFaultError",
     "DeviceClosedError",
+    "DeviceDrainError",
     "DeviceError",
     "DeviceFaultError",
     "DeviceMemoryError",
@@ -14,9 +19,15 @@ __all__ = [
     "MissingExtraError",
     "NonFiniteError",
     "ProgramError",
+    "ProgramFaultError",
+    "ReadFaultError",
+    "RingFaultError",
     "RuleError",
     "ScheduleError",
     "ScoreOverflowError",
+    "WatchdogFaultError",
+    "WindowFaultError",
+    "WriteFaultError",
 ]
 
 
@@ -69,8 +80,12 @@ class DeviceTimeoutError(DeviceError, TimeoutError):
     """A call was not done in time. The machine goes on with its jobs; the next call waits for it first."""
 
 
+class DeviceDrainError(DeviceError):
+    """The machine was reset, but its memory still owes answers: it takes no job until they have come, or a hard reset."""
+
+
 class DeviceFaultError(DeviceError):
-    """The machine stopped; it has been reset.
+    """The machine stopped; it has been reset. Each cause has its own class.
 
     Members
     -------
@@ -78,18 +93,90 @@ class DeviceFaultError(DeviceError):
         Register ERROR_CAUSE.
     address : int
         Register ERROR_ADDRESS.
+    job : int
+        Number of the job, from 0 since the machine was started: register ERROR_JOB.
     """
 
-    def __init__(self, cause: Cause, address: int) -> None:
-        meaning = {
-            Cause.NONE: "no cause was given",
-            Cause.READ: "a read was answered with an error",
-            Cause.WRITE: "a write was answered with an error",
-            Cause.DESCRIPTOR: "a job descriptor is wrong",
-        }[cause]
-        super().__init__(f"the machine stopped: {meaning}, address {address:#x}")
-        self.cause = cause
+    cause: ClassVar[Cause] = Cause.NONE
+    meaning: ClassVar[str] = "no cause was given"
+
+    def __init__(self, address: int, job: int) -> None:
+        super().__init__(f"the machine stopped at job {job}: {self.meaning}, address {address:#x}")
         self.address = address
+        self.job = job
+
+    @staticmethod
+    def of(cause: Cause, address: int, job: int) -> DeviceFaultError:
+        """The error of that cause."""
+        return next((kind for kind in FAULTS if kind.cause is cause), DeviceFaultError)(address, job)
+
+
+class ReadFaultError(DeviceFaultError):
+    """A read was answered with SLVERR or DECERR."""
+
+    cause = Cause.READ
+    meaning = "a read was answered with an error"
+
+
+class WriteFaultError(DeviceFaultError):
+    """A write was answered with SLVERR or DECERR."""
+
+    cause = Cause.WRITE
+    meaning = "a write was answered with an error"
+
+
+class DescriptorFaultError(DeviceFaultError):
+    """A job descriptor is wrong. The jobs before it are complete."""
+
+    cause = Cause.DESCRIPTOR
+    meaning = "a job descriptor is wrong"
+
+
+class ProgramFaultError(DeviceFaultError):
+    """A program is not the one that its job names. The jobs before it are complete."""
+
+    cause = Cause.PROGRAM
+    meaning = "a program's header is wrong"
+
+
+class WindowFaultError(DeviceFaultError):
+    """A job would have read or written outside what it may; it has not."""
+
+    cause = Cause.WINDOW
+    meaning = "a burst would have left its window"
+
+
+class WatchdogFaultError(DeviceFaultError):
+    """Nothing happened for too long: the memory does not answer, or a job waits for what never comes."""
+
+    cause = Cause.TIMEOUT
+    meaning = "there was no progress"
+
+
+class AbortFaultError(DeviceFaultError):
+    """The machine was told to stop."""
+
+    cause = Cause.ABORT
+    meaning = "it was aborted"
+
+
+class RingFaultError(DeviceFaultError):
+    """More jobs were announced than the ring holds."""
+
+    cause = Cause.RING
+    meaning = "the ring has too many jobs"
+
+
+FAULTS = (
+    ReadFaultError,
+    WriteFaultError,
+    DescriptorFaultError,
+    ProgramFaultError,
+    WindowFaultError,
+    WatchdogFaultError,
+    AbortFaultError,
+    RingFaultError,
+)
 
 
 class NonFiniteError(DeviceError, ValueError):

@@ -1,170 +1,208 @@
-"""From the shape of a call to the job descriptors that the machine works through; plain arithmetic on addresses."""
+"""From the shape and the mask of a call to the job descriptors that the machine works through; plain arithmetic on addresses.
+
+Only key tiles that some query of a job sees are in it, so a mask that moves from query to query needs a job per group of query
+tiles. Keys that lie apart, the prefix and the window or pages of a cache, make a chain: a job for each, one after the other, for
+every head by itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import gcd
+from typing import Protocol
 
 import numpy as np
 
+from .layout import Buffer, Shape
+from .masks import UNBOUNDED, Mask, Piece, pieces
 from .program import Program
 from .schedule import residency
-from .spec import DESCRIPTOR_MAGIC, DESCRIPTOR_STRIDE_BYTES, MICROWORD, PROGRAM_HEADER, Config
+from .spec import DESCRIPTOR_MAGIC, Config
 
-__all__ = [
-    "OUTPUT_BYTES",
-    "RING_BYTES",
-    "RING_SIZE_LOG2",
-    "Buffer",
-    "Job",
-    "Shape",
-    "alignment",
-    "cut_jobs",
-    "describe",
-    "place_arrays",
-    "place_program",
-    "required_bytes",
-]
+__all__ = ["Job", "Keys", "cut_jobs", "describe", "plan"]
 
-RING_SIZE_LOG2 = 4
-#: Device memory holds the descriptor ring, then every program used so far, then the arrays of the call under way.
-RING_BYTES = DESCRIPTOR_STRIDE_BYTES << RING_SIZE_LOG2
 #: Largest number of heads, and of batch entries, in a job.
 MOST = (1 << 16) - 1
+#: Largest number of query heads that share a key head in a job.
+MOST_SHARE = 256
 #: Strides are numbers of 32 bits.
 STRIDE_LIMIT = 1 << 32
-#: Bytes of an output element.
-OUTPUT_BYTES = {"bfloat16": 2, "float32": 4}
-#: No burst crosses one.
-PAGE_BYTES = 4096
-HEADER_BYTES = PROGRAM_HEADER.bits // 8
+
+Range = tuple[int, int]
+
+
+class Keys(Protocol):
+    """Rows of keys or of values in device memory: a :class:`~.layout.Buffer`, or pages of a cache.
+
+    ``batch_stride`` None: batch entries are not at a stride from each other.
+    """
+
+    @property
+    def row_stride(self) -> int: ...
+
+    @property
+    def head_stride(self) -> int: ...
+
+    @property
+    def batch_stride(self) -> int | None: ...
+
+    def place(self, entry: int, head: int, share: int, row: int) -> int:
+        """Address of a row."""
+        ...
+
+    def runs(self, entry: int, keys: int) -> Sequence[Range]:
+        """Keys of a batch entry that lie at the row stride from each other: first and behind last of each run."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
-    """Shape of a call of :func:`fusemax.attention`.
+class Job:
+    """What one descriptor covers; pairs are the first and the one behind the last.
 
     Members
     -------
-    batch, heads, queries, keys
-        Batch entries, heads of each, rows of Q, rows of K and V.
-    e, f
-        Head dim of queries and keys, and of values; ``f`` is ``e`` if not given.
-    out_dtype
-        ``bfloat16`` or ``float32``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a size is not a positive integer, or ``out_dtype`` is something else.
+    batch, heads, share, positions, keys
+        Batch entries, key heads, query heads of each, positions of each, and keys.
+    lo, hi
+        The job's first position sees its keys ``lo <= j < hi``; both count from the job's first key.
+    one_group
+        All query tiles stay on chip together.
+    continues, continued
+        Part of a chain.
     """
 
-    batch: int = 1
-    heads: int = 1
-    queries: int
-    keys: int
-    e: int
-    f: int = 0
-    out_dtype: str = "bfloat16"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "f", self.f or self.e)
-        for name in ("batch", "heads", "queries", "keys", "e", "f"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise TypeError(f"{name} must be an integer, not {value!r}")
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value!r}")
-        if self.out_dtype not in OUTPUT_BYTES:
-            raise ValueError(f"out_dtype must be 'bfloat16' or 'float32', not {self.out_dtype!r}")
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates that the result needs: P·M·(E + F) per head."""
-        return self.batch * self.heads * self.queries * self.keys * (self.e + self.f)
-
-    def rows(self, name: str) -> tuple[int, int, int]:
-        """Rows of a head, elements of a row and bytes of an element of array ``q``, ``k``, ``v`` or ``o``."""
-        return {
-            "q": (self.queries, self.e, 2),
-            "k": (self.keys, self.e, 2),
-            "v": (self.keys, self.f, 2),
-            "o": (self.queries, self.f, OUTPUT_BYTES[self.out_dtype]),
-        }[name]
+    batch: Range
+    heads: Range
+    share: Range
+    positions: Range
+    keys: Range
+    lo: int = -UNBOUNDED
+    hi: int = UNBOUNDED
+    one_group: bool = False
+    continues: bool = False
+    continued: bool = False
 
 
 @dataclass(frozen=True)
-class Buffer:
-    """Rows in device memory, of batch entries, heads and rows: address of the first one, strides and size in bytes."""
+class _Segment:
+    """Keys of a job and their mask for position 0 of the call."""
 
-    address: int
-    row_stride: int
-    head_stride: int
-    batch_stride: int
-    size: int
+    keys: Range
+    lo: int
+    hi: int
 
 
-@dataclass(frozen=True)
-class Job:
-    """Part of a call that one descriptor covers: batch entries and heads, from the first up to the one behind the last."""
-
-    batch: tuple[int, int]
-    heads: tuple[int, int]
-
-
-def cut_jobs(batch: int, heads: int, head_stride: int, batch_stride: int) -> Iterator[Job]:
-    """Cut a call into as few jobs as the descriptor's fields allow; usually one.
+def cut_jobs(batch: int, heads: int, head_stride: int, batch_stride: int) -> Iterator[tuple[Range, Range]]:
+    """Cut batch entries and heads into as few parts of both as the descriptor's fields allow; usually one.
 
     The strides are the largest ones of the call's four arrays.
     """
-    if heads > 1 and head_stride >= STRIDE_LIMIT:
-        most_heads = 1
-    else:
-        most_heads = MOST
+    most_heads = 1 if heads > 1 and head_stride >= STRIDE_LIMIT else MOST
     most_batch = 1 if batch > 1 and batch_stride >= STRIDE_LIMIT else MOST
-    for batch_start in range(0, batch, most_batch):
-        for head_start in range(0, heads, most_heads):
-            yield Job((batch_start, min(batch, batch_start + most_batch)), (head_start, min(heads, head_start + most_heads)))
+    for entries in _cut(0, batch, most_batch):
+        for some in _cut(0, heads, most_heads):
+            yield entries, some
 
 
-def alignment(config: Config) -> int:
-    """Bytes to which programs and arrays are aligned at least."""
-    return max(config.bus_bytes, 16)
+def plan(
+    config: Config, shape: Shape, buffers: Mapping[str, Buffer | Keys], mask: Mask | None = None, most_tiles: int | None = None
+) -> Iterator[Job]:
+    """The jobs of a call in order. Queries that see no key are in none of them."""
+    masks = (mask or Mask()).entries(shape.batch, shape.keys)
+    key_place = buffers["k"]
+    strides = [buffer.batch_stride for buffer in buffers.values()]
+    together = None not in strides
+    start = 0
+    for entry in range(1, shape.batch + 1):
+        if entry < shape.batch and together and masks[entry] == masks[start]:
+            continue
+        runs = key_place.runs(start, masks[start].keys)
+        largest_head = max(buffer.head_stride for buffer in buffers.values())
+        largest_batch = max(stride or 0 for stride in strides)
+        parts = list(cut_jobs(entry - start, shape.heads, largest_head, largest_batch))
+        for piece in pieces(masks[start], shape.queries):
+            for job in _piece_jobs(config, shape, piece, runs, most_tiles):
+                yield from _spread(job, start, parts)
+        start = entry
 
 
-def align(value: int, unit: int) -> int:
-    """``value`` rounded up to a multiple of ``unit``."""
-    return -(-value // unit) * unit
+def _piece_jobs(
+    config: Config, shape: Shape, piece: Piece, runs: Sequence[Range], most_tiles: int | None
+) -> Iterator[list[Job]]:
+    """Chains of a piece of positions, for all heads of any batch entry; most are of one job."""
+    keys = (0, piece.keys)
+    nowhere = (0, 0)
+    whole = _cut_segments(piece, keys, runs, config.rows)
+    if not piece.masked and len(whole) == 1:
+        for share in _cut(0, shape.share, MOST_SHARE):
+            yield [Job(batch=nowhere, heads=nowhere, share=share, positions=(piece.start, piece.stop), keys=keys)]
+        return
+    room = config.resident_query_tiles(shape.e, shape.f)
+    rows = (piece.stop - piece.start) * shape.share
+    tiles = residency(config, shape.e, shape.f, rows, piece.keys, shape.output_bytes, most_tiles=most_tiles).group_tiles
+    for share in _cut(0, shape.share, min(MOST_SHARE, room * config.columns)):
+        for positions in _groups(config, piece, share[1] - share[0], tiles):
+            window = piece.window(*positions)
+            parts = [_Segment((0, piece.prefix), -UNBOUNDED, UNBOUNDED)] if piece.prefix else []
+            segments = [s for part in parts for s in _cut_segments(part, part.keys, runs, config.rows)]
+            segments += _cut_segments(piece, window, runs, config.rows)
+            last = len(segments) - 1
+            yield [
+                Job(
+                    batch=nowhere,
+                    heads=nowhere,
+                    share=share,
+                    positions=positions,
+                    keys=segment.keys,
+                    lo=_moved(segment.lo, positions[0] - segment.keys[0]),
+                    hi=_moved(segment.hi, positions[0] - segment.keys[0]),
+                    one_group=True,
+                    continues=number < last,
+                    continued=number > 0,
+                )
+                for number, segment in enumerate(segments)
+            ]
 
 
-def place_program(config: Config, program: Program, free: int) -> tuple[int, int]:
-    """Address of a program's first microword, in front of which its header has room, and the first free one behind it."""
-    words = align(free + HEADER_BYTES, alignment(config))
-    return words, align(words + len(program.words_bytes), alignment(config))
+def _cut_segments(mask: Piece | _Segment, keys: Range, runs: Sequence[Range], rows: int) -> list[_Segment]:
+    """Keys of a window, run by run; tiles are counted from the start of each run."""
+    found = []
+    for start, stop in runs:
+        first, last = max(start, keys[0]), min(stop, keys[1])
+        if first < last:
+            first -= (first - start) % rows
+            found.append(_Segment((first, last), mask.lo, mask.hi))
+    return found
 
 
-def place_arrays(config: Config, shape: Shape, free: int) -> dict[str, Buffer]:
-    """Where the arrays ``q``, ``k``, ``v`` and ``o`` of a call lie, from address ``free`` on: rows of whole bus words."""
-    buffers = {}
-    for name in "qkvo":
-        rows, elements, element_bytes = shape.rows(name)
-        row_stride = config.beats(elements, element_bytes) * config.bus_bytes
-        # Rows of a power of two do not cross a page then, so that each is one burst.
-        unit = max(alignment(config), min(PAGE_BYTES, 1 << (row_stride - 1).bit_length()))
-        free = align(free, unit)
-        head_stride = rows * row_stride
-        batch_stride = shape.heads * head_stride
-        buffers[name] = Buffer(free, row_stride, head_stride, batch_stride, shape.batch * batch_stride)
-        free += buffers[name].size
-    return buffers
+def _groups(config: Config, piece: Piece, share: int, tiles: int) -> Iterator[Range]:
+    """Positions of a job each, whose rows are about ``tiles`` query tiles; full ones if that is possible."""
+    most = max(1, tiles * config.columns // share)
+    unit = config.columns // gcd(config.columns, share)
+    unit = unit if unit <= most else 1
+    units = -(-(piece.stop - piece.start) // unit)
+    count = -(-units // (most // unit))
+    size, larger = divmod(units, count)
+    start = piece.start
+    for number in range(count):
+        stop = min(start + (size + (number < larger)) * unit, piece.stop)
+        yield start, stop
+        start = stop
 
 
-def required_bytes(config: Config, shape: tuple[int, int, int, int, int, int], output_bytes: int) -> int:
-    """Device memory that a call of this shape (batch, heads, queries, keys, E, F) needs on a device that is just open."""
-    batch, heads, queries, keys, e, f = shape
-    row_beats = queries * (config.beats(e) + config.beats(f, output_bytes)) + keys * (config.beats(e) + config.beats(f))
-    programs = config.program_words * MICROWORD.bits // 8
-    return RING_BYTES + programs + batch * heads * row_beats * config.bus_bytes + 4 * PAGE_BYTES
+def _spread(chain: list[Job], entry: int, parts: list[tuple[Range, Range]]) -> Iterator[Job]:
+    """A job for its heads and batch entries, the first of which is ``entry``; a chain for each of them."""
+    for batch, heads in parts:
+        batch = batch[0] + entry, batch[1] + entry
+        if len(chain) == 1:
+            yield replace(chain[0], batch=batch, heads=heads)
+            continue
+        for one in range(*batch):
+            for head in range(*heads):
+                for job in chain:
+                    yield replace(job, batch=(one, one + 1), heads=(head, head + 1))
 
 
 def describe(
@@ -172,49 +210,90 @@ def describe(
     shape: Shape,
     program: Program,
     program_address: int,
-    buffers: Mapping[str, Buffer],
+    buffers: Mapping[str, Buffer | Keys],
     scale: np.float32 | float = 1.0,
     most_tiles: int | None = None,
+    mask: Mask | None = None,
 ) -> list[dict[str, int]]:
-    """The descriptors of a call, in order, as fields by name.
+    """The descriptors of a call, in order, as fields by name. Each asks for an interrupt.
 
     ``scale`` includes log2(e); ``most_tiles`` is for :func:`~fusemax.schedule.residency`.
     """
-    output_bytes = OUTPUT_BYTES[shape.out_dtype]
-    tiles = residency(config, shape.e, shape.f, shape.queries, shape.keys, output_bytes, most_tiles=most_tiles)
     common = {
         "magic": DESCRIPTOR_MAGIC,
         "float32_out": int(shape.out_dtype == "float32"),
         "interrupt": 1,
+        "row_scale": int(shape.row_scale),
+        "state_out": int(shape.state_out),
+        "raw_out": int(shape.raw_out),
         "program_tag": program.tag,
         "program_address": program_address,
         "ii": program.ii,
-        "query_slots": min(tiles.query_slots, MOST),
         "e": shape.e,
         "f": shape.f,
         "scale": int(np.float32(scale).view(np.uint32)),
+        "output_slots": min(config.output_beats // output_beats(config, shape), MOST),
+    }
+    return [
+        common | _tiles(config, shape, job, most_tiles) | _places(job, buffers)
+        for job in plan(config, shape, buffers, mask, most_tiles)
+    ]
+
+
+def output_beats(config: Config, shape: Shape) -> int:
+    """Bus words of an output row."""
+    return shape.header_beats("o") + config.beats(shape.f, shape.output_bytes)
+
+
+def _tiles(config: Config, shape: Shape, job: Job, most_tiles: int | None) -> dict[str, int]:
+    """Fields of tiles, mask and shared heads."""
+    share = job.share[1] - job.share[0]
+    rows = (job.positions[1] - job.positions[0]) * share
+    keys = job.keys[1] - job.keys[0]
+    tiles = residency(config, shape.e, shape.f, rows, keys, shape.output_bytes, most_tiles=most_tiles)
+    groups, large_groups, group_tiles = tiles.groups, tiles.large_groups, tiles.group_tiles
+    if job.one_group:
+        groups, large_groups, group_tiles = 1, 1, tiles.query_tiles
+    return {
+        "query_slots": min(tiles.query_slots, MOST),
         "key_tiles": tiles.key_tiles,
         "last_keys": tiles.last_keys,
         "last_queries": tiles.last_queries,
-        "groups": tiles.groups,
-        "large_groups": tiles.large_groups,
-        "group_tiles": tiles.group_tiles,
-        "output_slots": min(config.output_beats // config.beats(shape.f, output_bytes), MOST),
-        "group_iterations": tiles.group_iterations,
+        "groups": groups,
+        "large_groups": large_groups,
+        "group_tiles": group_tiles,
+        "group_iterations": tiles.key_tiles * group_tiles,
+        "mask_lo": job.lo,
+        "mask_hi": job.hi,
+        "share": share,
+        "tile_positions": config.columns // share,
+        "tile_phase": config.columns % share,
+        "tile_span": (config.columns + share - 2) // share,
+        "continues": int(job.continues),
+        "continued": int(job.continued),
     }
-    largest_head = max(buffer.head_stride for buffer in buffers.values())
-    largest_batch = max(buffer.batch_stride for buffer in buffers.values())
-    jobs = cut_jobs(shape.batch, shape.heads, largest_head, largest_batch)
-    return [common | _places(job, buffers) for job in jobs]
 
 
-def _places(job: Job, buffers: Mapping[str, Buffer]) -> dict[str, int]:
-    """Fields of a descriptor that differ from job to job. A stride that leads nowhere is zero."""
-    batch, heads = job.batch[1] - job.batch[0], job.heads[1] - job.heads[0]
+def _places(job: Job, buffers: Mapping[str, Buffer | Keys]) -> dict[str, int]:
+    """Fields of the places in memory. A stride that leads nowhere is zero."""
+    batch, heads, share = (last - first for first, last in (job.batch, job.heads, job.share))
     fields = {"heads": heads, "batch": batch}
     for name, buffer in buffers.items():
-        fields[f"{name}_address"] = buffer.address + job.batch[0] * buffer.batch_stride + job.heads[0] * buffer.head_stride
+        first_share, row = (0, job.keys[0]) if name in "kv" else (job.share[0], job.positions[0])
+        fields[f"{name}_address"] = buffer.place(job.batch[0], job.heads[0], first_share, row)
         fields[f"{name}_row_stride"] = buffer.row_stride
         fields[f"{name}_head_stride"] = buffer.head_stride if heads > 1 else 0
-        fields[f"{name}_batch_stride"] = buffer.batch_stride if batch > 1 else 0
+        fields[f"{name}_batch_stride"] = (buffer.batch_stride or 0) if batch > 1 else 0
+        if isinstance(buffer, Buffer) and name in "qo":
+            fields[f"{name}_share_stride"] = buffer.share_stride if share > 1 else 0
     return fields
+
+
+def _moved(edge: int, distance: int) -> int:
+    """Edge of a mask for another position and another first key."""
+    return edge if abs(edge) == UNBOUNDED else edge + distance
+
+
+def _cut(start: int, stop: int, most: int) -> Iterator[Range]:
+    """Ranges of at most ``most``."""
+    yield from pairwise([*range(start, stop, most), stop])

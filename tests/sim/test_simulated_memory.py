@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fusemax_sim import Failure
+
 pytestmark = pytest.mark.cosim
 
 #: Opens a conftest.Copier.
@@ -120,3 +122,31 @@ def test_error_windows_elsewhere_do_not_matter(open_copier: Open) -> None:
     copier = open_copier(read_errors=(128, 1 << 20), write_errors=(0, 1 << 19))
     assert copier.copy(16)
     assert copier["status"] == 1
+
+
+@pytest.mark.parametrize(("failure", "base"), [(Failure.READ_ERROR, 0), (Failure.WRITE_ERROR, 1 << 19)])
+@pytest.mark.parametrize("decode_error", [False, True])
+def test_an_error_at_the_nth_word(open_copier: Open, failure: Failure, base: int, decode_error: bool) -> None:
+    copier = open_copier()
+    copier.device.memory[1 << 19 :] = 0xEE
+    copier.device.fail(failure, 10, decode_error=decode_error)
+    assert not copier.copy(16)
+    assert copier["status"] == 3
+    expected = copier.device.memory[: 8 * 16].copy()
+    expected[80:88] = 0xFF if failure is Failure.READ_ERROR else 0xEE
+    assert (copier.device.memory[1 << 19 :][: 8 * 16] == expected).all()
+
+
+@pytest.mark.parametrize(
+    "failure", [Failure.READ_SILENT, Failure.WRITE_SILENT, Failure.READ_CLOSED, Failure.WRITE_CLOSED], ids=lambda value: value.name
+)
+def test_a_memory_that_stops_and_goes_on(open_copier: Open, failure: Failure) -> None:
+    copier = open_copier()
+    copier.device.fail(failure, 3)
+    copier.start(WORDS)
+    copier.device.step(3000)
+    assert not copier.device.interrupt
+    copier.device.fail(Failure.NONE)
+    copier.device.wait_interrupt(20)
+    source, target = (copier.device.memory[base : base + 8 * WORDS] for base in (0, copier.TARGET))
+    assert (source == target).all()

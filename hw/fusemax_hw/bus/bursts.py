@@ -6,17 +6,23 @@ from amaranth.hdl import Module, Mux, ShapeLike, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from fusemax.spec import Config
+from fusemax.spec import MICROWORD, PROGRAM_HEADER, Config
 
-__all__ = ["PAGE_BYTES", "BurstSplitter", "cut_layout", "run_layout"]
+__all__ = ["PAGE_BYTES", "BurstSplitter", "beat_bits", "cut_layout", "run_layout"]
 
 #: No burst crosses a boundary of this.
 PAGE_BYTES = 4096
 
 
+def beat_bits(config: Config) -> int:
+    """Bits that number the bus words of a run: of a row, or of a program with its header."""
+    program = -(-PROGRAM_HEADER.bits // config.bus_bits) - (-config.program_words * MICROWORD.bits // config.bus_bits)
+    return max(9, program.bit_length())
+
+
 def run_layout(config: Config, tag: ShapeLike) -> data.StructLayout:
-    """A run of 1 to 511 bus words from a bus word's address, and what its user wants to know of it later."""
-    return data.StructLayout({"address": unsigned(config.address_bits), "beats": unsigned(9), "tag": tag})
+    """A run of bus words, one or more, from a bus word's address, and what its user wants to know of it later."""
+    return data.StructLayout({"address": unsigned(config.address_bits), "beats": unsigned(beat_bits(config)), "tag": tag})
 
 
 def cut_layout(config: Config, tag: ShapeLike) -> data.StructLayout:
@@ -25,7 +31,7 @@ def cut_layout(config: Config, tag: ShapeLike) -> data.StructLayout:
         {
             "address": unsigned(config.address_bits),
             "length": unsigned(8),  #: words less one, as AXI4 wants it
-            "start": unsigned(9),  #: number within the run of its first word
+            "start": unsigned(beat_bits(config)),  #: number within the run of its first word
             "last": 1,  #: the run's last burst
             "tag": tag,
         }
@@ -58,7 +64,7 @@ class BurstSplitter(wiring.Component):
         word_log2 = (self.config.bus_bytes - 1).bit_length()
         address = Signal(self.config.address_bits)
         tag = Signal.like(self.runs.payload.tag)
-        more, start = Signal(9), Signal(9)
+        more, start = (Signal(beat_bits(self.config), name=name) for name in ("more", "start"))
         valid = Signal()
 
         # Words to the page's end, less one, are the inverted number of the word in its page; then at most 255.

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from fusemax.spec import Config
 
 from .axi import burst_layout, read_layout
-from .bursts import BurstSplitter, run_layout
+from .bursts import BurstSplitter, beat_bits, run_layout
 from .window import WindowStage
 
 __all__ = ["Reader", "beat_layout"]
@@ -18,7 +18,7 @@ __all__ = ["Reader", "beat_layout"]
 
 def beat_layout(config: Config, tag: ShapeLike) -> data.StructLayout:
     """A bus word that was read: which word of which run it is."""
-    return data.StructLayout({"data": config.bus_bits, "index": unsigned(9), "last": 1, "error": 1, "tag": tag})
+    return data.StructLayout({"data": config.bus_bits, "index": unsigned(beat_bits(config)), "last": 1, "error": 1, "tag": tag})
 
 
 class Reader(wiring.Component):
@@ -56,7 +56,7 @@ class Reader(wiring.Component):
                 "beat_valid": Out(1),
                 "error_address": Out(config.address_bits),
                 "first": In(config.address_bits),
-                "last": In(config.address_bits),
+                "last": In(config.address_bits, init=(1 << config.address_bits) - 1),
                 "refused": Out(1),
                 "refused_tag": Out(tag),
                 "refused_address": Out(config.address_bits),
@@ -76,7 +76,7 @@ class Reader(wiring.Component):
         bursts = window.checked
 
         pending_layout = data.StructLayout(
-            {"start": unsigned(9), "last": 1, "address": unsigned(self.config.address_bits), "tag": self._tag}
+            {"start": bursts.payload.start.shape(), "last": 1, "address": unsigned(self.config.address_bits), "tag": self._tag}
         )
         m.submodules.pending = pending = SyncFIFOBuffered(width=pending_layout.size, depth=self.config.outstanding_reads)
         entry = Signal(pending_layout)

@@ -38,6 +38,8 @@ class Writer(wiring.Component):
         The words of the runs, in order.
     job_done, job_interrupt, job_index : Out
         The last response of a job has come, whether it wants an interrupt, and the ring index behind it.
+    answered : Out(1)
+        A response has come.
     error, error_address : Out
         A response tells an error, and the burst's address. No job is done any more.
     first, last : In
@@ -68,10 +70,11 @@ class Writer(wiring.Component):
                 "job_done": Out(1),
                 "job_interrupt": Out(1),
                 "job_index": Out(16),
+                "answered": Out(1),
                 "error": Out(1),
                 "error_address": Out(config.address_bits),
                 "first": In(config.address_bits),
-                "last": In(config.address_bits),
+                "last": In(config.address_bits, init=(1 << config.address_bits) - 1),
                 "refused": Out(1),
                 "refused_address": Out(config.address_bits),
                 "waiting_address": Out(config.address_bits),
@@ -133,12 +136,12 @@ class Writer(wiring.Component):
         position = Signal(8)
         last = position == current.length
         tail = last & current.last
-        moved, held, void = Signal(), Signal(), Signal()
+        moved, held, void, voided = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             # A word that has been offered stays as it is.
-            void.eq(self.drain & ~held),
+            void.eq(self.drain & (voided | ~held)),
             self.w.valid.eq((self.data.valid | void) & lengths.r_rdy),
-            self.w.payload.data.eq(self.data.payload),
+            self.w.payload.data.eq(Mux(void, 0, self.data.payload)),
             self.w.payload.last.eq(last),
             self.w.payload.strobe.eq(Mux(void, 0, Mux(tail, (1 << current.tail_bytes) - 1, (1 << config.bus_bytes) - 1))),
             self.data.ready.eq(self.w.ready & lengths.r_rdy & ~void),
@@ -146,7 +149,7 @@ class Writer(wiring.Component):
             lengths.r_en.eq(moved & last),
             self.bytes_written.eq(Mux(moved & ~void, Mux(tail, current.tail_bytes, config.bus_bytes), 0)),
         ]
-        m.d.sync += held.eq(self.w.valid & ~self.w.ready)
+        m.d.sync += [held.eq(self.w.valid & ~self.w.ready), voided.eq(void)]
         with m.If(moved):
             m.d.sync += position.eq(Mux(last, 0, position + 1))
 
@@ -163,6 +166,7 @@ class Writer(wiring.Component):
             self.job_done.eq(answered & oldest.job_last & ~fails & ~failed & ~self.drain),
             self.job_interrupt.eq(oldest.interrupt),
             self.job_index.eq(oldest.ring_index),
+            self.answered.eq(answered),
             self.error.eq(fails),
             self.error_address.eq(oldest.address),
             failed.eq(failed | fails),

@@ -8,6 +8,8 @@ from fusemax.spec import DESCRIPTOR
 __all__ = ["ISSUE_FIELDS", "ROW_FIELDS", "descriptor_layout", "job_layout", "nest", "tensor_fields"]
 
 _FIELDS = {field.name: signed(field.bits) if field.signed else unsigned(field.bits) for field in DESCRIPTOR.fields}
+#: What the dispatcher adds: the machine was drained before, rings start at 0; index behind the job in the descriptor ring.
+_ADDED = {"restart": unsigned(1), "ring_index": unsigned(16)}
 _LOOPS = ("heads", "batch", "groups", "large_groups", "group_tiles")
 
 #: What the issue walker keeps of a job, besides ``restart``.
@@ -24,7 +26,7 @@ ROW_FIELDS = {
     ),
     "k": ("k_row_stride", "e"),
     "v": ("v_row_stride", "f"),
-    "o": ("o_row_stride", "o_share_stride", "share", "f", "float32_out", "state_out", "interrupt"),
+    "o": ("o_row_stride", "o_share_stride", "share", "f", "float32_out", "state_out", "interrupt", "ring_index"),
 }
 
 
@@ -41,8 +43,9 @@ def descriptor_layout() -> data.StructLayout:
 
 
 def job_layout(names: tuple[str, ...]) -> data.StructLayout:
-    """The named descriptor fields, and ``restart``: the machine was drained before, rings start at 0."""
-    return data.StructLayout({**{name: _FIELDS[name] for name in names}, "restart": unsigned(1)})
+    """The named descriptor fields, perhaps ``ring_index``, and ``restart``."""
+    fields = _FIELDS | _ADDED
+    return data.StructLayout({name: fields[name] for name in (*names, "restart")})
 
 
 def nest(m: Module, step: ValueLike, loops: list[tuple[Signal, ValueLike]]) -> list[ValueLike]:

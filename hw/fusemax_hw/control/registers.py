@@ -6,10 +6,23 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from fusemax.spec import COUNTERS, IDENTITY, INTERFACE_VERSION, REGISTERS, Cause, Config, counter_offset, register
+from fusemax.spec import (
+    COUNTERS,
+    DESCRIPTOR_STRIDE_BYTES,
+    IDENTITY,
+    INTERFACE_VERSION,
+    REGISTERS,
+    Cause,
+    Config,
+    counter_offset,
+    job_entry_offset,
+    register,
+)
 
 from ..bus.axi import AxiLiteSlave
+from .job_table import JobTable
 from .sequencer import sequencer_events
+from .watchdog import Watchdog
 
 __all__ = ["COUNTER_BITS", "Registers", "core_members"]
 
@@ -28,16 +41,29 @@ def core_members(config: Config) -> dict[str, wiring.Member]:
         "reset": Out(1),
         "emptied": In(1),
         "stop": Out(1),
+        "read_first": Out(address),
+        "read_last": Out(address, init=(1 << address) - 1),
+        "write_first": Out(address),
+        "write_last": Out(address, init=(1 << address) - 1),
         "job_done": In(1),
         "job_interrupt": In(1),
+        "job_index": In(16),
         "nonfinite": In(1),
         "overflow": In(1),
         "read_error": In(1),
         "read_error_address": In(address),
         "write_error": In(1),
         "write_error_address": In(address),
-        "descriptor_error": In(1),
-        "descriptor_error_address": In(address),
+        "read_refused": In(1),
+        "read_refused_address": In(address),
+        "write_refused": In(1),
+        "write_refused_address": In(address),
+        "fault": In(1),
+        "fault_cause": In(Cause),
+        "fault_address": In(address),
+        "fault_job": In(16),
+        "progress": In(1),
+        "waiting_address": In(address),
         "events": In(sequencer_events()),
         "tile_skipped": In(1),
         "bytes_read": In(config.bus_bytes.bit_length()),
@@ -61,15 +87,25 @@ class Registers(wiring.Component):
     head : In(16)
         Oldest job that is not complete.
     reset : Out(1)
-        CONTROL.reset was written: everything but this block's ring registers starts anew. High until ``emptied``; the write is
-        answered then.
+        CONTROL.reset was written: everything but this block's ring, window and watchdog registers starts anew. High until
+        ``emptied``, while the doorbell is refused.
     emptied : In(1)
-        Whoever is reset is ready for it: its bus transactions are complete. It starts anew in the next cycle.
+        No bus transaction is under way. Whoever is reset starts anew in the next cycle.
     stop : Out(1)
-        After an error: no new job is begun.
-    job_done, job_interrupt, nonfinite, overflow : In(1)
-    read_error, write_error, descriptor_error : In(1)
-        With their addresses.
+        After an error: nothing new is begun.
+    read_first, read_last, write_first, write_last : Out
+        The windows.
+    job_done, job_interrupt, job_index : In
+        A job is complete, whether it wants an interrupt, and the index behind it.
+    nonfinite, overflow : In(1)
+    read_error, write_error, read_refused, write_refused : In(1)
+        Of a read that is not a descriptor's, or of a write; with their addresses.
+    fault, fault_cause, fault_address, fault_job : In
+        From the dispatcher.
+    progress : In(1)
+        A bus word was read, or a write was answered.
+    waiting_address : In
+        The oldest bus transaction under way.
     events : In
         From the sequencer.
     bytes_read, bytes_written : In
@@ -90,6 +126,7 @@ class Registers(wiring.Component):
         m = Module()
         config = self.config
         bus = self.bus
+        low_bits = (DESCRIPTOR_STRIDE_BYTES - 1).bit_length()
 
         # One access at a time.
         write_address, write_data = Signal(12), Signal(32)
@@ -103,8 +140,7 @@ class Registers(wiring.Component):
         m.d.sync += write.eq(take_write)
         with m.If(take_write):
             m.d.sync += [write_address.eq(bus.aw.payload), write_data.eq(bus.w.payload.data), writing.eq(1)]
-        resets = written("CONTROL") & write_data[0]
-        with m.If((write & ~resets) | (self.reset & self.emptied)):
+        with m.If(write):
             m.d.sync += [writing.eq(0), bus.b.valid.eq(1)]
         with m.Elif(bus.b.ready):
             m.d.sync += bus.b.valid.eq(0)
@@ -129,42 +165,77 @@ class Registers(wiring.Component):
             assert layout is not None
             values[name] = Const(layout.pack({parameter: getattr(config, parameter) for parameter in parameters}), 32)
 
-        # Ring.
-        for name, target in (("RING_SIZE_LOG2", self.ring_size_log2), ("RING_TAIL", self.tail)):
-            with m.If(written(name)):
-                m.d.sync += target.eq(write_data)
-            values[name] = target
-        base = Signal(64)
-        for name, part in (("RING_BASE_LOW", base[:32]), ("RING_BASE_HIGH", base[32:])):
-            with m.If(written(name)):
-                m.d.sync += part.eq(write_data)
-            values[name] = part
-        m.d.comb += self.ring_base.eq(base)
-        values["RING_HEAD"] = self.head
+        # Ring and windows. Bits that an address does not have are zero.
+        halted = self.stop | self.reset
+        doorbell = written("RING_TAIL") & ~halted
+        with m.If(written("RING_SIZE_LOG2")):
+            m.d.sync += self.ring_size_log2.eq(write_data)
+        with m.If(doorbell):
+            m.d.sync += self.tail.eq(write_data)
+        values |= {"RING_SIZE_LOG2": self.ring_size_log2, "RING_TAIL": self.tail, "RING_HEAD": Mux(self.reset, 0, self.head)}
+        base = Signal(config.address_bits)
+        m.d.comb += self.ring_base[low_bits:].eq(base[low_bits:])
+        for prefix, target in (
+            ("RING_BASE", base),
+            ("READ_WINDOW_FIRST", self.read_first),
+            ("READ_WINDOW_LAST", self.read_last),
+            ("WRITE_WINDOW_FIRST", self.write_first),
+            ("WRITE_WINDOW_LAST", self.write_last),
+        ):
+            for half, part in (("LOW", target[:32]), ("HIGH", target[32:])):
+                with m.If(written(f"{prefix}_{half}")):
+                    m.d.sync += part.eq(write_data)
+                values[f"{prefix}_{half}"] = part
+        # A ring that holds fewer jobs than are announced, in two steps.
+        rung, ahead, capacity, overrun = Signal(2), Signal(16), Signal(32), Signal()
+        m.d.sync += [
+            rung.eq(Cat(doorbell, rung[0])),
+            ahead.eq(self.tail - self.head),
+            capacity.eq(1 << self.ring_size_log2),
+        ]
+        m.d.comb += overrun.eq(rung[1] & (ahead > capacity))
 
-        # Errors: the first one stays.
-        cause, error_address = Signal(Cause), Signal(64)
-        with m.If(cause == Cause.NONE):
-            for happened, why, address in (
-                (self.read_error, Cause.READ, self.read_error_address),
-                (self.write_error, Cause.WRITE, self.write_error_address),
-                (self.descriptor_error, Cause.DESCRIPTOR, self.descriptor_error_address),
-            ):
+        # Errors: the first one stays, with the oldest job that is not complete, if nobody knows better.
+        m.submodules.watchdog = watchdog = Watchdog()
+        cause, error_address, error_job = Signal(Cause), Signal(config.address_bits), Signal(16)
+        control = written("CONTROL")
+        resets, aborts = control & write_data[0], control & write_data[1]
+        sources = (
+            (self.fault, self.fault_cause, self.fault_address),
+            (self.write_error, Cause.WRITE, self.write_error_address),
+            (self.read_error, Cause.READ, self.read_error_address),
+            (self.write_refused, Cause.WINDOW, self.write_refused_address),
+            (self.read_refused, Cause.WINDOW, self.read_refused_address),
+            (overrun, Cause.RING, self.tail),
+            (watchdog.expired, Cause.TIMEOUT, self.waiting_address),
+            (aborts, Cause.ABORT, 0),
+        )
+        any_error = Signal()
+        m.d.comb += any_error.eq(Cat(happened for happened, _, _ in sources).any() & ~halted)
+        with m.If(any_error):
+            for happened, why, address in reversed(sources):
                 with m.If(happened):
                     m.d.sync += [cause.eq(why), error_address.eq(address)]
-        any_error = self.read_error | self.write_error | self.descriptor_error
+            m.d.sync += error_job.eq(Mux(self.fault, self.fault_job, self.head))
         m.d.comb += self.stop.eq(cause != Cause.NONE)
-        values |= {"ERROR_CAUSE": cause, "ERROR_ADDRESS_LOW": error_address[:32], "ERROR_ADDRESS_HIGH": error_address[32:]}
+        values |= {
+            "ERROR_CAUSE": cause,
+            "ERROR_ADDRESS_LOW": error_address[:32],
+            "ERROR_ADDRESS_HIGH": error_address[32:],
+            "ERROR_JOB": error_job,
+            "WATCHDOG": watchdog.limit,
+        }
 
         # Status and interrupt.
         busy, nonfinite, overflow = Signal(), Signal(), Signal()
-        m.d.comb += busy.eq((self.tail != self.head) & (cause == Cause.NONE))
+        m.d.comb += busy.eq((self.tail != self.head) & ~halted)
         clear_flags = written("FLAGS_CLEAR") & write_data[0]
         m.d.sync += [
             nonfinite.eq(self.nonfinite | (nonfinite & ~clear_flags)),
             overflow.eq(self.overflow | (overflow & ~clear_flags)),
         ]
-        values["STATUS"] = Cat(busy, self.stop, nonfinite, overflow)
+        draining = (self.stop & ~self.emptied) | self.reset
+        values["STATUS"] = Cat(busy, self.stop, nonfinite, overflow, draining)
         pending, enable = Signal(2), Signal(2)
         happened = Cat(self.job_done & self.job_interrupt, any_error)
         m.d.sync += pending.eq(happened | Mux(written("INTERRUPT"), pending & ~write_data[:2], pending))
@@ -172,6 +243,12 @@ class Registers(wiring.Component):
             m.d.sync += enable.eq(write_data)
         m.d.comb += self.irq.eq((pending & enable).any())
         values |= {"INTERRUPT": pending, "INTERRUPT_ENABLE": enable}
+
+        # Watchdog: what it watches, a cycle later.
+        issued = Cat(self.events[f"slots_{name}"] for name in ("qk", "exp", "sum", "slnv", "max")).any()
+        m.d.sync += watchdog.quiet.eq(busy & ~self.progress & ~issued)
+        with m.If(written("WATCHDOG")):
+            m.d.sync += watchdog.limit.eq(write_data)
 
         # Soft reset.
         with m.If(resets):
@@ -200,6 +277,17 @@ class Registers(wiring.Component):
             with m.Else():
                 m.d.sync += counter.eq(counter + increments[name])
 
+        # Completed jobs, a cycle later: the cycle in which a job is complete counts.
+        m.submodules.jobs = jobs = JobTable(COUNTER_BITS)
+        m.d.sync += [jobs.write.eq(self.job_done & ~halted), jobs.index.eq(self.job_index - 1)]
+        m.d.comb += [
+            jobs.cycles.eq(counters["cycles"]),
+            jobs.nonfinite.eq(self.nonfinite),
+            jobs.overflow.eq(self.overflow),
+            jobs.clear.eq(self.reset),
+            jobs.read_index.eq(read_address[3:]),
+        ]
+
         read_value = Signal(32)
         with m.Switch(read_address):
             for entry in REGISTERS:
@@ -211,6 +299,10 @@ class Registers(wiring.Component):
                     m.d.comb += read_value.eq(counter[:32])
                 with m.Case(counter_offset(name) + 4):
                     m.d.comb += read_value.eq(counter[32:])
+            for half, part in enumerate((jobs.entry[:32], jobs.entry[32:])):
+                first = job_entry_offset(0) + 4 * half
+                with m.Case(f"{first:012b}"[:5] + "----" + f"{first:012b}"[9:]):
+                    m.d.comb += read_value.eq(part)
         with m.If(reading):
             m.d.sync += bus.r.payload.data.eq(read_value)
         return m

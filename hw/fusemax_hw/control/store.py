@@ -157,5 +157,6 @@ class Store(wiring.Component):
             self.runs.payload.tag.tail_bytes.eq(tail_bytes),
             self.runs.payload.tag.job_last.eq(columns.last & tile.job_end),
             self.runs.payload.tag.interrupt.eq(tile.job.interrupt),
+            self.runs.payload.tag.ring_index.eq(tile.job.ring_index),
         ]
         return m

@@ -19,6 +19,12 @@ module sim_top #(
   logic [31:0] data  /*verilator public_flat_rw*/ = 0;
   logic [63:0] stop_cycle  /*verilator public_flat_rw*/ = 0;
 
+  // How the memory fails; `fail_request` changes when it is set anew.
+  logic fail_request  /*verilator public_flat_rw*/ = 0;
+  logic [2:0] fail_kind  /*verilator public_flat_rw*/ = 0;
+  logic [1:0] fail_response  /*verilator public_flat_rw*/ = 0;
+  logic [31:0] fail_after  /*verilator public_flat_rw*/ = 0;
+
   // What the bench reads.
   logic done  /*verilator public_flat_rd*/ = 0;
   logic interrupt  /*verilator public_flat_rd*/ = 0;
@@ -163,6 +169,10 @@ module sim_top #(
       .read_error_high,
       .write_error_low,
       .write_error_high,
+      .fail_request,
+      .fail_kind,
+      .fail_response,
+      .fail_after,
       .stall_ar(stall[0]),
       .stall_r(stall[1]),
       .stall_aw(stall[2]),

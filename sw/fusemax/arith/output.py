@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from .reciprocal import RECIPROCAL
 from .state import ZERO_EXPONENT, StateFloat
 
-__all__ = ["divide", "multiply_reciprocal"]
+__all__ = ["divide", "multiply_reciprocal", "state_to_float32"]
 
 
 def multiply_reciprocal(
@@ -52,3 +52,11 @@ def divide(numerator: StateFloat, denominator: StateFloat, float32: bool) -> NDA
     """Bits of numerator times :data:`RECIPROCAL` of the denominator, which is positive or zero; shapes broadcast."""
     reciprocal = np.where(denominator.exponent == ZERO_EXPONENT, 0, RECIPROCAL.model(denominator.significand))
     return multiply_reciprocal(numerator, reciprocal, denominator.exponent, float32)
+
+
+def state_to_float32(state: StateFloat) -> NDArray[np.uint32]:
+    """float32 bits of running sums: exact, but below 2^-126 +0 and above the format infinity."""
+    exponent = state.exponent + 127
+    sign = state.sign << 31
+    word = np.where(exponent > 254, sign | 0xFF << 23, sign | np.clip(exponent, 0, 254) << 23 | state.significand & 0x7FFFFF)
+    return np.where(exponent < 1, 0, word).astype(np.uint32)

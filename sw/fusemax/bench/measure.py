@@ -112,7 +112,7 @@ def measure(case: Case, device: Device, model: Device, timeout: float | None = N
 
 def simulated(case: Case) -> dict[str, Any]:
     """A case in the cycle model."""
-    from ..jobs import Shape
+    from ..layout import Shape
     from ..model.cycles import IdealMemory, cycles
 
     program = compile_program(head_dim=case.e, value_dim=case.f, config=case.machine)

@@ -12,33 +12,100 @@ integers, which is as exact and several times faster:
   is rounded to 53 bits first; if that was not exact, the lowest bit is made odd in the direction of the lost part (rounding
   to odd), after which rounding to 24 bits gives what the infinitely precise sum would give.
 
+Masked weights are 0, and 0 · v is placed as 0, so that a mask changes nothing but the weights and the maximum.
+
 Time goes into four passes (multiply, add 1/2, floor, accumulate) over P·M·(E + F + 1) numbers, in blocks that stay in the
 cache; with few rows per tile the state update, some twelve passes over P·(F + 1) numbers per key tile, takes its share.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..arith import bf16
 from ..arith.exp2 import MAX_WEIGHT_EXPONENT, Exp2Table
-from ..arith.output import divide
+from ..arith.output import divide, state_to_float32
 from ..arith.placement import place, wrap
 from ..arith.query_scale import ScaledQuery, scale_query
 from ..arith.reference import MAX_DISTANCE, ceil_score
 from ..arith.state import FRACTION_BITS, ZERO_EXPONENT, StateFloat
 from ..spec import Config
 
-__all__ = ["Result", "attention"]
+__all__ = ["Head", "Result", "Segment", "attention", "attention_head"]
 
 #: Queries worked on together.
 QUERY_BLOCK = 256
 #: Numbers in a block of the inner loops: two such blocks of float64 fit a second-level cache.
 BLOCK_NUMBERS = 1 << 15
+#: Reference of a query that has not seen a key, further below all others than the largest rescale distance.
+NO_REFERENCE = -(1 << 40)
+
+
+class Segment(NamedTuple):
+    """Keys and values that lie together and are cut into tiles of ``rows`` from their own start.
+
+    Members
+    -------
+    k, v
+        bfloat16 bits, (M, E) and (M, F).
+    lo, hi
+        Query row r sees keys ``lo[r] <= j < hi[r]`` of this segment; (P,) integers. None: all keys.
+    """
+
+    k: NDArray[np.uint16]
+    v: NDArray[np.uint16]
+    lo: NDArray[np.int64] | None = None
+    hi: NDArray[np.int64] | None = None
+
+    def visible(self, rows: slice) -> NDArray[np.bool_] | None:
+        """Which keys the query rows see, (M, P); None if all see all."""
+        keys = np.arange(len(self.k))[:, None]
+        seen = None
+        if self.lo is not None and (self.lo[rows] > 0).any():
+            seen = keys >= self.lo[rows]
+        if self.hi is not None and (self.hi[rows] < len(self.k)).any():
+            below = keys < self.hi[rows]
+            seen = below if seen is None else seen & below
+        return seen
+
+
+@dataclass(frozen=True)
+class Head:
+    """State of the queries of a head when all keys have passed, and the two sticky flags of STATUS.
+
+    Members
+    -------
+    numerator, denominator
+        RNV, (F, P), and RD, (P,).
+    reference
+        RM, (P,); 0 if the query has seen no key.
+    overflow
+        A visible score or a scaled query left its range.
+    nonfinite
+        An infinity or a NaN was among the inputs.
+    """
+
+    numerator: StateFloat
+    denominator: StateFloat
+    reference: NDArray[np.int64]
+    overflow: bool
+    nonfinite: bool
+
+    def output(self, float32: bool, raw: bool = False) -> NDArray[np.uint32 | np.uint16]:
+        """Bits of the output rows, (P, F): float32 or bfloat16; with ``raw`` the numerators as float32."""
+        if raw:
+            return np.ascontiguousarray(state_to_float32(self.numerator).T)
+        return np.ascontiguousarray(divide(self.numerator, self.denominator, float32).T)
+
+    def denominator_bits(self) -> NDArray[np.uint32]:
+        """float32 bits of RD, (P,)."""
+        return state_to_float32(self.denominator)
 
 
 @dataclass(frozen=True)
@@ -47,7 +114,7 @@ class Result:
 
     #: (..., P, F), uint32 of float32 or uint16 of bfloat16.
     out_bits: NDArray[np.uint32 | np.uint16]
-    #: A score or a scaled query left its range.
+    #: A visible score or a scaled query left its range.
     overflow: bool
     #: An infinity or a NaN was among the inputs.
     nonfinite: bool
@@ -58,8 +125,10 @@ def attention(
     q: NDArray[np.uint16],
     k: NDArray[np.uint16],
     v: NDArray[np.uint16],
-    scale: float | np.float32,
+    scale: ArrayLike,
     out_float32: bool,
+    lo: ArrayLike | None = None,
+    hi: ArrayLike | None = None,
 ) -> Result:
     """Output of the machine: softmax over the keys of 2^(scale · q · k), times v.
 
@@ -69,16 +138,18 @@ def attention(
         bfloat16 bits, (..., P, E), (..., M, E), (..., M, F). Leading axes broadcast and are worked on head by head; P, M, E
         and F are at least 1, E and F at most ``config.max_e`` and ``config.max_f``.
     scale
-        The factor of every query, a float32 number: softmax scale times log2(e).
+        The factor of every query, a float32 number (softmax scale times log2(e)), or one per query row: (..., P).
     out_float32
         float32 output if true, else bfloat16.
+    lo, hi
+        Query r sees keys ``lo[r] <= j < hi[r]``: integers, or (..., P). None: from the first, to the last.
 
     Raises
     ------
     TypeError
         If an array is not of type uint16.
     ValueError
-        If the shapes do not fit each other or the configuration.
+        If a shape does not fit the others or the configuration.
     """
     for name, array in (("q", q), ("k", k), ("v", v)):
         if not isinstance(array, np.ndarray) or array.dtype != np.uint16:
@@ -95,34 +166,66 @@ def attention(
 
     leading = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
     q, k, v = (np.broadcast_to(array, leading + array.shape[-2:]) for array in (q, k, v))
-    scale_bits = int(np.float32(scale).view(np.uint32))
+    scale = np.broadcast_to(np.asarray(scale, np.float32), (*leading, queries))
+    lo, hi = (None if edge is None else np.broadcast_to(np.asarray(edge, np.int64), (*leading, queries)) for edge in (lo, hi))
     out = np.empty((*leading, queries, f), np.uint32 if out_float32 else np.uint16)
-    overflow = False
-    for head in np.ndindex(leading):
-        out[head], head_overflow = _head(config, q[head], k[head], v[head], scale_bits, out_float32)
-        overflow |= head_overflow
-    return Result(out, overflow, any(bool(bf16.is_nonfinite(array).any()) for array in (q, k, v)))
+    overflow = nonfinite = False
+    for index in np.ndindex(leading):
+        segment = Segment(k[index], v[index], None if lo is None else lo[index], None if hi is None else hi[index])
+        head = attention_head(config, q[index], [segment], scale[index])
+        out[index] = head.output(out_float32)
+        overflow |= head.overflow
+        nonfinite |= head.nonfinite
+    return Result(out, overflow, nonfinite)
 
 
-def _head(
-    config: Config,
-    q: NDArray[np.uint16],
-    k: NDArray[np.uint16],
-    v: NDArray[np.uint16],
-    scale_bits: int,
-    out_float32: bool,
-) -> tuple[NDArray[np.uint32 | np.uint16], bool]:
-    keys = _Keys(config, k)
-    values = _Values(config, v)
-    out, overflow = [], False
+def attention_head(
+    config: Config, q: NDArray[np.uint16], segments: Sequence[Segment], scale: NDArray[np.float32] | np.float32
+) -> Head:
+    """One head: its queries against the segments of its keys, one after the other.
+
+    Query heads that share keys are further rows of ``q``.
+
+    Parameters
+    ----------
+    q
+        bfloat16 bits, (P, E).
+    segments
+        At least one.
+    scale
+        float32 factor, of all rows or one per row.
+    """
+    scale_bits = np.broadcast_to(np.asarray(scale, np.float32), len(q)).view(np.uint32)
+    keys = [_Keys(config, segment.k) for segment in segments]
+    values = [_Values(config, segment.v) for segment in segments]
+    states, references, overflow = [], [], False
     for start in range(0, len(q), QUERY_BLOCK):
-        scaled = scale_query(config, q[start : start + QUERY_BLOCK], scale_bits)
-        scores, score_overflow = keys.scores(scaled)
-        overflow |= score_overflow or bool(scaled.overflow.any())
-        weights, distances = _weights(config, scores)
-        state = values.accumulate(weights, distances)
-        out.append(divide(StateFloat(*(part[:-1] for part in state)), StateFloat(*(part[-1] for part in state)), out_float32).T)
-    return np.concatenate(out), overflow
+        rows = slice(start, start + QUERY_BLOCK)
+        scaled = scale_query(config, q[rows], scale_bits[rows, None])
+        overflow |= bool(scaled.overflow.any())
+        columns = len(scaled.operand)
+        state = np.zeros((values[0].value.shape[1], columns))
+        reference = np.full(columns, NO_REFERENCE)
+        # No state but zero is smaller than 2 to this power.
+        smallest = np.full(columns, -127 - config.sum_frac_bits)
+        for segment, key, value in zip(segments, keys, values, strict=True):
+            visible = segment.visible(rows)
+            scores, score_overflow = key.scores(scaled, visible)
+            overflow |= score_overflow
+            weights, distances, reference = _weights(config, scores, visible, reference)
+            smallest -= distances.sum(axis=0)
+            value.accumulate(state, weights, distances, bool((smallest <= ZERO_EXPONENT).any()))
+        states.append(_from_float64(state))
+        references.append(np.where(reference == NO_REFERENCE, 0, reference))
+    sums = StateFloat(*(np.concatenate(parts, axis=1) for parts in zip(*states, strict=True)))
+    nonfinite = any(bool(bf16.is_nonfinite(array).any()) for array in (q, *(x for s in segments for x in (s.k, s.v))))
+    return Head(
+        StateFloat(*(part[:-1] for part in sums)),
+        StateFloat(*(part[-1] for part in sums)),
+        np.concatenate(references),
+        overflow,
+        nonfinite,
+    )
 
 
 class _Keys:
@@ -134,8 +237,8 @@ class _Keys:
         self.shift = 255 - exponent
         self.value = np.ldexp(self.sig.astype(np.float64), config.product_align - self.shift)
 
-    def scores(self, scaled: ScaledQuery) -> tuple[NDArray[np.float64], bool]:
-        """Scores (M, P) as float64 integers, wrapped as the machine wraps them, and whether one of them overflowed."""
+    def scores(self, scaled: ScaledQuery, visible: NDArray[np.bool_] | None = None) -> tuple[NDArray[np.float64], bool]:
+        """Scores (M, P) as float64 integers, wrapped as the machine wraps them, and whether a visible one overflowed."""
         operand, shift = scaled.operand.T, scaled.exponent_word.T
         query = np.ascontiguousarray(np.ldexp(operand.astype(np.float64), -shift))
         e, keys, queries = len(query), self.sig.shape[1], query.shape[1]
@@ -150,8 +253,8 @@ class _Keys:
             # A negative shift makes a single product as large as this limit already.
             bound = (largest_query * np.abs(key).max(axis=(1, 2)) + 1).sum()
             if bound >= 1 << self.config.score_bits - 1:
-                scores[block], block_overflow = self._checked_scores(block, operand, shift)
-                overflow |= block_overflow
+                scores[block], wrong = self._checked_scores(block, operand, shift)
+                overflow |= bool((wrong if visible is None else wrong & visible[block]).any())
                 continue
             total, placed = scores[block], buffer[: block.stop - block.start]
             _place(key[0], query[0], total)
@@ -161,15 +264,15 @@ class _Keys:
 
     def _checked_scores(
         self, block: slice, operand: NDArray[np.int64], shift: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], bool]:
-        """Scores of a block in which some sum or shift may leave its range, looking at every step."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Scores of a block in which some sum or shift may leave its range, looking at every step, and which overflowed."""
         total = np.zeros((block.stop - block.start, operand.shape[1]), np.int64)
-        overflow = False
+        overflow = np.zeros(total.shape, np.bool_)
         for index in range(len(operand)):
             amount = self.shift[index, block, None] + shift[index]
             total = total + place(self.sig[index, block, None] * operand[index], self.config.product_align, amount)
             wrapped = wrap(total, self.config.score_bits)
-            overflow |= bool((amount < 0).any() or (wrapped != total).any())
+            overflow |= (amount < 0) | (wrapped != total)
             total = wrapped
         return total, overflow
 
@@ -187,21 +290,38 @@ def _mantissas(frac_bits: int) -> NDArray[np.float64]:
     return Exp2Table(frac_bits).model(np.arange(1 << frac_bits)).astype(np.float64)
 
 
-def _weights(config: Config, scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Weights (M, P), mantissa · 2^-w, against the references of their tiles, and rescale distances (tiles, P)."""
+def _weights(
+    config: Config, scores: NDArray[np.float64], visible: NDArray[np.bool_] | None, before: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Weights (M, P), mantissa · 2^-w, against the references of their tiles; rescale distances (tiles, P); last references.
+
+    ``before`` are the references before the first tile.
+    """
     keys = len(scores)
     starts = np.arange(0, keys, config.rows)
-    local = ceil_score(config, np.maximum.reduceat(scores, starts, axis=0))
-    reference = np.maximum.accumulate(local, axis=0)
-    distances = np.full(reference.shape, MAX_DISTANCE)
-    distances[1:] = np.minimum(np.diff(reference, axis=0), MAX_DISTANCE)
+    if visible is None:
+        local = ceil_score(config, np.maximum.reduceat(scores, starts, axis=0))
+    else:
+        largest = np.maximum.reduceat(np.where(visible, scores, -np.inf), starts, axis=0)
+        none = largest == -np.inf
+        local = ceil_score(config, np.where(none, 0, largest))
+        local[none] = NO_REFERENCE
+    reference = np.maximum.accumulate(np.concatenate([before[None], local]), axis=0)
+    distances = np.minimum(np.diff(reference, axis=0), MAX_DISTANCE)
+    # States are zero then.
+    distances[reference[:-1] == NO_REFERENCE] = 0
+    reference = reference[1:]
 
     score = scores.astype(np.int64)
     weights = _mantissas(config.score_frac_bits)[score & (1 << config.score_frac_bits) - 1]
     score >>= config.score_frac_bits
     np.subtract(np.repeat(reference + config.weight_shift, config.rows, axis=0)[:keys], score, out=score)
+    if visible is not None:
+        weights *= visible
+        # A masked score may be above the reference.
+        np.maximum(score, 0, out=score)
     weights *= np.ldexp(1.0, -np.arange(MAX_WEIGHT_EXPONENT + 1))[np.minimum(score, MAX_WEIGHT_EXPONENT, out=score)]
-    return weights, distances
+    return weights, distances, reference[-1]
 
 
 class _Values:
@@ -218,16 +338,14 @@ class _Values:
         self.value = np.pad(numerators, ((0, 0), (0, 1)), constant_values=one)
         #: Unit of a tile's sums, (tiles, F+1, 1).
         self.unit = np.ldexp(1.0, np.pad(grid - 127, ((0, 0), (0, 1))) - config.sum_frac_bits)[..., None]
-        # No state but zero is smaller than this, times the product of its rescalings.
-        self.smallest_exponent = -127 - config.sum_frac_bits
 
-    def accumulate(self, weights: NDArray[np.float64], distances: NDArray[np.int64]) -> StateFloat:
-        """Numerators and, last, the denominator: (F+1, P)."""
+    def accumulate(
+        self, state: NDArray[np.float64], weights: NDArray[np.float64], distances: NDArray[np.int64], may_vanish: bool
+    ) -> None:
+        """Add to numerators and, last, the denominator: (F+1, P). ``may_vanish``: a state may fall below its smallest number."""
         keys, queries = weights.shape
         tiles, columns = len(distances), self.value.shape[1]
-        state = np.zeros((columns, queries))
         rescale = np.ldexp(1.0, -distances)
-        may_vanish = bool((self.smallest_exponent - distances[1:].sum(axis=0) <= ZERO_EXPONENT).any())
         step = min(self.rows, max(1, BLOCK_NUMBERS // (columns * queries)))
         buffer = np.empty((step, columns, queries))
         total, part, bits = np.empty_like(state), np.empty_like(state), np.empty(state.shape, np.int64)
@@ -246,7 +364,6 @@ class _Values:
             _add_to_state(state, total, part, bits)
             if may_vanish:
                 state[np.abs(state) < 2.0 ** (ZERO_EXPONENT + 1)] = 0.0
-        return _from_float64(state)
 
 
 def _add_to_state(

@@ -11,11 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from ..compiler import compile as compile_program
-from ..jobs import RING_BYTES, Shape, describe, place_arrays, place_program
+from ..jobs import describe
+from ..layout import RING_BYTES, Shape, place_arrays, place_program
 from ..program import Program
-from ..spec import COUNTERS, MICROWORD, Config, Op, config_named
+from ..spec import COUNTERS, MICROWORD, PROGRAM_HEADER, Config, Op, config_named
+from .descriptor_check import settings
 from .timeline import IdealMemory, Machine, MemoryTiming
 from .timeline.latencies import Latencies
+from .tiles import issued_tiles, query_tiles, read_beats, written_bytes
 
 __all__ = ["CycleCounts", "IdealMemory", "MemoryTiming", "cycles", "ring_cycles"]
 
@@ -27,6 +30,7 @@ class CycleCounts:
     cycles: int
     jobs: int
     tiles: int
+    tiles_skipped: int
     slots_qk: int
     slots_exp: int
     slots_sum: int
@@ -78,7 +82,7 @@ def cycles(
         raise ValueError(f"the program must be for E={job.e}, F={job.f}, not for E={program.e}, F={program.f}")
     address, free = place_program(config, program, RING_BYTES)
     descriptors = describe(config, job, program, address, place_arrays(config, job, free))
-    state = (program.tag, descriptors[0]["float32_out"]) if loaded else None
+    state = settings(descriptors[0]) if loaded else None
     return ring_cycles(config, {program.tag: program}, descriptors, memory, loaded=state, extrapolate=extrapolate)
 
 
@@ -88,7 +92,7 @@ def ring_cycles(
     descriptors: Sequence[Mapping[str, int]],
     memory: MemoryTiming | None = None,
     *,
-    loaded: tuple[int, int] | None = None,
+    loaded: tuple[int, ...] | None = None,
     extrapolate: bool = True,
 ) -> CycleCounts:
     """Counters after the jobs of a ring at address 0, all of them there when the doorbell rings.
@@ -100,7 +104,7 @@ def ring_cycles(
     descriptors
         Fields of the descriptors (:data:`fusemax.spec.DESCRIPTOR`) in order.
     loaded
-        Program tag and output format (``float32_out``) of the job before, if there was one since the last reset.
+        Values of :data:`.descriptor_check.SETTINGS` of the job before, if there was one since the last reset.
 
     Raises
     ------
@@ -117,13 +121,14 @@ def ring_cycles(
     end = timeline.run()
     waits = timeline.issue.waits
     total = dict.fromkeys((name for name, _ in COUNTERS), 0)
-    total |= {"cycles": end, "jobs": len(descriptors), "slots_empty": waits.words}
+    total |= {"cycles": end, "jobs": sum(not job["continues"] for job in descriptors), "slots_empty": waits.words}
     for name in ("stall_q", "stall_k", "stall_v", "stall_output", "idle"):
         total[name] = getattr(waits, name)
     for job in descriptors:
         _count_job(machine, job, programs[job["program_tag"]], total)
-        if loaded != (loaded := (job["program_tag"], job["float32_out"])):
-            total["bytes_read"] += -(-job["ii"] * MICROWORD.bits // machine.bus_bits) * machine.bus_bytes
+        if loaded != (loaded := settings(job)):
+            header_bytes = max(PROGRAM_HEADER.bits // 8, machine.bus_bytes)
+            total["bytes_read"] += -(-job["ii"] * MICROWORD.bits // machine.bus_bits) * machine.bus_bytes + header_bytes
     return CycleCounts(**total)
 
 
@@ -135,18 +140,14 @@ def cycles_of(shape: Shape, config: str | Config = "base", memory: MemoryTiming 
 def _count_job(config: Config, job: Mapping[str, int], program: Program, total: dict[str, int]) -> None:
     """Add what does not depend on time."""
     heads = job["heads"] * job["batch"]
-    query_tiles = job["groups"] * (job["group_tiles"] - 1) + job["large_groups"]
-    queries = (query_tiles - 1) * config.columns + job["last_queries"]
-    keys = (job["key_tiles"] - 1) * config.rows + job["last_keys"]
-    tiles = heads * query_tiles * job["key_tiles"]
+    tiles = heads * issued_tiles(config, job)
     words = [MICROWORD.unpack(word) for word in program.microwords]
     slots = {f"slots_{op.name.lower()}": sum(word["op"] == op for word in words) for op in Op if op is not Op.NOP}
     total["tiles"] += tiles
+    total["tiles_skipped"] += heads * query_tiles(job) * job["key_tiles"] - tiles
     for name, count in slots.items():
         total[name] += tiles * count
         total["slots_empty"] -= tiles * count
     total["slots_max"] += tiles * sum(word["max"] for word in words)
-    key_beats = config.beats(job["e"]) + config.beats(job["f"])
-    beats = heads * (queries * config.beats(job["e"]) + job["groups"] * keys * key_beats)
-    total["bytes_read"] += (beats + Latencies(config).descriptor_beats) * config.bus_bytes
-    total["bytes_written"] += heads * queries * job["f"] * (4 if job["float32_out"] else 2)
+    total["bytes_read"] += (read_beats(config, job) + Latencies(config).descriptor_beats) * config.bus_bytes
+    total["bytes_written"] += written_bytes(config, job)

@@ -146,3 +146,62 @@ def test_drain(seed):
     first_idle = start + idle[start:].index(1)
     assert all(idle[first_idle:]) and memory.under_way == 0
     assert len(beats) == len(memory.words) > 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_window(seed):
+    """Bursts that would leave the window are not begun, each is told, and those behind it are read."""
+    config = Config(rows=2, columns=2)
+    bench = Bench(Reader(config, TAG_BITS), seed)
+    rng = bench.rng
+    middle = rng.randrange(1 << 20, 1 << 30) // 8 * 8
+    runs = [
+        {"address": middle + 8 * rng.randint(-40, 40), "beats": rng.randint(1, 20), "tag": rng.getrandbits(TAG_BITS)}
+        for _ in range(200)
+    ]
+    first, last = middle - 8 * rng.randint(10, 30) + rng.randrange(8), middle + 8 * rng.randint(10, 30) + rng.randrange(8)
+    bench.drive(bench.dut.first, lambda: first)
+    bench.drive(bench.dut.last, lambda: last)
+    bench.source(bench.dut.runs, runs, bench.stalls())
+    memory = Memory(bench, config, bench.stalls(), bench.stalls(0.2, 1.0), latency=lambda: rng.randint(1, 30))
+    beats = beats_of(bench, config)
+    now, refused = {}, []
+    for name in ("refused_tag", "refused_address", "refused"):
+        bench.watch(getattr(bench.dut, name), lambda value, name=name: now.update({name: value}))
+    bench.watch(bench.dut.refused, lambda value: refused.append((now["refused_address"], now["refused_tag"])) if value else None)
+
+    bursts = []
+    for run in runs:
+        to_page = (4096 - run["address"] % 4096) // 8
+        parts = [(run["address"], min(run["beats"], to_page))]
+        if run["beats"] > to_page:
+            parts.append((run["address"] + 8 * to_page, run["beats"] - to_page))
+        bursts += [(address, length, run["tag"]) for address, length in parts]
+    inside = [first // 8 <= address // 8 and address // 8 + length - 1 <= last // 8 for address, length, _ in bursts]
+    total = sum(length for (_, length, _), good in zip(bursts, inside, strict=True) if good)
+    assert 20 < sum(inside) < len(bursts) - 20
+    bench.run(lambda: len(beats) >= total and len(refused) + sum(inside) >= len(bursts), 50000, settle=50)
+    assert refused == [(address, tag) for (address, _, tag), good in zip(bursts, inside, strict=True) if not good]
+    expected = [
+        (address + 8 * index, tag)
+        for (address, length, tag), good in zip(bursts, inside, strict=True)
+        if good
+        for index in range(length)
+    ]
+    assert [(address, beat["tag"]) for _, beat, address in beats] == expected
+    assert len(memory.words) == total
+
+
+def test_waiting_address():
+    """The oldest burst that is not complete, whether its address was taken or not."""
+    config = Config(rows=2, columns=2)
+    bench = Bench(Reader(config, TAG_BITS), seed=9)
+    runs = [{"address": 0x1000 * number, "beats": 2, "tag": 0} for number in range(1, 4)]
+    bench.source(bench.dut.runs, runs)
+    bench.drive(bench.dut.ar.ready, lambda: 50 <= bench.cycle < 100)
+    addresses = []
+    bench.watch(bench.dut.waiting_address, addresses.append)
+    words = [{"data": 0, "response": 0, "last": last} for last in (0, 1)] * 3
+    bench.source(bench.dut.r, words, lambda: bench.cycle in (150, 160, 170))
+    bench.run(lambda: bench.cycle == 200, 300)
+    assert [addresses[cycle] for cycle in (40, 140, 155, 165, 199)] == [0x1000, 0x1000, 0x1000, 0x2000, 0x2000]

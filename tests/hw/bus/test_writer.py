@@ -3,7 +3,7 @@
 from collections import deque
 
 import pytest
-from bench import Bench
+from bench import Bench, unpack
 
 from fusemax.spec import Config
 from fusemax_hw.bus.writer import Writer
@@ -43,7 +43,7 @@ class Memory:
         if word["last"]:
             self._unfinished.popleft()
             self._words = 0
-            self.responses.append((burst["address"], self.response()))
+            self.responses.append((burst["address"], self.response(burst["address"])))
             self._later.append((self.bench.cycle + self.latency(), self.responses[-1][1]))
 
     def _answer(self):
@@ -61,6 +61,7 @@ def random_runs(rng, config, count):
             "tail_bytes": rng.choice((config.bus_bytes, 2 * rng.randint(1, config.bus_bytes // 2))),
             "job_last": rng.random() < 0.3,
             "interrupt": rng.random() < 0.5,
+            "ring_index": rng.getrandbits(16),
         }
         runs.append({"address": place, "beats": beats, "tag": tag})
         words += [rng.getrandbits(config.bus_bits) for _ in range(beats)]
@@ -93,20 +94,21 @@ def test_writes(bus_bits):
         config,
         lambda: bench.stalls(0.0, 0.2, 0.8, 1.0),
         lambda: rng.choice((1, 40, 400)),
-        lambda: rng.choice((0, 0, 0, 1, 2, 3)),
+        lambda _: rng.choice((0, 0, 0, 1)),
     )
-    seen = {name: [] for name in ("job_done", "job_interrupt", "error", "error_address", "bytes_written")}
+    names = ("job_done", "job_interrupt", "job_index", "answered", "error", "error_address", "bytes_written")
+    seen = {name: [] for name in names}
     for name, values in seen.items():
         bench.watch(getattr(dut, name), values.append)
-    jobs = [run["tag"]["interrupt"] for run in runs if run["tag"]["job_last"]]
+    jobs = [(run["tag"]["interrupt"], run["tag"]["ring_index"]) for run in runs if run["tag"]["job_last"]]
     bench.run(lambda: sum(seen["job_done"]) >= len(jobs), 300 * len(words), settle=30)
 
     assert memory.bytes == expected_bytes(config, runs, words)
     assert sum(seen["bytes_written"]) == len(memory.bytes)
     done = [cycle for cycle, happened in enumerate(seen["job_done"]) if happened]
-    assert [seen["job_interrupt"][cycle] for cycle in done] == jobs
-    errors = [address for address, happened in zip(seen["error_address"], seen["error"], strict=True) if happened]
-    assert errors == [address for address, response in memory.responses if response >= 2]
+    assert [(seen["job_interrupt"][cycle], seen["job_index"][cycle]) for cycle in done] == jobs
+    assert [cycle for cycle, happened in enumerate(seen["answered"]) if happened] == [cycle + 1 for cycle in memory.b.taken]
+    assert not any(seen["error"])
     assert memory.most_under_way == config.outstanding_writes
 
     # A job is done in the cycle after its last burst's response: count the bursts before it.
@@ -126,27 +128,74 @@ def test_a_word_every_cycle():
     bench.source(bench.dut.runs, runs)
     data = bench.source(bench.dut.data, words)
     done = []
-    Memory(bench, config, lambda: bench.stalls(1.0), lambda: 4, lambda: 0)
+    Memory(bench, config, lambda: bench.stalls(1.0), lambda: 4, lambda _: 0)
     bench.watch(bench.dut.job_done, done.append)
     bench.run(lambda: len(data.taken) == len(words), 10 * len(words))
     assert data.taken == list(range(data.taken[0], data.taken[0] + len(words)))
 
 
-@pytest.mark.parametrize("seed", range(6))
+def bursts_of(config, runs):
+    """Every burst in order: address, bus words, index of its run."""
+    for index, run in enumerate(runs):
+        address, beats = run["address"], run["beats"]
+        while beats:
+            length = min(beats, 256, (4096 - address % 4096) // config.bus_bytes)
+            yield address, length, index
+            address += length * config.bus_bytes
+            beats -= length
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_errors(seed):
+    """Every response with an error is told; the job that it belongs to is not done, nor is any behind it."""
+    config = Config(rows=2, columns=2)
+    bench = Bench(Writer(config), seed)
+    dut, rng = bench.dut, bench.rng
+    runs, words = random_runs(rng, config, 40)
+    bench.source(dut.runs, runs, bench.stalls())
+    bench.source(dut.data, words, bench.stalls())
+    bursts = list(bursts_of(config, runs))
+    wrong = {rng.choice(bursts)[0] for _ in range(3)}
+
+    def response(address):
+        return rng.choice((2, 3) if address in wrong else (0, 1))
+
+    memory = Memory(bench, config, bench.stalls, lambda: rng.choice((1, 40)), response)
+    seen = {name: [] for name in ("job_done", "job_index", "error", "error_address")}
+    for name, values in seen.items():
+        bench.watch(getattr(dut, name), values.append)
+    bench.run(lambda: len(memory.b.taken) == len(bursts), 20000, settle=30)
+    errors = [address for address, happened in zip(seen["error_address"], seen["error"], strict=True) if happened]
+    assert errors == sorted(wrong)
+    faulty = next(index for address, _, index in bursts if address in wrong)
+    done = [index for index, happened in zip(seen["job_index"], seen["job_done"], strict=True) if happened]
+    assert done == [run["tag"]["ring_index"] for run in runs[:faulty] if run["tag"]["job_last"]]
+
+
+@pytest.mark.parametrize("seed", range(8))
 def test_drain(seed):
-    """Bursts that were offered are written and answered; no other is begun."""
+    """Bursts that were offered are written and answered; no other is begun, and nothing is written any more."""
     config = Config(rows=2, columns=2)
     bench = Bench(Writer(config), seed)
     dut, rng = bench.dut, bench.rng
     runs, words = random_runs(rng, config, 100)
     bench.source(dut.runs, runs)
-    bench.source(dut.data, words, bench.stalls())
-    memory = Memory(bench, config, lambda: bench.stalls(0.1, 0.5, 1.0), lambda: rng.randint(1, 40), lambda: 0)
+    # The data of the bursts that were begun may never come.
     start = rng.randint(5, 200)
+    last_data = rng.choice((start - 3, 10000))
+    data_go = bench.stalls()
+    bench.source(dut.data, words, lambda: data_go() and bench.cycle < last_data)
+    memory = Memory(bench, config, lambda: bench.stalls(0.1, 0.5, 1.0), lambda: rng.randint(1, 40), lambda _: rng.choice((0, 2)))
     bench.drive(dut.drain, lambda: bench.cycle >= start)
-    idle, offers = [], []
+    idle, offers, strobes, done = [], [], [], []
     bench.watch(dut.idle, idle.append)
     bench.watch(dut.aw.valid, offers.append)
+    bench.watch(dut.job_done, done.append)
+    layout = dut.w.payload.shape()
+    valid, ready = [], []
+    bench.watch(dut.w.valid, valid.append)
+    bench.watch(dut.w.ready, ready.append)
+    bench.watch(dut.w.payload, lambda bits: strobes.append(unpack(layout, bits)["strobe"] if valid[-1] else 0))
     bench.run(lambda: bench.cycle > start and idle[-1], 5000, settle=100)
     later = offers[start:]
     assert later == sorted(later, reverse=True)
@@ -155,3 +204,44 @@ def test_drain(seed):
     assert all(idle[first_idle:]) and not memory._unfinished
     assert len(memory.b.taken) == len(memory.responses) > 0
     assert memory.b.taken[-1] < first_idle
+    # Only a word that was on offer before may still be written.
+    held = valid[start - 1] and not ready[start - 1]
+    until = next(cycle for cycle in range(start, len(valid)) if ready[cycle]) if held else start - 1
+    assert not any(strobes[until + 1 :])
+    assert memory.bytes.items() <= expected_bytes(config, runs, words).items()
+    assert not any(done[start + 1 :])
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("case", ["exact", "behind", "before"])
+def test_window(case, seed):
+    """A burst that would leave the window is not begun, nor is any behind it; those before it are written in full."""
+    config = Config(rows=2, columns=2)
+    bench = Bench(Writer(config), seed)
+    dut, rng = bench.dut, bench.rng
+    runs, words = random_runs(rng, config, 60)
+    bench.source(dut.runs, runs)
+    bench.source(dut.data, words, bench.stalls())
+    memory = Memory(bench, config, lambda: bench.stalls(0.1, 0.5, 1.0), lambda: rng.randint(1, 40), lambda _: 0)
+    bursts = list(bursts_of(config, runs))
+    # Bytes anywhere in the first and the last word that may be written.
+    last_run = rng.choice(runs[:-1]) if case == "behind" else runs[-1]
+    words_of_it = rng.randint(0, last_run["beats"] - 1) if case == "behind" else last_run["beats"] - 1
+    first = runs[0]["address"] + 8 * (case == "before") + rng.randrange(8)
+    last = last_run["address"] + 8 * words_of_it + rng.randrange(8)
+    bench.drive(dut.first, lambda: first)
+    bench.drive(dut.last, lambda: last)
+    refusals, addresses = [], []
+    bench.watch(dut.refused, refusals.append)
+    bench.watch(dut.refused_address, lambda address: addresses.append(address) if refusals[-1] else None)
+    good = 0
+    for address, beats, _ in bursts:
+        if address < first // 8 * 8 or address + 8 * beats > last // 8 * 8 + 8:
+            break
+        good += 1
+    assert (good == len(bursts)) == (case == "exact")
+    bench.run(lambda: len(memory.b.taken) >= good and bench.cycle > 100, 20000, settle=300)
+    end = bursts[good][0] if good < len(bursts) else 1 << 40
+    expected = expected_bytes(config, runs, words)
+    assert memory.bytes == {address: byte for address, byte in expected.items() if address < end}
+    assert addresses == [address for address, _, _ in bursts[good : good + 1]]

@@ -3,17 +3,41 @@
 import pytest
 from bench import Bench
 
-from fusemax.spec import COUNTERS, IDENTITY, INTERFACE_VERSION, REGISTERS, Cause, Config, counter_offset, register
+from fusemax.spec import (
+    COUNTERS,
+    IDENTITY,
+    INTERFACE_VERSION,
+    JOB_ENTRY,
+    REGISTERS,
+    Cause,
+    Config,
+    counter_offset,
+    job_entry_offset,
+    register,
+)
 from fusemax_hw.control.registers import Registers
 from fusemax_hw.control.sequencer import sequencer_events
 
 CONFIG = Config(rows=8, columns=16, max_e=200, max_f=17, contexts=5, pe_latency=3, query_tiles=2)
 NAMES = {entry.offset: entry.name for entry in REGISTERS}
 COUNTER_NAMES = {counter_offset(name) + 4 * half: (name, half) for name, _ in COUNTERS for half in (0, 1)}
-ERRORS = (("read_error", Cause.READ), ("write_error", Cause.WRITE), ("descriptor_error", Cause.DESCRIPTOR))
+JOB_WORDS = {job_entry_offset(index) + 4 * half: (index, half) for index in range(16) for half in (0, 1)}
+#: Inputs that tell an error, with an address of the same name; of several in a cycle the first one counts.
+ERRORS = {
+    "write_error": Cause.WRITE,
+    "read_error": Cause.READ,
+    "write_refused": Cause.WINDOW,
+    "read_refused": Cause.WINDOW,
+}
+BITS = ("job_done", "job_interrupt", "nonfinite", "overflow", "emptied", "progress", "tile_skipped")
 CLEARING = tuple(register(name).offset for name in ("INTERRUPT", "FLAGS_CLEAR", "COUNTERS_CLEAR"))
-WIDE = ("read_error_address", "write_error_address", "descriptor_error_address")
+ADDRESSES = ("fault_address", "waiting_address", *(f"{error}_address" for error in ERRORS))
+WINDOWS = ("READ_WINDOW_FIRST", "READ_WINDOW_LAST", "WRITE_WINDOW_FIRST", "WRITE_WINDOW_LAST")
+OFTEN = tuple(register(name).offset for name in ("CONTROL", "RING_TAIL", "RING_SIZE_LOG2", "WATCHDOG"))
 WORD = (1 << 32) - 1
+ADDRESS = (1 << CONFIG.address_bits) - 1
+HALVES = (("LOW", 0), ("HIGH", 32))
+SLOTS = ("slots_qk", "slots_exp", "slots_sum", "slots_slnv", "slots_max")
 
 
 def shape_word():
@@ -28,8 +52,15 @@ class Model:
     """What software sees: ``state`` between cycles, ``inputs`` of the cycle."""
 
     def __init__(self):
-        self.base = self.size = self.enable = self.error_address = 0
+        self.base = self.size = self.enable = self.error_address = self.error_job = self.watchdog = 0
+        self.windows = {name: ADDRESS if name.endswith("LAST") else 0 for name in WINDOWS}
         self.resetting = False
+        self.jobs = [0] * 16
+        self.job_writes, self.seen = [], 0
+        self.rung = []
+        #: Of the watchdog: what was quiet and the limit, cycle by cycle; what is left.
+        self.history, self.left, self.expired = [(False, 0)], 0, False
+        self.cycle = 0
         self.empty()
         self.inputs = {}
 
@@ -38,41 +69,76 @@ class Model:
         self.counters = dict.fromkeys((name for name, _ in COUNTERS), 0)
 
     @property
+    def halted(self):
+        return bool(self.cause or self.resetting)
+
+    @property
     def busy(self):
-        return int(self.tail != self.inputs["head"] and not self.cause)
+        return int(self.tail != self.inputs["head"] and not self.halted)
 
     def read(self, offset):
         if offset in COUNTER_NAMES:
             name, half = COUNTER_NAMES[offset]
             return self.counters[name] >> 32 * half & WORD
+        if offset in JOB_WORDS:
+            index, half = JOB_WORDS[offset]
+            return self.jobs[index] >> 32 * half & WORD
+        name = NAMES.get(offset, "")
+        for window, value in self.windows.items():
+            if name.startswith(window):
+                return value >> 32 if name.endswith("HIGH") else value & WORD
+        draining = self.resetting or (self.cause != 0 and not self.inputs["emptied"])
+        status = (self.busy, self.cause != 0, self.nonfinite, self.overflow, draining)
         return {
             "IDENTITY": IDENTITY,
             "VERSION": INTERFACE_VERSION,
             "SHAPE": shape_word(),
             "LIMITS": limits_word(),
-            "STATUS": self.busy | (self.cause != 0) << 1 | self.nonfinite << 2 | self.overflow << 3,
+            "STATUS": sum(bool(bit) << index for index, bit in enumerate(status)),
             "INTERRUPT": self.pending,
             "INTERRUPT_ENABLE": self.enable,
             "RING_BASE_LOW": self.base & WORD,
             "RING_BASE_HIGH": self.base >> 32,
             "RING_SIZE_LOG2": self.size,
             "RING_TAIL": self.tail,
-            "RING_HEAD": self.inputs["head"],
+            "RING_HEAD": 0 if self.resetting else self.inputs["head"],
             "ERROR_CAUSE": self.cause,
             "ERROR_ADDRESS_LOW": self.error_address & WORD,
             "ERROR_ADDRESS_HIGH": self.error_address >> 32,
-        }.get(NAMES.get(offset), 0)
+            "ERROR_JOB": self.error_job,
+            "WATCHDOG": self.watchdog,
+        }.get(name, 0)
+
+    def errors(self, name, data):
+        """(cause, address, job) of what is wrong in this cycle, the one that counts first."""
+        inputs, head = self.inputs, self.inputs["head"]
+        if inputs["fault"]:
+            yield inputs["fault_cause"], inputs["fault_address"], inputs["fault_job"]
+        for error, cause in ERRORS.items():
+            if inputs[error]:
+                yield cause, inputs[f"{error}_address"], head
+        # The doorbell of two cycles ago, with the tail and the head of the cycle before this one.
+        if self.rung and self.rung[0][0] == self.cycle - 2 and self.rung[0][1] > 1 << self.rung[0][2]:
+            yield Cause.RING, self.tail, head
+        if self.expired:
+            yield Cause.TIMEOUT, inputs["waiting_address"], head
+        if name == "CONTROL" and data & 2:
+            yield Cause.ABORT, 0, head
 
     def step(self, write):
         """End of a cycle in which ``write`` (offset, data), if any, took effect."""
         inputs, name, data = self.inputs, *((NAMES.get(write[0]), write[1]) if write else (None, 0))
-        errors = [(cause, inputs[f"{error}_address"]) for error, cause in ERRORS if inputs[error]]
+        halted = self.halted
+        errors = [] if halted else list(self.errors(name, data))
+        self._watch(name, data)
+        self._jobs(halted)
         for counter in self.counters:
             self.counters[counter] += {
                 "cycles": self.busy,
                 "jobs": inputs["job_done"],
                 "bytes_read": inputs["bytes_read"],
                 "bytes_written": inputs["bytes_written"],
+                "tiles_skipped": inputs["tile_skipped"],
                 "idle": inputs["events"].get("idle", 0) & self.busy,
             }.get(counter, inputs["events"].get(counter, 0))
         if name == "COUNTERS_CLEAR" and data & 1:
@@ -83,24 +149,61 @@ class Model:
         for flag in ("nonfinite", "overflow"):
             cleared = name == "FLAGS_CLEAR" and data & 1
             setattr(self, flag, inputs[flag] | (getattr(self, flag) and not cleared))
-        if errors and not self.cause:
-            # The causes of one cycle are not ordered; the block keeps the last.
-            self.cause, self.error_address = errors[-1]
+        if errors:
+            self.cause, self.error_address, self.error_job = errors[0]
+        # One cycle behind a doorbell: how far the tail is ahead.
+        if self.rung and self.rung[0][0] == self.cycle - 1:
+            self.rung[0] = (self.cycle - 1, (self.tail - inputs["head"]) % (1 << 16), self.size)
         if name == "INTERRUPT_ENABLE":
             self.enable = data & 3
         elif name == "RING_BASE_LOW":
-            self.base = self.base >> 32 << 32 | data
+            self.base = (self.base >> 32 << 32 | data) & ADDRESS
         elif name == "RING_BASE_HIGH":
-            self.base = self.base & WORD | data << 32
+            self.base = (self.base & WORD | data << 32) & ADDRESS
         elif name == "RING_SIZE_LOG2":
             self.size = data & 31
-        elif name == "RING_TAIL":
+        elif name == "RING_TAIL" and not halted:
             self.tail = data & 0xFFFF
+            self.rung = [(self.cycle, 0, 0)]
+        elif name == "WATCHDOG":
+            self.watchdog = data
+        for window in self.windows:
+            if name == f"{window}_LOW":
+                self.windows[window] = (self.windows[window] >> 32 << 32 | data) & ADDRESS
+            elif name == f"{window}_HIGH":
+                self.windows[window] = (self.windows[window] & WORD | data << 32) & ADDRESS
         if self.resetting:
             self.empty()
             self.resetting = not inputs["emptied"]
+            self.seen = 0
         elif name == "CONTROL" and data & 1:
             self.resetting = True
+        self.cycle += 1
+
+    def _jobs(self, halted):
+        """The table is written in the cycle behind a job's end; of that cycle's flags the next entry tells."""
+        inputs = self.inputs
+        if self.job_writes:
+            (index,) = self.job_writes
+            flags = {"nonfinite": self.seen & 1, "overflow": self.seen >> 1}
+            cycles = self.counters["cycles"]
+            self.jobs[index] = JOB_ENTRY.pack(flags | {"cycles": cycles & WORD, "cycles_high": cycles >> 32})
+            self.seen = 0
+        self.job_writes = [(inputs["job_index"] - 1) % 16] if inputs["job_done"] and not halted else []
+        self.seen |= inputs["nonfinite"] | inputs["overflow"] << 1
+
+    def _watch(self, name, data):
+        """The watchdog sees the cycle before, with the limit of that cycle; a limit that has changed begins anew."""
+        inputs = self.inputs
+        quiet = self.busy and not inputs["progress"] and not any(inputs["events"].get(slot, 0) for slot in SLOTS)
+        (_, limit_before), (was_quiet, limit) = self.history[-2:] if len(self.history) > 1 else 2 * self.history
+        self.history.append((bool(quiet), self.watchdog))
+        changed = limit_before != limit
+        self.expired = bool(was_quiet and limit and not changed and self.left == 1)
+        if not was_quiet or changed:
+            self.left = limit
+        elif self.left:
+            self.left -= 1
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -119,24 +222,18 @@ def test_registers(seed):
     def inputs():
         model.inputs = {
             "head": rng.choice((model.tail, model.tail, rng.getrandbits(16))),
-            **{name: rng.getrandbits(CONFIG.address_bits) for name in WIDE},
-            **{error: chance(0.05) for error, _ in ERRORS},
-            **{name: chance(0.5) for name in ("job_done", "job_interrupt", "nonfinite", "overflow", "emptied")},
+            **{name: rng.getrandbits(CONFIG.address_bits) for name in ADDRESSES},
+            **{error: chance(0.005) for error in (*ERRORS, "fault")},
+            "fault_cause": rng.choice((Cause.READ, Cause.DESCRIPTOR, Cause.PROGRAM, Cause.WINDOW)),
+            **{name: rng.getrandbits(16) for name in ("job_index", "fault_job")},
+            **{name: chance(0.5) for name in BITS},
             "events": {name: chance(0.5) for name in sequencer_events().members},
             **{name: CONFIG.bus_bytes * chance(0.7) for name in ("bytes_read", "bytes_written")},
         }
 
     bench.each(inputs)
-    for name in (
-        "head",
-        *WIDE,
-        *(error for error, _ in ERRORS),
-        "job_done",
-        "job_interrupt",
-        "nonfinite",
-        "overflow",
-        "emptied",
-    ):
+    inputs_named = ("head", *ADDRESSES, *ERRORS, "fault", "fault_cause", "fault_job", "job_index", *BITS)
+    for name in inputs_named:
         bench.drive(getattr(dut, name), lambda name=name: model.inputs[name])
     for name in ("bytes_read", "bytes_written"):
         bench.drive(getattr(dut, name), lambda name=name: model.inputs[name])
@@ -150,8 +247,10 @@ def test_registers(seed):
                 *NAMES,
                 *CLEARING,
                 *CLEARING,
+                *4 * OFTEN,
                 *COUNTER_NAMES,
-                0x48,
+                *JOB_WORDS,
+                0x70,
                 0xFC,
                 max(COUNTER_NAMES) + 4,
                 0xFFC,
@@ -161,9 +260,7 @@ def test_registers(seed):
 
     def written():
         offset = address()
-        while NAMES.get(offset) == "CONTROL" and rng.random() < 0.3:
-            offset = address()
-        return offset, rng.choice((0, 1, 2, 3, rng.getrandbits(32)))
+        return offset, rng.choice((0, 1, 2, 3, rng.getrandbits(4), rng.getrandbits(32)))
 
     writes = [written() for _ in range(accesses)]
     reads = [address() for _ in range(accesses)]
@@ -175,7 +272,9 @@ def test_registers(seed):
     answers = bench.sink(bus.r, bench.stalls(*slow))
 
     expected, ends, now = [], [], {}
-    for name in ("irq", "ring_base", "ring_size_log2", "tail", "reset", "stop"):
+    causes = set()
+    outputs = ("irq", "ring_base", "ring_size_log2", "tail", "reset", "stop", *(name.lower().replace("window_", "") for name in WINDOWS))
+    for name in outputs:
         bench.watch(getattr(dut, name), lambda value, name=name: now.update({name: value}))
 
     def step(_):
@@ -183,7 +282,8 @@ def test_registers(seed):
         cycle = bench.cycle
         assert now == {
             "irq": int(model.pending & model.enable != 0),
-            "ring_base": model.base & (1 << CONFIG.address_bits) - 1,
+            "ring_base": model.base >> 8 << 8,
+            **{name.lower().replace("window_", ""): value for name, value in model.windows.items()},
             "ring_size_log2": model.size,
             "tail": model.tail,
             "reset": model.resetting,
@@ -196,6 +296,7 @@ def test_registers(seed):
             write = writes[len(write_address.taken) - 1]
         was_resetting = model.resetting
         model.step(write)
+        causes.add(Cause(model.cause))
         if was_resetting and not model.resetting:
             ends.append(cycle)
 
@@ -204,19 +305,17 @@ def test_registers(seed):
     assert write_address.taken == write_data.taken
     assert responses.received == [0] * accesses
     assert answers.received == [{"data": data, "response": 0} for data in expected]
-    resets = [offset == register("CONTROL").offset and data & 1 for offset, data in writes]
-    assert sum(resets) == len(ends) > 3
-    # The write that asks for a reset is answered when the machine is empty.
-    for end, taken in zip(ends, (cycle for cycle, reset in zip(responses.taken, resets, strict=True) if reset), strict=True):
-        assert taken > end
+    assert len(ends) > 3
+    assert len(causes) > 6 and causes >= {Cause.RING, Cause.TIMEOUT, Cause.ABORT}
 
 
 def test_reset_values():
     bench = Bench(Registers(CONFIG), seed=0)
-    offsets = range(0, 0x200, 4)
+    offsets = range(0, 0x300, 4)
     bench.source(bench.dut.bus.ar, offsets)
     answers = bench.sink(bench.dut.bus.r)
     bench.run(lambda: len(answers.received) == len(offsets), 1000)
     fixed = {"IDENTITY": IDENTITY, "VERSION": INTERFACE_VERSION, "SHAPE": shape_word(), "LIMITS": limits_word()}
+    fixed |= {f"{kind}_WINDOW_LAST_{half}": ADDRESS >> shift & WORD for kind in ("READ", "WRITE") for half, shift in HALVES}
     for offset, answer in zip(offsets, answers.received, strict=True):
         assert answer["data"] == fixed.get(NAMES.get(offset), 0), f"offset {offset:#x}"

@@ -90,6 +90,7 @@ def rows_of(config, jobs):
                         "tail_bytes": (row_bytes - 1) % config.bus_bytes + 1,
                         "job_last": int(ends),
                         "interrupt": job["interrupt"],
+                        "ring_index": job.get("ring_index", 0),
                     }
                     beats = -(-row_bytes // config.bus_bytes)
                     yield (

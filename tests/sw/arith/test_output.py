@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fusemax.arith import state as st
-from fusemax.arith.output import divide, multiply_reciprocal
+from fusemax.arith.output import divide, multiply_reciprocal, state_to_float32
 from fusemax.arith.reciprocal import RECIPROCAL
 from fusemax.arith.state import StateFloat
 
@@ -91,3 +91,15 @@ def test_divide():
     # The product of numerator and reciprocal is exact in float64, so one conversion rounds it as the lane does.
     product = st.to_float64(numerator) * RECIPROCAL.model(denominator.significand) * 2.0 ** (-24.0 - denominator.exponent)
     assert np.array_equal(got, product.astype(np.float32))
+
+
+def test_state_to_float32():
+    rng = np.random.default_rng(83)
+    state = random_numerator(rng, 20_000, -160, 160)
+    with np.errstate(over="ignore", under="ignore"):
+        expected = st.to_float64(state).astype(np.float32)
+    expected[np.abs(expected) < np.finfo(np.float32).smallest_normal] = 0.0
+    got = state_to_float32(state)
+    assert got.dtype == np.uint32
+    assert np.array_equal(got, expected.view(np.uint32) & np.where(expected == 0, 0, 0xFFFF_FFFF).astype(np.uint32))
+    assert state_to_float32(st.zeros(3)).tolist() == [0, 0, 0]

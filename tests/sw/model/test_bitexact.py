@@ -10,6 +10,7 @@ from fusemax.arith.exp2 import Exp2Table
 from fusemax.arith.query_scale import scale_query
 from fusemax.arith.reciprocal import RECIPROCAL
 from fusemax.model import attention, bitexact
+from fusemax.model.bitexact import Segment, attention_head
 from fusemax.spec import CONFIGS, Config
 
 LOG2_E = 1.4426950408889634
@@ -106,23 +107,41 @@ def scalar_output(numerator: Fraction, denominator: Fraction, bits: int) -> int:
     return sign | (exponent + 126 << bits - 1) + int(abs(value) * power(bits - 1 - exponent))
 
 
-def scalar_attention(config: Config, q, k, v, scale_bits: int, bits: int) -> tuple[list[list[int]], bool]:
+def scalar_attention(
+    config: Config, q, k, v, scale_bits, bits: int, lo=None, hi=None, starts=None
+) -> tuple[list[list[int]], list[tuple[int, Fraction]], bool]:
+    """Output bits; reference and denominator; overflow. ``scale_bits``, ``lo`` and ``hi`` are of each query row; tiles begin
+    anew at the keys ``starts``."""
     q, k, v = q.tolist(), k.tolist(), v.tolist()
     f = len(v[0])
-    out, overflow = [], False
-    for row in q:
-        query = [scaled_query(config, element_bits, scale_bits) for element_bits in row]
+    lo, hi = [0] * len(q) if lo is None else lo, [len(k)] * len(q) if hi is None else hi
+    ends = [*(starts or [0])[1:], len(k)]
+    tiles = [
+        range(first, min(first + config.rows, end))
+        for start, end in zip(starts or [0], ends, strict=True)
+        for first in range(start, end, config.rows)
+    ]
+    out, states, overflow = [], [], False
+    for number, row in enumerate(q):
+        query = [scaled_query(config, element_bits, scale_bits[number]) for element_bits in row]
+        overflow |= any(flag for _, _, flag in query)
         reference = None
         state = [Fraction(0)] * (f + 1)
-        for start in range(0, len(k), config.rows):
-            tile = range(start, min(start + config.rows, len(k)))
+        for tile in tiles:
             scores = [scalar_score(config, query, k[m]) for m in tile]
-            overflow |= any(flag for _, flag in scores)
-            new = -(-max(score for score, _ in scores) // (1 << config.score_frac_bits))
-            new = new if reference is None else max(reference, new)
+            seen = [lo[number] <= m < hi[number] for m in tile]
+            overflow |= any(flag and there for (_, flag), there in zip(scores, seen, strict=True))
+            scores = [score for score, _ in scores]
+            new = reference
+            if any(seen):
+                largest = max(score for score, there in zip(scores, seen, strict=True) if there)
+                new = -(-largest // (1 << config.score_frac_bits))
+                new = new if reference is None else max(reference, new)
             distance = 255 if reference is None else min(new - reference, 255)
             reference = new
-            weights = [scalar_weight(config, score, reference) for score, _ in scores]
+            weights = [
+                scalar_weight(config, score, reference) if there else (0, 0) for score, there in zip(scores, seen, strict=True)
+            ]
             for column in range(f + 1):
                 values = [element(v[m][column]) if column < f else (128, 127) for m in tile]
                 grid = max(exponent for _, exponent in values)
@@ -135,7 +154,8 @@ def scalar_attention(config: Config, q, k, v, scale_bits: int, bits: int) -> tup
                 updated = nearest(state[column] * power(-distance) + sum_value, 24)
                 state[column] = updated if abs(updated) >= power(-511) else Fraction(0)
         out.append([scalar_output(numerator, state[f], bits) for numerator in state[:f]])
-    return out, overflow
+        states.append((reference or 0, state[f]))
+    return out, states, overflow
 
 
 def check(config: Config, q, k, v, scale) -> bool:
@@ -143,7 +163,8 @@ def check(config: Config, q, k, v, scale) -> bool:
     flag = False
     for float32, bits in ((True, 24), (False, 8)):
         got = attention(config, q, k, v, scale, float32)
-        expected, flag = scalar_attention(config, q, k, v, int(np.float32(scale).view(np.uint32)), bits)
+        scale_bits = [int(np.float32(scale).view(np.uint32))] * len(q)
+        expected, _, flag = scalar_attention(config, q, k, v, scale_bits, bits)
         assert got.out_bits.tolist() == expected
         assert got.overflow == flag
         assert got.out_bits.dtype == (np.uint32 if float32 else np.uint16)
@@ -271,7 +292,7 @@ def test_checked_and_fast_scores_agree():
     fast, fast_overflow = keys.scores(scaled)
     checked, checked_overflow = keys._checked_scores(slice(0, 70), scaled.operand.T, scaled.exponent_word.T)
     assert np.array_equal(fast, checked)
-    assert not fast_overflow and not checked_overflow
+    assert not fast_overflow and not checked_overflow.any()
 
 
 @pytest.mark.parametrize("numbers", [1, 100, 1 << 20])
@@ -281,6 +302,73 @@ def test_block_sizes_do_not_matter(monkeypatch: pytest.MonkeyPatch, numbers: int
     monkeypatch.setattr(bitexact, "BLOCK_NUMBERS", numbers)
     monkeypatch.setattr(bitexact, "QUERY_BLOCK", 7)
     assert np.array_equal(attention(CONFIGS["base"], q, k, v, 0.6, True).out_bits, expected)
+
+
+@pytest.mark.parametrize("config", MACHINES.values(), ids=MACHINES)
+def test_masks_and_row_factors_equal_the_scalar_contract(config: Config):
+    """Key intervals of every kind: all keys, none, in the midst of a tile, beyond the end; a factor per row."""
+    for seed in range(6):
+        random = np.random.default_rng(500 + seed)
+        q, k, v = normal(3 * seed, 9, 3, factor=4), normal(3 * seed + 1, 14, 3), normal(3 * seed + 2, 14, 4)
+        lo, hi = random.integers(-3, 15, 9), random.integers(-3, 18, 9)
+        lo[0], hi[0], lo[1], hi[1] = 0, 14, 5, 5
+        scale = random.uniform(0.1, 2, 9).astype(np.float32) * random.choice([-1, 1], 9).astype(np.float32)
+        got = attention(config, q, k, v, scale, True, lo, hi)
+        expected, _, flag = scalar_attention(config, q, k, v, scale.view(np.uint32).tolist(), 24, lo, hi)
+        assert got.out_bits.tolist() == expected
+        assert got.overflow == flag
+        assert not got.out_bits[hi <= np.maximum(lo, 0)].any()
+
+
+@pytest.mark.parametrize("config", MACHINES.values(), ids=MACHINES)
+def test_segments_equal_the_scalar_contract(config: Config):
+    """Keys in three pieces with masks of their own: tiles begin anew, the state goes on."""
+    for seed in range(4):
+        random = np.random.default_rng(600 + seed)
+        q, k, v = normal(3 * seed, 6, 3, factor=5), normal(3 * seed + 1, 17, 3), normal(3 * seed + 2, 17, 2)
+        starts = [0, *sorted(random.choice(np.arange(1, 17), 2, replace=False).tolist())]
+        lo, hi = random.integers(-2, 12, 6), random.integers(2, 20, 6)
+        segments = [
+            Segment(k[start:stop], v[start:stop], lo - start, hi - start)
+            for start, stop in zip(starts, [*starts[1:], 17], strict=True)
+        ]
+        head = attention_head(config, q, segments, np.float32(0.8))
+        scale_bits = [int(np.float32(0.8).view(np.uint32))] * 6
+        expected, states, flag = scalar_attention(config, q, k, v, scale_bits, 24, lo, hi, starts)
+        assert head.output(True).tolist() == expected
+        assert list(zip(head.reference.tolist(), map(Fraction, st.to_float64(head.denominator).tolist()), strict=True)) == states
+        assert head.overflow == flag
+
+
+def test_overflow_of_a_masked_score_is_none():
+    config = CONFIGS["tiny"]
+    one, big = 0x3F80, 0x4680
+    q, k, v = (np.array(rows, np.uint16) for rows in ([[one, one]], [[one, one], [big, big]], [[one], [one]]))
+    assert attention(config, q, k, v, 1.0, True).overflow
+    assert not attention(config, q, k, v, 1.0, True, hi=1).overflow
+    # The scores wrap, and a smaller one must not become the reference.
+    alone = attention(config, q, k[:1], v[:1], 1.0, True).out_bits
+    assert np.array_equal(attention(config, q, k, v, 1.0, True, hi=1).out_bits, alone)
+
+
+@pytest.mark.parametrize("name", ["tiny", "base"])
+def test_tiles_without_a_visible_key_may_be_left_out(name: str):
+    config = CONFIGS[name]
+    q, k, v = normal(1, 5, 8, factor=3), normal(2, 90, 8), normal(3, 90, 4)
+    lo, hi = np.array([33, 40, 50, 47, 36]), np.array([41, 55, 52, 63, 64])
+    whole = attention(config, q, k, v, 0.5, True, lo, hi).out_bits
+    assert np.array_equal(attention(config, q, k[32:64], v[32:64], 0.5, True, lo - 32, hi - 32).out_bits, whole)
+
+
+def test_raw_numerators_and_denominator():
+    config = CONFIGS["small"]
+    q, k, v = normal(1, 20, 8), normal(2, 30, 8), normal(3, 30, 4)
+    head = attention_head(config, q, [Segment(k, v, hi=np.arange(20))], np.float32(0.5))
+    numerator, denominator = head.output(True, raw=True).view(np.float32), head.denominator_bits().view(np.float32)
+    assert numerator.shape == (20, 4)
+    assert denominator[0] == 0 and not numerator[0].any() and head.reference[0] == 0
+    quotient = numerator[1:].astype(np.float64) / denominator[1:, None]
+    assert np.allclose(quotient, head.output(True).view(np.float32)[1:], rtol=2.0**-22, atol=0)
 
 
 def test_columns_do_not_matter_and_heads_broadcast():

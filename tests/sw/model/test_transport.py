@@ -8,8 +8,9 @@ import pytest
 
 import fusemax
 from fusemax.errors import DeviceClosedError, RuleError
-from fusemax.model.bitexact import attention
+from fusemax.model.bitexact import Segment, attention, attention_head
 from fusemax.model.cycles import ring_cycles
+from fusemax.model.descriptor_check import settings
 from fusemax.model.transport import ModelTransport
 from fusemax.spec import (
     CONFIGS,
@@ -18,8 +19,10 @@ from fusemax.spec import (
     DESCRIPTOR_MAGIC,
     IDENTITY,
     INTERFACE_VERSION,
+    JOB_ENTRY,
     Cause,
     counter_offset,
+    job_entry_offset,
     register,
 )
 
@@ -36,7 +39,7 @@ class Machine:
     def __init__(self) -> None:
         self.transport = ModelTransport(TINY, MEMORY_BYTES)
         self.program = fusemax.compile(head_dim=E, value_dim=F, config=TINY)
-        self.store(PROGRAM, np.frombuffer(self.program.words_bytes, np.uint8))
+        self.store(PROGRAM - 16, np.frombuffer(self.program.to_bytes(), np.uint8))
         self.bits = {}
         for name, address, shape, seed in (("q", Q, (QUERIES, E), 1), ("k", K, (KEYS, E), 2), ("v", V, (KEYS, F), 3)):
             self.bits[name] = np.random.default_rng(seed).standard_normal(shape).astype(ml_dtypes.bfloat16).view(np.uint16)
@@ -81,6 +84,12 @@ class Machine:
             "group_tiles": 2,
             "output_slots": 2,
             "group_iterations": 6,
+            "mask_lo": -(1 << 30),
+            "mask_hi": 1 << 30,
+            "share": 1,
+            "tile_positions": 4,
+            "tile_phase": 0,
+            "tile_span": 3,
             **{f"{name}_address": address for name, address in (("q", Q), ("k", K), ("v", V), ("o", OUT))},
             **{f"{name}_row_stride": 32 for name in "qkvo"},
         }
@@ -90,7 +99,7 @@ class Machine:
 
     def expected_time(self, *jobs: dict[str, int], loaded: bool = False) -> dict[str, int]:
         """Counters that depend on time, after jobs of the same call."""
-        state = (self.program.tag, jobs[0]["float32_out"]) if loaded else None
+        state = settings(jobs[0]) if loaded else None
         counts = ring_cycles(TINY, {self.program.tag: self.program}, jobs, loaded=state).values
         return {
             name: counts[name] for name in ("cycles", "slots_empty", "stall_q", "stall_k", "stall_v", "stall_output", "idle")
@@ -179,13 +188,14 @@ def test_counters(machine: Machine) -> None:
         **time,
         "jobs": 1,
         "tiles": 6,
+        "tiles_skipped": 0,
         "slots_qk": 6 * E,
         "slots_exp": 6,
         "slots_sum": 6,
         "slots_slnv": 6 * F,
         "slots_max": 6,
-        # A descriptor, the program, and rows of bus words of 8 bytes; E takes one, F two.
-        "bytes_read": 192 + -(-4 * ii // 8) * 8 + 8 * (QUERIES + KEYS + 2 * KEYS),
+        # A descriptor, the program with its header, and rows of bus words of 8 bytes; E takes one, F two.
+        "bytes_read": 192 + 16 + -(-4 * ii // 8) * 8 + 8 * (QUERIES + KEYS + 2 * KEYS),
         "bytes_written": 2 * F * QUERIES,
     }
     machine.write("COUNTERS_CLEAR", 1)
@@ -211,7 +221,7 @@ def test_another_output_format_reads_the_program_again(machine: Machine) -> None
     while machine.read("RING_HEAD") != 2:
         pass
     ii = machine.program.ii
-    assert machine.counter("bytes_read") == 2 * (192 + 4 * ii + ii % 2 * 4 + 8 * (QUERIES + 3 * KEYS))
+    assert machine.counter("bytes_read") == 2 * (192 + 16 + 4 * ii + ii % 2 * 4 + 8 * (QUERIES + 3 * KEYS))
     assert machine.counter("cycles") == machine.expected_time(*jobs)["cycles"]
 
 
@@ -274,6 +284,27 @@ def test_ring_wraps_around(machine: Machine) -> None:
         {"output_slots": 0},
         {"output_slots": 33},
         {"group_iterations": 5},
+        {"share": 0},
+        {"share": 257},
+        {"share": 2},
+        {"tile_positions": 3},
+        {"tile_phase": 1},
+        {"tile_span": 2},
+        {"mask_lo": -(1 << 30) - 1},
+        {"mask_hi": (1 << 30) + 1},
+        {"mask_lo": 3, "mask_hi": 3},
+        {"mask_hi": 0},
+        {"mask_lo": 4},
+        {"raw_out": 1},
+        {"continued": 1},
+        {"continues": 1, "heads": 2},
+        {"continues": 1, "batch": 2},
+        {"continues": 1, "groups": 2, "large_groups": 2, "group_tiles": 1, "group_iterations": 3},
+        {"q_address": Q + 4},
+        {"o_address": 1 << 40},
+        {"program_address": PROGRAM + 4},
+        {"k_row_stride": 12},
+        {"q_share_stride": 2},
     ],
     ids=str,
 )
@@ -307,6 +338,247 @@ def test_addresses_outside_the_memory_stop_the_machine(
     assert machine.read("ERROR_ADDRESS_LOW") | machine.read("ERROR_ADDRESS_HIGH") << 32 == address
 
 
+def test_reserved_flags_must_be_zero(machine: Machine) -> None:
+    machine.descriptor()
+    machine.transport.memory[RING + 3] |= 0x80
+    machine.write("RING_TAIL", 1)
+    machine.transport.wait_interrupt(10, None)
+    assert machine.read("ERROR_CAUSE") == Cause.DESCRIPTOR
+
+
+@pytest.mark.parametrize("offset", [0, 4, 6, 8, 10, 12])
+def test_a_program_of_another_header_is_refused(machine: Machine, offset: int) -> None:
+    """Magic, version, ii, e, f and tag of the header in front of the microwords."""
+    machine.descriptor(0)
+    machine.transport.memory[PROGRAM - 16 + offset] ^= 1
+    machine.write("RING_TAIL", 1)
+    machine.transport.wait_interrupt(10, None)
+    assert machine.read("ERROR_CAUSE") == Cause.PROGRAM
+    assert machine.read("ERROR_ADDRESS_LOW") == PROGRAM - 16
+    assert machine.read("ERROR_JOB") == 0
+
+
+@pytest.mark.parametrize(
+    ("window", "first", "last", "address"),
+    [
+        ("READ", Q, K + 0x800, V),
+        ("READ", 0, V + 32 * 3 + 7, V + 32 * 3),
+        ("READ", PROGRAM, 1 << 20, RING),
+        ("WRITE", OUT + 32, OUT + 0x1000, OUT),
+        ("WRITE", OUT, OUT + 32 * 4 + 1, OUT + 32 * 4),
+    ],
+)
+def test_windows(machine: Machine, window: str, first: int, last: int, address: int) -> None:
+    """A row of 10 bytes is a burst of two bus words; a word belongs to the window if a byte of it does."""
+    if window == "READ" and first == Q:
+        machine.write("READ_WINDOW_FIRST_LOW", RING)
+        machine.write("READ_WINDOW_LAST_LOW", V - 1)
+    else:
+        machine.write(f"{window}_WINDOW_FIRST_LOW", first)
+        machine.write(f"{window}_WINDOW_LAST_LOW", last)
+    machine.write(f"{window}_WINDOW_LAST_HIGH", 0)
+    machine.transport.memory[OUT : OUT + 0x1000] = 0xAA
+    machine.descriptor()
+    machine.write("RING_TAIL", 1)
+    machine.transport.wait_interrupt(10, None)
+    assert machine.read("ERROR_CAUSE") == Cause.WINDOW
+    assert machine.read("ERROR_ADDRESS_LOW") == address
+    if window == "WRITE":
+        assert (machine.transport.memory[address : OUT + 0x1000] == 0xAA).all()
+
+
+def test_windows_as_large_as_the_job(machine: Machine) -> None:
+    for name, value in (
+        *(("READ_WINDOW_FIRST_LOW", RING), ("READ_WINDOW_LAST_LOW", V + 32 * KEYS - 17), ("READ_WINDOW_LAST_HIGH", 0)),
+        *(("WRITE_WINDOW_FIRST_LOW", OUT), ("WRITE_WINDOW_LAST_LOW", OUT + 32 * QUERIES - 17), ("WRITE_WINDOW_LAST_HIGH", 0)),
+    ):
+        machine.write(name, value)
+    machine.descriptor()
+    machine.write("RING_TAIL", 1)
+    machine.transport.wait_interrupt(10, None)
+    np.testing.assert_array_equal(machine.output(), machine.expected())
+    # Bits that an address does not have are zero; a reset leaves windows alone.
+    machine.write("READ_WINDOW_LAST_HIGH", 0xFFFF_FFFF)
+    machine.write("CONTROL", 1)
+    assert machine.read("READ_WINDOW_LAST_HIGH") == 0xFF
+    assert machine.read("WRITE_WINDOW_FIRST_LOW") == OUT
+
+
+def test_too_many_jobs_for_the_ring(machine: Machine) -> None:
+    machine.write("RING_TAIL", 3)
+    assert machine.read("ERROR_CAUSE") == Cause.RING
+    assert machine.read("ERROR_ADDRESS_LOW") == 3
+    assert machine.read("INTERRUPT") == 2
+    machine.write("RING_TAIL", 1)
+    assert machine.read("RING_TAIL") == 3
+
+
+def test_abort(machine: Machine) -> None:
+    machine.descriptor(heads=4)
+    machine.write("RING_TAIL", 1)
+    machine.read("STATUS")
+    machine.write("CONTROL", 2)
+    assert machine.read("ERROR_CAUSE") == Cause.ABORT
+    assert machine.read("STATUS") == 2
+    machine.write("CONTROL", 1)
+    assert machine.read("ERROR_CAUSE") == 0
+    machine.descriptor()
+    machine.write("RING_TAIL", 1)
+    machine.transport.wait_interrupt(10, None)
+    np.testing.assert_array_equal(machine.output(), machine.expected())
+
+
+def test_table_of_jobs(machine: Machine) -> None:
+    """Flags since the job before; the cycles of the last job are known when the machine is idle."""
+    infinite = np.array([0x7F80], np.uint16).view(np.uint8)
+    machine.descriptor(0)
+    machine.descriptor(1, k_address=K + 0x800)
+    for row in range(KEYS):
+        machine.store(K + 0x800 + 32 * row, infinite)
+    machine.write("RING_TAIL", 2)
+    while machine.read("RING_HEAD") != 2:
+        pass
+    entries = []
+    for job in range(2):
+        words = [machine.transport.read_register(job_entry_offset(job) + half) for half in (0, 4)]
+        entries.append(JOB_ENTRY.unpack(words[0] | words[1] << 32))
+    assert [entry["nonfinite"] for entry in entries] == [0, 1]
+    assert entries[1]["cycles"] == machine.counter("cycles") > 0
+
+
+# -- what a job can ask for ----------------------------------------------------------------------------------------------
+
+
+def segment(machine: Machine, start: int, stop: int, lo: np.ndarray, hi: np.ndarray) -> Segment:
+    return Segment(machine.bits["k"][start:stop], machine.bits["v"][start:stop], lo, hi)
+
+
+def run(machine: Machine, jobs: int = 1) -> None:
+    machine.write("RING_SIZE_LOG2", 2)
+    machine.write("RING_TAIL", jobs)
+    machine.transport.wait_interrupt(10, None)
+    assert machine.read("STATUS") == 0
+
+
+def test_mask(machine: Machine) -> None:
+    machine.descriptor(mask_lo=1, mask_hi=4)
+    run(machine)
+    position = np.arange(QUERIES)
+    expected = attention(TINY, *machine.bits.values(), SCALE, False, 1 + position, 4 + position).out_bits
+    np.testing.assert_array_equal(machine.output(), expected)
+    # Positions 0 to 3 of the first query tile see keys 1 to 6, those of the second, counted as four, 5 to 10: of tiles of 4.
+    assert (machine.counter("tiles"), machine.counter("tiles_skipped")) == (4, 2)
+
+
+def test_a_query_tile_that_sees_no_key_is_worked_on_once(machine: Machine) -> None:
+    machine.transport.memory[OUT : OUT + 32 * QUERIES] = 0xAA
+    machine.descriptor(mask_lo=4, mask_hi=5, key_tiles=2, last_keys=1, group_iterations=4)
+    run(machine)
+    position = np.arange(QUERIES)
+    machine.bits["k"], machine.bits["v"] = machine.bits["k"][:5], machine.bits["v"][:5]
+    expected = attention(TINY, *machine.bits.values(), SCALE, False, 4 + position, 5 + position).out_bits
+    np.testing.assert_array_equal(machine.output(), expected)
+    assert expected[0].any() and not expected[1:].any()
+    assert (machine.counter("tiles"), machine.counter("tiles_skipped")) == (2, 2)
+
+
+def test_shared_heads(machine: Machine) -> None:
+    """Six rows are three positions of two heads: rows of a position are 0x60 apart, positions 32."""
+    for position in range(3):
+        for shared in range(2):
+            row = machine.bits["q"][2 * position + shared]
+            machine.store(Q + 0x800 + 32 * position + 0x60 * shared, row.view(np.uint8))
+    machine.descriptor(
+        q_address=Q + 0x800, q_share_stride=0x60, o_share_stride=0x60, share=2, tile_positions=2, tile_span=2, mask_hi=7
+    )
+    run(machine)
+    expected = attention(TINY, *machine.bits.values(), SCALE, False, None, 7 + np.arange(6) // 2).out_bits
+    rows = machine.output().reshape(2, 3, F).swapaxes(0, 1).reshape(6, F)
+    np.testing.assert_array_equal(rows, expected)
+
+
+def test_row_factors(machine: Machine) -> None:
+    scale = np.random.default_rng(4).uniform(0.2, 2, QUERIES).astype(np.float32)
+    for row in range(QUERIES):
+        machine.store(Q + 32 * row, np.concatenate([scale[row : row + 1].view(np.uint8), np.full(4, 0x55, np.uint8)]))
+        machine.store(Q + 32 * row + 8, machine.bits["q"][row].view(np.uint8))
+    machine.descriptor(row_scale=1, scale=0)
+    run(machine)
+    expected = attention(TINY, *machine.bits.values(), scale, False).out_bits
+    np.testing.assert_array_equal(machine.output(), expected)
+    ii = machine.program.ii
+    assert machine.counter("bytes_read") == 192 + 16 + 4 * ii + ii % 2 * 4 + 8 * (2 * QUERIES + 3 * KEYS)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_states(machine: Machine, raw: bool) -> None:
+    keys = {"key_tiles": 2, "last_keys": 4, "group_iterations": 4}
+    machine.descriptor(float32_out=1, state_out=1, raw_out=int(raw), mask_hi=0, **keys)
+    machine.transport.memory[OUT : OUT + 32 * QUERIES] = 0xAA
+    run(machine)
+    head = attention_head(TINY, machine.bits["q"], [segment(machine, 0, 8, None, np.arange(QUERIES))], SCALE)
+    rows = machine.transport.memory[OUT : OUT + 32 * QUERIES].reshape(QUERIES, 32)
+    np.testing.assert_array_equal(rows[:, :4].copy().view("<i4")[:, 0], head.reference)
+    np.testing.assert_array_equal(rows[:, 4:8].copy().view(np.uint32)[:, 0], head.denominator_bits())
+    np.testing.assert_array_equal(rows[:, 8:28].copy().view(np.uint32), head.output(True, raw))
+    assert (rows[:, 28:] == 0xAA).all()
+    assert machine.counter("bytes_written") == QUERIES * (8 + 4 * F)
+
+
+def test_chain(machine: Machine) -> None:
+    """Three jobs, one result; only the last one completes, and counts as one."""
+    machine.descriptor(0, continues=1, key_tiles=1, last_keys=2, group_iterations=2, o_address=0)
+    keys = {"k_address": K + 64, "v_address": V + 64}
+    machine.descriptor(
+        1, continues=1, continued=1, key_tiles=1, last_keys=3, group_iterations=2, q_address=0, mask_lo=1, mask_hi=3, **keys
+    )
+    keys = {"k_address": K + 32 * 5, "v_address": V + 32 * 5}
+    machine.descriptor(2, continued=1, key_tiles=1, last_keys=4, group_iterations=2, mask_hi=2, **keys)
+    machine.write("RING_SIZE_LOG2", 2)
+    machine.write("RING_TAIL", 2)
+    with pytest.raises(TimeoutError, match="no interrupt is under way"):
+        machine.transport.wait_interrupt(10, None)
+    assert (machine.read("RING_HEAD"), machine.read("STATUS")) == (0, 1)
+    run(machine, 3)
+    assert machine.read("RING_HEAD") == 3
+    p = np.arange(QUERIES)
+    segments = [
+        segment(machine, 0, 2, None, None),
+        segment(machine, 2, 5, 1 + p, 3 + p),
+        segment(machine, 5, 9, None, 2 + p),
+    ]
+    head = attention_head(TINY, machine.bits["q"], segments, SCALE)
+    np.testing.assert_array_equal(machine.output(), head.output(False))
+    # Nothing is left out in a chain.
+    assert [machine.counter(name) for name in ("jobs", "tiles", "tiles_skipped")] == [1, 6, 0]
+    ii = machine.program.ii
+    assert machine.counter("bytes_read") == 3 * 192 + 16 + 4 * ii + ii % 2 * 4 + 8 * (QUERIES + 3 * KEYS)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"continued": 0},
+        {"share": 2, "tile_positions": 2, "tile_span": 2},
+        {"last_queries": 1},
+        {"group_tiles": 1, "group_iterations": 1},
+        {"float32_out": 1},
+        {"query_slots": 5},
+    ],
+    ids=str,
+)
+def test_a_chain_must_go_on_as_it_began(machine: Machine, fields: dict[str, int]) -> None:
+    part = {"key_tiles": 1, "group_iterations": 2}
+    machine.descriptor(0, continues=1, **part)
+    machine.descriptor(1, **({"continued": 1} | part | fields))
+    machine.write("RING_TAIL", 2)
+    machine.transport.wait_interrupt(10, None)
+    assert machine.read("ERROR_CAUSE") == Cause.DESCRIPTOR
+    assert machine.read("ERROR_ADDRESS_LOW") == RING + 256
+    assert machine.read("ERROR_JOB") == 1
+    assert machine.read("RING_HEAD") == 0
+
+
 def test_only_a_reset_leaves_an_error(machine: Machine) -> None:
     machine.descriptor(magic=0)
     machine.write("RING_TAIL", 1)
@@ -335,8 +607,9 @@ def test_flags_stick_until_they_are_cleared(machine: Machine) -> None:
 
 
 def test_a_program_that_hardware_could_not_run_is_refused(machine: Machine) -> None:
-    machine.store(PROGRAM, np.zeros(4, np.uint8))
-    machine.descriptor(program_tag=7)
+    program = fusemax.Program(TINY, E, F, (0,) * machine.program.ii)
+    machine.store(PROGRAM - 16, np.frombuffer(program.to_bytes(), np.uint8))
+    machine.descriptor(program_tag=program.tag)
     machine.write("RING_TAIL", 1)
     with pytest.raises(RuleError, match=r"^maximum, slot 0"):
         machine.transport.wait_interrupt(10, None)

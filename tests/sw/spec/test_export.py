@@ -52,7 +52,8 @@ def test_macros_write_what_pack_packs(prefix, layout):
         name = f"{prefix}_{field.name}".upper()
         offset = values.get(f"{name}_OFFSET", 0)
         written = number << values[f"{name}_SHIFT"] & values[f"{name}_MASK"] if field.bits <= 32 else number
-        assert written << 8 * offset == layout.pack({field.name: number})
+        signed = field.signed and number >> field.bits - 1
+        assert written << 8 * offset == layout.pack({field.name: number - (signed << field.bits)})
 
 
 @pytest.mark.parametrize(

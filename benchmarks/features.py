@@ -1,0 +1,188 @@
+"""What attention as people use it costs: masks, grouped heads, decoding, ragged batches, on the emitted Verilog.
+
+Writes benchmarks/results/features.json and docs/features.md. Every row is saved as it is measured; a second call goes on where
+the first stopped, and does again what belongs to Verilog that has changed. Exit status 1 if a result has other bits than the
+model's, or the causal head takes more than 0.56 of the cycles of the unmasked one.
+
+    python benchmarks/features.py [RESULTS]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+import fusemax
+from fusemax.cli.options import table
+from fusemax_sim.emission import emission_digest
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "features.json"
+PAGE = ROOT / "docs" / "features.md"
+#: The page, with places for the tables.
+TEXT = ROOT / "benchmarks" / "pages" / "features.md"
+
+CONFIG = "base"
+CAUSAL_SHARE = 0.56
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of :func:`fusemax.attention`.
+
+    Members
+    -------
+    title
+        In the table.
+    q, k
+        Shapes of queries and keys, (batch, heads, length, head dim); values are shaped like keys.
+    arguments
+        Keyword arguments.
+    """
+
+    title: str
+    q: tuple[int, int, int, int]
+    k: tuple[int, int, int, int]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def arrays(self) -> list[NDArray[Any]]:
+        """Q, K and V from three seeds."""
+        shapes = (self.q, self.k, self.k)
+        return [
+            np.random.default_rng(seed).standard_normal(shape, dtype=np.float32).astype(ml_dtypes.bfloat16)
+            for seed, shape in enumerate(shapes)
+        ]
+
+    def pairs(self) -> int:
+        """Pairs of a query and a key that it sees, in all heads."""
+        (batch, heads, queries, _), keys = self.q, self.k[2]
+        lengths = self.arguments.get("key_lengths", [keys] * batch)
+        position = np.arange(queries)[:, None] + self.arguments.get("query_offset", 0)
+        key = np.arange(keys)
+        left, right = self.arguments.get("window", (-1, -1))
+        sees = np.ones((queries, keys), bool)
+        if self.arguments.get("causal", False):
+            sees &= key <= position
+        if left >= 0:
+            sees &= key >= position - left
+        if right >= 0:
+            sees &= key <= position + right
+        if "prefix" in self.arguments:
+            sees |= key < self.arguments["prefix"]
+        return heads * sum(int((sees & (key < length)).sum()) for length in lengths)
+
+
+def ragged(batch: int, longest: int) -> list[int]:
+    """Lengths of a batch, from an eighth of the longest on."""
+    return [int(length) for length in np.random.default_rng(9).integers(longest // 8, longest + 1, batch)]
+
+
+def calls() -> list[Call]:
+    long = (1, 1, 1024, 64)
+    grouped = (2, 8, 256, 64)
+    return [
+        Call("1024 × 1024", long, long),
+        Call("causal", long, long, {"causal": True}),
+        Call("causal, window of 256 keys", long, long, {"causal": True, "window": (255, 0)}),
+        Call("the same and a prefix of 64", long, long, {"causal": True, "window": (255, 0), "prefix": 64}),
+        Call("window of 128 on either side", long, long, {"window": (128, 128)}),
+        Call("8 query heads to a key head, 256 × 256", grouped, (2, 1, 256, 64)),
+        Call("the same, causal", grouped, (2, 1, 256, 64), {"causal": True}),
+        Call("ragged batch of 8, 2 heads, up to 256 keys", (8, 2, 256, 64), (8, 2, 256, 64), {"key_lengths": ragged(8, 256)}),
+        Call("temperatures per query", (1, 4, 256, 64), (1, 4, 256, 64), {"temperature": np.linspace(0.5, 2, 256)}),
+        Call("log-sum-exp out", (1, 4, 256, 64), (1, 4, 256, 64), {"return_lse": True}),
+        Call(
+            "decoding: 32 sequences, 8 query heads to a key head, up to 512 keys",
+            (32, 8, 1, 64),
+            (32, 1, 512, 64),
+            {"key_lengths": ragged(32, 512)},
+        ),
+        Call("chunk of 64 queries at position 448", (4, 2, 64, 64), (4, 2, 512, 64), {"causal": True, "query_offset": 448}),
+    ]
+
+
+def measure(call: Call) -> Row:
+    """The call on the Verilog and on the model."""
+    q, k, v = call.arrays()
+    results = {}
+    row: Row = {}
+    for kind in ("model", "rtl"):
+        with fusemax.open(kind, CONFIG) as device:
+            results[kind] = fusemax.attention(q, k, v, device=device, **call.arguments)
+            counters = device.counters
+        row[f"{kind}_cycles"] = counters.cycles
+    row |= {name: getattr(counters, name) for name in ("tiles", "tiles_skipped", "slots_qk", "slots_slnv", "bytes_read")}
+    pairs = [part if isinstance(part, tuple) else (part,) for part in results.values()]
+    row["bits_as_model"] = all(one.tobytes() == other.tobytes() for one, other in zip(*pairs, strict=True))
+    machine = fusemax.spec.config_named(CONFIG)
+    row["utilisation"] = call.pairs() * 2 * call.q[3] / (machine.rows * machine.columns * row["rtl_cycles"])
+    return row
+
+
+def measured(path: Path) -> list[tuple[Call, Row]]:
+    """All calls with their rows, from the file or made now."""
+    digest = emission_digest(fusemax.spec.config_named(CONFIG))
+    rows: dict[str, Row] = json.loads(path.read_text()) if path.is_file() else {}
+    for call in calls():
+        if rows.get(call.title, {}).get("machine") != digest:
+            rows[call.title] = {"machine": digest, **measure(call)}
+            print(f"{call.title}: {rows[call.title]['rtl_cycles']} cycles", file=sys.stderr, flush=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(path.name + ".partial")
+            partial.write_text("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in rows.items()) + "\n}\n")
+            os.replace(partial, path)
+    return [(call, rows[call.title]) for call in calls()]
+
+
+def check(results: list[tuple[Call, Row]]) -> list[str]:
+    wrong = [f"{call.title}: the result must be the model's, bit for bit" for call, row in results if not row["bits_as_model"]]
+    for call, row in results:
+        if row["rtl_cycles"] != row["model_cycles"]:
+            wrong.append(f"{call.title}: the model must take {row['rtl_cycles']} cycles, not {row['model_cycles']}")
+    by_title = {call.title: row for call, row in results}
+    share = by_title["causal"]["rtl_cycles"] / by_title["1024 × 1024"]["rtl_cycles"]
+    if share > CAUSAL_SHARE:
+        wrong.append(f"a causal head must take at most {CAUSAL_SHARE} of the cycles, not {share:.3f}")
+    return wrong
+
+
+HEADER = ["", "queries", "keys", "tiles", "left out", "cycles", "slots per tile", "utilisation"]
+
+
+def lines(results: list[tuple[Call, Row]]) -> list[list[str]]:
+    out = []
+    for call, row in results:
+        slots = fusemax.compile(head_dim=call.q[3], config=CONFIG).ii
+        shapes = ["×".join(map(str, shape[:3])) for shape in (call.q, call.k)]
+        figures = [str(row["tiles"]), str(row["tiles_skipped"]), str(row["rtl_cycles"]), str(slots)]
+        out.append([call.title, *shapes, *figures, f"{row['utilisation']:.4f}"])
+    return out
+
+
+def main() -> int:
+    results = measured(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS)
+    print(table(HEADER, lines(results)))
+    rule = ["---", *["---:"] * (len(HEADER) - 1)]
+    text = "\n".join("| " + " | ".join(line) + " |" for line in (HEADER, rule, *lines(results)))
+    by_title = {call.title: row for call, row in results}
+    share = by_title["causal"]["rtl_cycles"] / by_title["1024 × 1024"]["rtl_cycles"]
+    PAGE.write_text(TEXT.read_text(encoding="utf-8").format(table=text, share=f"{share:.3f}"), encoding="utf-8")
+    wrong = check(results)
+    for line in wrong:
+        print(line, file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,364 @@
+"""Arguments of an attention call: checked, and turned into what the driver takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .arith.query_scale import scale_query
+from .driver import Call, Rows
+from .errors import NonFiniteError
+from .layout import OUTPUT_BYTES
+from .masks import Mask
+from .spec import Config
+from .state import State, state_of_device
+
+__all__ = ["Options", "Request", "check_array", "check_head_dims", "to_bits"]
+
+#: Keys that ALiBi can number: position 256·a + b, both exact in bfloat16.
+MOST_ALIBI_KEYS = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Keyword arguments of :func:`fusemax.attention`, as given."""
+
+    scale: float | ArrayLike | None = None
+    out_dtype: str = "bfloat16"
+    timeout: float | None = None
+    progress: Callable[[int, int], None] | None = None
+    causal: bool = False
+    query_offset: int | Sequence[int] | NDArray[Any] = 0
+    window: tuple[int, int] | None = None
+    key_lengths: Sequence[int] | NDArray[Any] | None = None
+    prefix: int | Sequence[int] | NDArray[Any] | None = None
+    temperature: float | ArrayLike | None = None
+    alibi_slopes: ArrayLike | None = None
+    return_lse: bool = False
+    state: State | None = None
+    return_state: bool = False
+    sink: ArrayLike | None = None
+
+
+class Request:
+    """A call whose arguments have been checked.
+
+    Parameters
+    ----------
+    options
+        As given by the user.
+    leading
+        Leading axes of q: none, heads, batch and heads, or more.
+    queries, keys, e, f
+        Shape of a head.
+
+    Members
+    -------
+    batch, heads
+        Batch entries and query heads.
+    mask
+        Which keys a query sees.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is not what :func:`fusemax.attention` says.
+    """
+
+    def __init__(self, options: Options, leading: tuple[int, ...], queries: int, keys: int, e: int, f: int) -> None:
+        self.options = options
+        self.leading = leading
+        self.heads = leading[-1] if leading else 1
+        self.batch = math.prod(leading[:-1])
+        self.queries, self.keys, self.e, self.f = queries, keys, e, f
+        self._check_plain(options)
+        self.mask = self._mask(options)
+        self._slopes: NDArray[np.float32] | None = None
+        if options.alibi_slopes is not None:
+            self._slopes = self._per_head("alibi_slopes", options.alibi_slopes)
+            if keys > MOST_ALIBI_KEYS:
+                raise ValueError(f"keys must be at most {MOST_ALIBI_KEYS} with alibi_slopes, not {keys}")
+        self._scale = self._scales(options.scale)
+        self._factor = self._factors(options.temperature)
+        self._initial = self._initial_state(options)
+
+    # -- checks ----------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _check_plain(options: Options) -> None:
+        if not isinstance(options.out_dtype, str) or options.out_dtype not in OUTPUT_BYTES:
+            raise ValueError(f"out_dtype must be 'bfloat16' or 'float32', not {options.out_dtype!r}")
+        if options.timeout is not None:
+            if not isinstance(options.timeout, (int, float)) or isinstance(options.timeout, bool):
+                raise TypeError(f"timeout must be a number of seconds or None, not {options.timeout!r}")
+            if not options.timeout > 0:
+                raise ValueError(f"timeout must be greater than 0, not {options.timeout!r}")
+        if options.progress is not None and not callable(options.progress):
+            raise TypeError(f"progress must be a function or None, not {options.progress!r}")
+        for name in ("causal", "return_lse", "return_state"):
+            if not isinstance(getattr(options, name), (bool, np.bool_)):
+                raise TypeError(f"{name} must be True or False, not {getattr(options, name)!r}")
+
+    def _mask(self, options: Options) -> Mask:
+        left = right = None
+        if options.window is not None:
+            if not isinstance(options.window, (tuple, list)) or len(options.window) != 2:
+                raise TypeError(f"window must be a pair (left, right) or None, not {options.window!r}")
+            for side in options.window:
+                if not _is_integer(side):
+                    raise TypeError(f"window must be two integers, not {options.window!r}")
+                if side < -1:
+                    raise ValueError(f"window must be two numbers of keys, -1 for all, not {options.window!r}")
+            left, right = (None if side == -1 else int(side) for side in options.window)
+        if options.causal:
+            right = 0
+        lengths = options.key_lengths
+        return Mask(
+            left=left,
+            right=right,
+            offsets=self._per_entry("query_offset", options.query_offset),
+            key_lengths=None if lengths is None else self._per_entry("key_lengths", lengths, 0, self.keys),
+            prefixes=(0,) if options.prefix is None else self._per_entry("prefix", options.prefix, 0),
+        )
+
+    def _per_entry(self, name: str, value: Any, low: int | None = None, high: int | None = None) -> tuple[int, ...]:
+        """An integer, or one for each batch entry."""
+        numbers = np.asarray(value)
+        if numbers.dtype.kind not in "iu":
+            raise TypeError(f"{name} must be an integer or one per batch entry, not {value!r}")
+        if numbers.ndim and numbers.size != self.batch:
+            raise ValueError(f"{name} must be an integer or {self.batch} of them, one per batch entry, not {value!r}")
+        found = tuple(int(number) for number in numbers.reshape(-1))
+        for number in found:
+            if (low is not None and number < low) or (high is not None and number > high):
+                limits = f"at least {low}" if high is None else f"from {low} to {high}"
+                raise ValueError(f"{name} must be {limits}, not {number}")
+        return found
+
+    def _per_head(self, name: str, value: Any) -> NDArray[np.float32]:
+        numbers = np.asarray(value)
+        if numbers.dtype.kind not in "iuf":
+            raise TypeError(f"{name} must be numbers, one per query head, not {value!r}")
+        if numbers.shape != (self.heads,):
+            raise ValueError(f"{name} must be {self.heads} numbers, one per query head, not of shape {numbers.shape}")
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"{name} must be finite, not {value!r}")
+        return numbers.astype(np.float32)
+
+    def _scales(self, scale: Any) -> NDArray[np.float64]:
+        """Softmax scale, one number or one per query head."""
+        if scale is None:
+            scale = 1 / math.sqrt(self.e)
+        if isinstance(scale, (np.ndarray, list, tuple)) and np.ndim(scale):
+            return self._per_head("scale", scale).astype(np.float64)
+        if not isinstance(scale, (int, float, np.floating, np.integer)) or isinstance(scale, bool):
+            raise TypeError(f"scale must be a number, one per query head, or None, not {scale!r}")
+        return np.float64(scale)[()]
+
+    def _factors(self, temperature: Any) -> NDArray[np.float32] | np.float32:
+        """Factor of the queries, to base 2: a number, or (batch, heads, queries)."""
+        with np.errstate(over="ignore"):
+            factor = np.asarray(self._scale, np.float64) * math.log2(math.e)
+        limits = np.finfo(np.float32)
+        wrong = ~((np.abs(factor) >= float(limits.smallest_normal)) & (np.abs(factor) <= float(limits.max)))
+        if wrong.any():
+            raise ValueError(
+                "scale must be a finite number other than zero whose product with log2(e) is a normal float32, "
+                f"not {self.options.scale!r}"
+            )
+        if factor.ndim == 0 and temperature is None:
+            return np.float32(factor)
+        factor = np.broadcast_to(factor.reshape(-1, 1), (self.batch, self.heads, self.queries))
+        if temperature is not None:
+            factor = factor / self._temperatures(temperature)
+            if not ((np.abs(factor) >= float(limits.smallest_normal)) & (np.abs(factor) <= float(limits.max))).all():
+                raise ValueError("scale · log2(e) / temperature must be a normal float32")
+        return factor.astype(np.float32)
+
+    def _temperatures(self, temperature: Any) -> NDArray[np.float64]:
+        numbers = np.asarray(temperature)
+        if numbers.dtype.kind not in "iuf":
+            raise TypeError(f"temperature must be a number or an array of numbers, not {temperature!r}")
+        shape = (*self.leading, self.queries)
+        try:
+            numbers = np.broadcast_to(numbers.astype(np.float64), shape)
+        except ValueError:
+            raise ValueError(f"temperature must broadcast to {shape}, not be of shape {numbers.shape}") from None
+        if not ((numbers > 0) & (numbers < np.inf)).all():
+            raise ValueError("temperature must be finite and greater than 0")
+        return numbers.reshape(self.batch, self.heads, self.queries)
+
+    def _initial_state(self, options: Options) -> State | None:
+        states = []
+        shape = (*self.leading, self.queries, self.f)
+        if options.state is not None:
+            if not isinstance(options.state, State):
+                raise TypeError(f"state must be a fusemax.State or None, not {options.state!r}")
+            try:
+                fits = np.broadcast_shapes(options.state.shape, shape) == shape
+            except ValueError:
+                fits = False
+            if not fits:
+                raise ValueError(f"state must broadcast to {shape}, not be of shape {options.state.shape}")
+            states.append(options.state)
+        if options.sink is not None:
+            sink = State.sink(self._per_head("sink", options.sink), self.queries, self.f)
+            states.append(sink if self.leading else State(sink.max[0], sink.denominator[0], sink.numerator[0]))
+        return states[0].merge(*states[1:]) if states else None
+
+    # -- to the driver ---------------------------------------------------------------------------------------
+
+    @property
+    def _raw(self) -> bool:
+        return self._initial is not None or self.options.return_state
+
+    def call(self, config: Config) -> Call:
+        """What the driver is asked for.
+
+        Raises
+        ------
+        ValueError
+            If states are needed, and the machine's bus is too narrow for them.
+        """
+        state_out = self._raw or self.options.return_lse
+        if state_out and config.bus_bits < 64:
+            raise ValueError(f"bus_bits of {config.name!r} must be at least 64 for states and log-sum-exp, not {config.bus_bits}")
+        return Call(
+            scale=self._factor,
+            mask=self.mask,
+            float32_out=self._raw or self.options.out_dtype == "float32",
+            state_out=state_out,
+            raw_out=self._raw,
+            timeout=self.options.timeout,
+            progress=self.options.progress,
+        )
+
+    # -- ALiBi -----------------------------------------------------------------------------------------------
+
+    @property
+    def extra_columns(self) -> int:
+        """Columns that ALiBi adds to queries and keys."""
+        return 0 if self._slopes is None else 2 * len(self._slope_parts())
+
+    def _slope_parts(self) -> list[NDArray[Any]]:
+        """Slope by scale, as one bfloat16 number per head or, where one is not exact, as two."""
+        assert self._slopes is not None
+        wanted = np.broadcast_to(self._slopes.astype(np.float64) / self._scale, (self.heads,))
+        large = wanted.astype(np.float32).astype(ml_dtypes.bfloat16)
+        small = (wanted - large.astype(np.float64)).astype(np.float32).astype(ml_dtypes.bfloat16)
+        return [large, small] if (small != 0).any() else [large]
+
+    def extend(self, q: NDArray[np.uint16], k: NDArray[np.uint16]) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+        """Queries and keys (batch, heads, length, E) with the columns whose products are slope · key position."""
+        if self._slopes is None:
+            return q, k
+        parts = self._slope_parts()
+        position = np.arange(k.shape[2])
+        digits = np.stack([position & ~255, position & 255], axis=-1).astype(np.float32).astype(ml_dtypes.bfloat16)
+        key_columns = np.tile(digits.view(np.uint16), len(parts))
+        query_columns = np.repeat(np.stack([part.view(np.uint16) for part in parts], axis=-1), 2, axis=-1)
+        return (
+            np.concatenate([q, np.broadcast_to(query_columns[:, None], (*q.shape[:3], query_columns.shape[-1]))], axis=-1),
+            np.concatenate([k, np.broadcast_to(key_columns, (*k.shape[:3], key_columns.shape[-1]))], axis=-1),
+        )
+
+    def _alibi_shift(self, config: Config) -> NDArray[np.float64]:
+        """What the columns add to a score at the query's own place, natural logarithm: (batch, heads, queries)."""
+        factor = np.broadcast_to(np.asarray(self._factor), (self.batch, self.heads, self.queries)).view(np.uint32)
+        slope = np.zeros(factor.shape)
+        for part in self._slope_parts():
+            scaled = scale_query(config, part.view(np.uint16)[None, :, None], factor)
+            exponent = config.query_exponent_bias - scaled.exponent_word - 127 - 16
+            slope += np.ldexp(scaled.operand.astype(np.float64), exponent) * math.log(2)
+        offsets = np.broadcast_to(np.asarray(self.mask.offsets), (self.batch,))
+        return slope * (np.arange(self.queries) + offsets[:, None, None])
+
+    # -- from the driver -------------------------------------------------------------------------------------
+
+    def finish(self, config: Config, rows: Rows) -> Any:
+        """Result of the call: output, and log-sum-exp and state if they were asked for."""
+        options = self.options
+        shape = (*self.leading, self.queries)
+        out: NDArray[Any] = rows.out.view(np.float32 if rows.out.dtype == np.uint32 else ml_dtypes.bfloat16)
+        out = out.reshape(*shape, self.f)
+        if rows.reference is None or rows.denominator is None:
+            return out
+        reference = rows.reference.astype(np.float64) * math.log(2)
+        if self._slopes is not None:
+            reference -= self._alibi_shift(config)
+        reference, denominator = reference.reshape(shape), rows.denominator.reshape(shape)
+        if not self._raw:
+            with np.errstate(divide="ignore"):
+                lse = (np.where(denominator > 0, reference, 0) + np.log(denominator.astype(np.float64))).astype(np.float32)
+            return out, lse
+        state = state_of_device(reference, denominator, out)
+        if self._initial is not None:
+            state = state.merge(self._initial)
+        results = [state.output(options.out_dtype)]
+        if options.return_lse:
+            results.append(state.lse())
+        if options.return_state:
+            results.append(state)  # type: ignore[arg-type]
+        return tuple(results) if len(results) > 1 else results[0]
+
+
+def check_array(name: str, array: object) -> None:
+    """An array of numbers with length and head dim.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not.
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be an array, not {type(array).__name__}")
+    if array.dtype not in (np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)):
+        raise TypeError(f"{name} must be float32 or bfloat16, not {array.dtype}")
+    if array.ndim < 2:
+        raise ValueError(f"{name} must have at least 2 axes, length and head dim, not shape {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"{name} must have at least one element, not shape {array.shape}")
+
+
+def check_head_dims(config: Config, e: int, f: int, extra: int = 0) -> None:
+    """Head dims that the machine has room for; ``extra`` columns of queries and keys are for ALiBi.
+
+    Raises
+    ------
+    ValueError
+        If it has not.
+    """
+    for what, value, limit in (("q and k", e, config.max_e - extra), ("v", f, config.max_f)):
+        if value > limit:
+            why = f" with alibi_slopes of {extra} columns" if extra and what != "v" else ""
+            raise ValueError(f"the head dim of {what} must be at most {limit} on {config.name!r}{why}, not {value}")
+
+
+def to_bits(name: str, array: NDArray[Any]) -> NDArray[np.uint16]:
+    """bfloat16 bits of an array; a view if it is bfloat16 and its last axis contiguous.
+
+    Raises
+    ------
+    NonFiniteError
+        If a number is infinite, not a number, or rounded to infinity.
+    """
+    if array.dtype == ml_dtypes.bfloat16 and array.strides[-1] == array.itemsize:
+        bits = array.view(np.uint16)
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            bits = np.ascontiguousarray(array.astype(ml_dtypes.bfloat16)).view(np.uint16)
+    wrong = np.flatnonzero((bits & 0x7F80) == 0x7F80)
+    if wrong.size:
+        place = tuple(int(index) for index in np.unravel_index(wrong[0], array.shape))
+        raise NonFiniteError(f"{name} must be finite in bfloat16, not {array[place]} at {place}")
+    return bits
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -1,0 +1,163 @@
+"""States and their merging: split anywhere is as good as not split."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+from attention_reference import reference
+
+import fusemax
+from fusemax import State
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+
+
+def arrays(*shapes: tuple[int, ...], factor: float = 1.0) -> list[np.ndarray]:
+    found = [np.random.default_rng(seed).standard_normal(shape, np.float32) for seed, shape in enumerate(shapes)]
+    return [found[0] * np.float32(factor), *found[1:]]
+
+
+@pytest.fixture(scope="module")
+def device():
+    with fusemax.open("model", config="small") as opened:
+        yield opened
+
+
+def relative_error(result: np.ndarray, expected: np.ndarray) -> float:
+    expected = expected.astype(np.float64)
+    return float(np.linalg.norm(result.astype(np.float64) - expected) / np.linalg.norm(expected))
+
+
+@pytest.mark.parametrize("factor", [1.0, 12.0])
+@pytest.mark.parametrize("split", [1, 8, 21, 63])
+def test_split_keys_are_merged(device: fusemax.Device, split: int, factor: float) -> None:
+    """As outputs with log-sum-exp, as states, and by going on from a state: within 2e-6 of one call.
+
+    A reference is the largest score rounded up, a power of two apart, which changes no weight. So only the float32 roundings
+    of what is merged count.
+    """
+    q, k, v = arrays((3, 20, 16), (3, 64, 16), (3, 64, 8), factor=factor)
+    whole, lse = fusemax.attention(q, k, v, device=device, out_dtype="float32", return_lse=True)
+    parts = [
+        fusemax.attention(
+            q, k[:, part], v[:, part], device=device, out_dtype="float32", return_lse=True, return_state=True
+        )
+        for part in (slice(0, split), slice(split, None))
+    ]
+    out, merged_lse = fusemax.merge([part[0] for part in parts], [part[1] for part in parts])
+    assert out.dtype == np.float32
+    # A log-sum-exp in float32 is off by as much of its size.
+    assert relative_error(out, whole) < 2e-6 + 2.0**-24 * float(np.abs(lse).max())
+    np.testing.assert_allclose(merged_lse, lse, rtol=2e-6, atol=2e-6)
+    state = parts[0][2].merge(parts[1][2])
+    assert relative_error(state.output(), whole) < 2e-6
+    np.testing.assert_allclose(state.lse(), lse, rtol=2e-6, atol=2e-6)
+    later = fusemax.attention(q, k[:, split:], v[:, split:], device=device, out_dtype="float32", state=parts[0][2])
+    assert relative_error(later, whole) < 2e-6
+
+
+def test_many_parts_some_of_them_empty(device: fusemax.Device) -> None:
+    q, k, v = arrays((2, 5, 8), (2, 40, 8), (2, 40, 8))
+    whole, lse = fusemax.attention(q, k, v, device=device, out_dtype="float32", return_lse=True, key_lengths=[40])
+    calls = [
+        fusemax.attention(q, k, v, device=device, out_dtype="float32", return_lse=True, window=(0, 7), query_offset=first)
+        for first in (-90, 200)
+    ]
+    assert all((lse == -np.inf).all() and not out.any() for out, lse in calls)
+    for start in range(0, 40, 10):
+        part = slice(start, start + 10)
+        calls.append(
+            fusemax.attention(q, k[:, part], v[:, part], device=device, out_dtype="float32", return_lse=True)
+        )
+    out, merged = fusemax.merge(*zip(*calls, strict=True))
+    assert relative_error(out, whole) < 2e-6
+    np.testing.assert_allclose(merged, lse, rtol=2e-6)
+    none, minus = fusemax.merge([calls[0][0], calls[1][0]], [calls[0][1], calls[1][1]])
+    assert not none.any() and (minus == -np.inf).all()
+
+
+def test_sinks(device: fusemax.Device) -> None:
+    """As a further key of that score and a value of zero; the argument and the state are the same."""
+    q, k, v = arrays((2, 4, 9, 16), (2, 2, 11, 16), (2, 2, 11, 8))
+    sink = [0.5, -3.0, 20.0, 0.0]
+    out, lse = fusemax.attention(q, k, v, device=device, out_dtype="float32", sink=sink, return_lse=True, causal=True)
+    exact = reference(q, k, v, sink=sink, causal=True)
+    assert relative_error(out, exact.out) < 1e-4
+    np.testing.assert_allclose(lse, exact.lse, atol=2e-4)
+    state = State.sink(sink, 9, 8)
+    assert state.shape == (4, 9, 8)
+    again = fusemax.attention(q, k, v, device=device, out_dtype="float32", state=state, causal=True)
+    np.testing.assert_array_equal(again, out)
+
+
+def test_a_learned_key_and_value(device: fusemax.Device) -> None:
+    q, k, v, k_bias, v_bias = arrays((2, 3, 9, 16), (2, 3, 11, 16), (2, 3, 11, 8), (3, 16), (3, 8))
+    q, k_bias = (x.astype(BFLOAT16) for x in (q, k_bias))
+    state = State.key_value_bias(q, k_bias, v_bias.astype(BFLOAT16), scale=0.3)
+    out = fusemax.attention(q, k, v, 0.3, device=device, out_dtype="float32", state=state)
+    more_k, more_v = (
+        np.concatenate([np.broadcast_to(bias[:, None].astype(np.float32), (2, 3, 1, bias.shape[1])), x], axis=2)
+        for bias, x in ((k_bias, k), (v_bias, v))
+    )
+    assert relative_error(out, reference(q, more_k, more_v, 0.3).out) < 1e-4
+
+
+def test_rounding_to_bfloat16_is_one(device: fusemax.Device) -> None:
+    """Numbers next to a tie, by less than float32 holds, on both sides."""
+    one = np.ones(1, np.float32)
+    for numerator, denominator, expected in (
+        (1 + 2**-8, 1.0, 1.0),
+        (3 * (1 + 2**-8) + 2**-22, 3.0, 1 + 2**-7),
+        (3 * (1 + 3 * 2**-8) - 2**-22, 3.0, 1 + 2**-7),
+        (-3 * (1 + 2**-8) - 2**-22, 3.0, -1 - 2**-7),
+    ):
+        state = State(0 * one, np.float32([denominator]), np.float32([[numerator]]))
+        assert state.output("bfloat16").dtype == BFLOAT16
+        assert float(state.output("bfloat16")[0, 0]) == expected
+
+
+def test_a_maximum_that_float32_rounds_changes_nothing() -> None:
+    """The reference is an integer to base 2: its logarithm has more digits than float32, which denominators take over."""
+    from fusemax.state import state_of_device
+
+    reference = np.array([12345.0]) * np.log(2)
+    state = state_of_device(reference, np.float32([1.5]), np.float32([[3.0]]))
+    exact = float(state.max[0].astype(np.float64) + np.log(state.denominator[0].astype(np.float64)))
+    assert abs(exact - (reference[0] + np.log(1.5))) < 1e-7
+    assert abs(state.output()[0, 0] - 2) < 3e-7
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"max": np.zeros(3)}, TypeError, "max must be a float32 array, not float64"),
+        ({"numerator": [1]}, TypeError, "numerator must be a float32 array, not list"),
+        ({"max": np.float32([np.inf] * 3)}, ValueError, "max must be finite or -inf"),
+        ({"max": np.float32([np.nan] * 3)}, ValueError, "max must be finite or -inf"),
+        ({"denominator": np.float32([1, 2, -1])}, ValueError, "denominator must be finite and not negative"),
+        ({"denominator": np.ones(4, np.float32)}, ValueError, r"must fit, not be of shapes \(3,\), \(4,\) and \(3, 2\)"),
+        ({"numerator": np.ones(3, np.float32)}, ValueError, r"max must end in \(P,\) and numerator in \(P, F\)"),
+    ],
+)
+def test_wrong_states(change: dict, error: type[Exception], message: str) -> None:
+    parts = {"max": np.zeros(3, np.float32), "denominator": np.ones(3, np.float32), "numerator": np.ones((3, 2), np.float32)}
+    State(**parts)
+    with pytest.raises(error, match=message):
+        State(**(parts | change))
+
+
+def test_wrong_merges() -> None:
+    out, lse = np.zeros((2, 3), np.float32), np.zeros(2, np.float32)
+    with pytest.raises(ValueError, match="as many outs as lses and at least one, not 0 and 0"):
+        fusemax.merge([], [])
+    with pytest.raises(ValueError, match="as many outs as lses and at least one, not 1 and 2"):
+        fusemax.merge([out], [lse, lse])
+    with pytest.raises(ValueError, match="outs must be of one shape"):
+        fusemax.merge([out, out[:1]], [lse, lse])
+    with pytest.raises(TypeError, match="outs must all be float32 or all bfloat16, not float32 and float64"):
+        fusemax.merge([out, out.astype(np.float64)], [lse, lse])
+    with pytest.raises(ValueError, match="logits must be finite numbers, one per head"):
+        State.sink([[1.0]], 3, 2)
+    with pytest.raises(ValueError, match=r"q must end in \(heads, P, E\)"):
+        State.key_value_bias(out, out, out)
