@@ -202,9 +202,10 @@ class _Analysis:
 
     def has_own_fibers(self) -> bool:
         """Whether all elements that a step touches are of that step."""
-        assert self.cascade.iteration is not None
+        iteration = self.cascade.iteration
+        assert iteration is not None
         return all(
-            self.cascade.iteration.variable in operand.variables
+            iteration.variable in operand.variables
             for einsum in self.cascade.extended
             for operand, access in self.accesses(einsum)
             if self.touches(operand, access)
