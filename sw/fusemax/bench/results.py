@@ -34,12 +34,15 @@ class Results:
     Raises
     ------
     ValueError
-        If the file is not one that this class wrote.
+        If the file is not one that this class wrote, or is a directory.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: dict[str, Row] = {}
+        # Found now rather than after the first row has been measured.
+        if path.is_dir():
+            raise ValueError(f"the results must be a file, not the directory {str(path)!r}")
         if path.is_file():
             try:
                 rows = json.loads(path.read_text(encoding="utf-8"))["rows"]

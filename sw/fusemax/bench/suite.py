@@ -59,11 +59,16 @@ GROUPS: dict[str, tuple[Case, ...]] = {
 
 
 def cases(groups: tuple[str, ...] = tuple(GROUPS)) -> list[Case]:
-    """Cases of the groups, each once, quickest first within the same machine and memory; the longest machines last."""
+    """Cases of the groups, each once, with its target if one of them has it.
+
+    The modelled ones come first, then those on the same machine and memory together, quickest first; the longest machines last.
+    """
     chosen: dict[str, Case] = {}
     for group in groups:
         for case in GROUPS[group]:
-            chosen.setdefault(str(case.parameters()), case)
+            same = chosen.setdefault(str(case.parameters()), case)
+            if same.target is None:
+                chosen[str(case.parameters())] = case
 
     def machine(case: Case) -> tuple[str, int, int]:
         return case.config, case.latency_cycles, case.beat_interval_cycles

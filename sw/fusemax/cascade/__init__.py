@@ -1,41 +1,48 @@
-"""Cascades of Einsums and their binding to the machine."""
+"""Cascades of Einsums: their text, what they compute, and how the array runs them."""
 
 from __future__ import annotations
 
-from .attention import ATTENTION_1PASS
-from .cascade import Cascade, Dependence, Operation, Step, Unit
-from .einsum import Einsum, TensorReference
+from typing import TYPE_CHECKING, Any
+
+from .array import ArrayProgram, Dependence, Operation, Step, Unit
+from .cascade import Cascade
+from .einsum import Einsum
+from .errors import CascadeError, ReachError
+from .files import CASCADES, cascade_named
+
+if TYPE_CHECKING:
+    from .interpreter import interpret
+    from .passes import count_passes
 
 __all__ = [
     "ATTENTION_1PASS",
     "CASCADES",
+    "ArrayProgram",
     "Cascade",
+    "CascadeError",
     "Dependence",
     "Einsum",
     "Operation",
+    "ReachError",
     "Step",
-    "TensorReference",
     "Unit",
     "cascade_named",
+    "count_passes",
+    "interpret",
 ]
 
-CASCADES: dict[str, Cascade] = {cascade.name: cascade for cascade in (ATTENTION_1PASS,)}
+#: The cascade that the array was made for.
+ATTENTION_1PASS: Cascade = CASCADES["attention_1pass"]
 
 
-def cascade_named(cascade: str | Cascade) -> Cascade:
-    """``cascade`` itself, or the shipped one of that name.
+def __getattr__(name: str) -> Any:
+    # What compiling does not need is imported when it is asked for.
+    if name == "interpret":
+        from .interpreter import interpret
 
-    Raises
-    ------
-    TypeError
-        If ``cascade`` is neither a :class:`Cascade` nor a string.
-    ValueError
-        If there is no cascade of that name.
-    """
-    if isinstance(cascade, Cascade):
-        return cascade
-    if not isinstance(cascade, str):
-        raise TypeError(f"cascade must be a Cascade or a name, not {cascade!r}")
-    if cascade not in CASCADES:
-        raise ValueError(f"cascade must be one of {', '.join(CASCADES)} or a Cascade, not {cascade!r}")
-    return CASCADES[cascade]
+        return interpret
+    if name == "count_passes":
+        from .passes import count_passes
+
+        return count_passes
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,148 +1,205 @@
-"""A cascade of Einsums, bound to the machine's parts."""
+"""A cascade of Einsums, as its text says it."""
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..spec import Op
-from .einsum import Einsum
+from .document import Node
+from .einsum import Einsum, Function
+from .errors import Position
 
-__all__ = ["Cascade", "Dependence", "Operation", "Step", "Unit"]
+if TYPE_CHECKING:
+    from .array import ArrayProgram
 
-
-class Unit(enum.Enum):
-    """Part of the machine that evaluates an Einsum."""
-
-    #: Loader and banks at the array's edges.
-    EDGE = "edge"
-    #: 2D array.
-    ARRAY = "array"
-    #: 1D array: one lane per column.
-    LANE = "lane"
-
-
-class Operation(enum.Enum):
-    """What the array does for a tile."""
-
-    QK = "QK"
-    MASK = "MASK"
-    MAX = "MAX"
-    EXP = "EXP"
-    SUM = "SUM"
-    SLNV = "SLNV"
-
-    @property
-    def op(self) -> Op | None:
-        """Main operation of the microword; none if the operation rides beside another one."""
-        return Op[self.name] if self.name in Op.__members__ else None
+__all__ = ["Alias", "Cascade", "Constant", "Declaration", "Iteration", "Split"]
 
 
 @dataclass(frozen=True)
-class Step:
-    """An Einsum, where it is evaluated and, on the array, by which operation."""
+class Declaration:
+    """A tensor and its ranks."""
 
-    einsum: Einsum
-    unit: Unit
-    operation: Operation | None = None
-
-    def __post_init__(self) -> None:
-        if (self.unit is Unit.ARRAY) != (self.operation is not None):
-            raise ValueError(
-                f"an operation must be given for the array and for nothing else, not {self.operation} for {self.einsum}"
-            )
+    tensor: str
+    ranks: tuple[str, ...]
+    at: Position | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
-class Dependence:
-    """``consumer`` reads what ``producer`` gives for the same tile, through the lanes or within the PE."""
+class Split:
+    """A rank in parts, the outermost first: coordinate m is m1*M0+m0."""
 
-    producer: Operation
-    consumer: Operation
-    through_lane: bool
+    rank: str
+    parts: tuple[str, ...]
+    at: Position | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Alias:
+    """Another name for the coordinates of a rank, for Einsums that need two of them."""
+
+    name: str
+    rank: str
+    at: Position | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A number by name."""
+
+    name: str
+    value: float
+    at: Position | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """The rank that ``extended`` repeats over in order, and the shape at which it stops: ``m1: m1 >= M1``."""
+
+    variable: str
+    stop: str
+    at: Position | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
 class Cascade:
-    """A cascade for the array.
+    """A cascade of Einsums.
 
     Members
     -------
     name
-        By which :func:`fusemax.compile` knows it.
-    steps
-        Einsums in order.
-    tile_rank
-        Rank that the machine iterates over in time, a tile at a time.
-    space_ranks
-        Ranks that lie in space, on the array's rows and columns.
-
-    Raises
-    ------
-    ValueError
-        If an operation is bound twice, or an array Einsum has more than one rank besides tile and space.
+        Stem of its file; not part of its text.
+    declaration
+        Tensors in the order of the text.
+    expressions
+        Einsums before the iteration.
+    initialization, extended, finally_
+        Einsums at the start of the iteration, of every step, and after it.
+    outputs
+        Results that were declared to be read outside; empty if none were.
+    extras
+        Other sections (``mapping``, ``bindings``, ``format``, ``architecture``) as they stand.
     """
 
-    name: str
-    steps: tuple[Step, ...]
-    tile_rank: str
-    space_ranks: tuple[str, ...]
+    declaration: tuple[Declaration, ...]
+    expressions: tuple[Einsum, ...] = ()
+    initialization: tuple[Einsum, ...] = ()
+    extended: tuple[Einsum, ...] = ()
+    finally_: tuple[Einsum, ...] = ()
+    split: tuple[Split, ...] = ()
+    alias: tuple[Alias, ...] = ()
+    constants: tuple[Constant, ...] = ()
+    functions: tuple[Function, ...] = ()
+    iteration: Iteration | None = None
+    outputs: tuple[str, ...] = ()
+    extras: tuple[tuple[str, Node], ...] = ()
+    name: str = field(default="cascade", compare=False)
 
-    def __post_init__(self) -> None:
-        if len(set(self.operations)) != len(self.operations):
-            raise ValueError(f"every operation of {self.name} must be bound once, not {[o.name for o in self.operations]}")
-        for operation in self.operations:
-            self.time_rank(operation)
+    @staticmethod
+    def parse(text: str, name: str = "cascade") -> Cascade:
+        """Read the text of a cascade (docs/cascades.md).
 
-    @cached_property
-    def operations(self) -> tuple[Operation, ...]:
-        """Operations of the array in the order of the Einsums."""
-        return tuple(step.operation for step in self.steps if step.operation is not None)
-
-    def step(self, operation: Operation) -> Step:
-        """The step that is bound to ``operation``."""
-        return next(step for step in self.steps if step.operation is operation)
-
-    def time_rank(self, operation: Operation) -> str | None:
-        """Rank that an operation steps through, a slot each, for one tile; none if it takes a single slot."""
-        ranks = [rank for rank in self.step(operation).einsum.ranks if rank not in (self.tile_rank, *self.space_ranks)]
-        if len(ranks) > 1:
-            raise ValueError(f"{self.step(operation).einsum} must have one rank in time, not {', '.join(ranks)}")
-        return ranks[0] if ranks else None
-
-    @cached_property
-    def dependences(self) -> tuple[Dependence, ...]:
-        """Flow dependences within a tile, lane Einsums looked through."""
-        found: dict[Dependence, None] = {}
-        for operation in self.operations:
-            for producer, through_lane in self._producers(self.step(operation)):
-                found[Dependence(producer, operation, through_lane)] = None
-        return tuple(found)
-
-    def _producers(self, consumer: Step) -> list[tuple[Operation, bool]]:
-        """Array operations whose results ``consumer`` reads, with whether they come through a lane.
-
-        Tensors with another index of ``tile_rank`` than the producer's result belong to another tile: state, no dependence.
+        Raises
+        ------
+        CascadeError
+            If the text is not a cascade; names line, column and what was expected.
         """
-        producers = []
-        for operand in consumer.einsum.operands:
-            for step in self.steps:
-                result = step.einsum.result
-                if result.tensor != operand.tensor or self._tile_index(result.indices) != self._tile_index(operand.indices):
-                    continue
-                if step.operation is not None:
-                    producers.append((step.operation, False))
-                elif step.unit is Unit.LANE:
-                    producers += [(operation, True) for operation, _ in self._producers(step)]
-        return producers
+        from .read import parse_cascade
 
-    def _tile_index(self, indices: tuple[str, ...]) -> str | None:
-        return next((index for index in indices if index.split("+")[0] == self.tile_rank), None)
+        return parse_cascade(text, name)
+
+    @staticmethod
+    def read(path: str | PathLike[str]) -> Cascade:
+        """Read a file.
+
+        Raises
+        ------
+        CascadeError
+            If the file is not a cascade.
+        OSError
+            If it cannot be read.
+        """
+        from .errors import CascadeError
+        from .read import parse_cascade
+
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise CascadeError("expected text in UTF-8", name=str(path)) from None
+        try:
+            return parse_cascade(text, Path(path).stem)
+        except CascadeError as error:
+            raise error.within(str(path)) from None
+
+    @property
+    def einsums(self) -> tuple[Einsum, ...]:
+        """All Einsums, in the order of evaluation."""
+        return (*self.expressions, *self.initialization, *self.extended, *self.finally_)
+
+    @cached_property
+    def ranks_of(self) -> dict[str, tuple[str, ...]]:
+        """Ranks of every tensor."""
+        return {declaration.tensor: declaration.ranks for declaration in self.declaration}
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """Tensors that no Einsum writes."""
+        written = {einsum.result.tensor for einsum in self.einsums}
+        return tuple(tensor for tensor in self.ranks_of if tensor not in written)
+
+    @cached_property
+    def results(self) -> tuple[str, ...]:
+        """Tensors that leave the cascade: ``outputs``, or else those that no other Einsum reads."""
+        if self.outputs:
+            return self.outputs
+        read = {
+            operand.tensor for einsum in self.einsums for operand in einsum.operands if operand.tensor != einsum.result.tensor
+        }
+        return tuple(tensor for tensor in self.ranks_of if tensor not in read and tensor not in self.inputs)
+
+    @cached_property
+    def ranks(self) -> tuple[str, ...]:
+        """Ranks of tensors, their splits and aliases, in order of appearance."""
+        found = [rank for ranks in self.ranks_of.values() for rank in ranks]
+        found += [rank for split in self.split for rank in (split.rank, *split.parts)]
+        found += [alias.name for alias in self.alias]
+        found += [self.iteration.variable.upper()] if self.iteration else []
+        return tuple(dict.fromkeys(found))
+
+    @cached_property
+    def iterative(self) -> frozenset[str]:
+        """Tensors that carry state from one step to the next: those that are written at the start and in every step."""
+        return frozenset(e.result.tensor for e in self.initialization) & frozenset(e.result.tensor for e in self.extended)
+
+    def base(self, rank: str) -> str:
+        """The rank whose coordinates ``rank`` counts: itself, or what it is an alias of."""
+        names = {alias.name: alias.rank for alias in self.alias}
+        if self.iteration and self.iteration.stop != self.iteration.variable.upper():
+            names.setdefault(self.iteration.variable.upper(), self.iteration.stop)
+        while rank in names:
+            rank = names[rank]
+        return rank
+
+    def iteration_of(self, rank: str) -> bool:
+        """Whether ``rank`` is only the iterative variable's name for another rank."""
+        return self.iteration is not None and rank == self.iteration.variable.upper() != self.base(rank)
+
+    @cached_property
+    def array(self) -> ArrayProgram:
+        """This cascade as the array runs it.
+
+        Raises
+        ------
+        ReachError
+            If the array cannot run it; names the line and why.
+        """
+        from .array import bind
+
+        return bind(self)
 
     def __str__(self) -> str:
-        width = max(len(str(step.einsum)) for step in self.steps)
-        return "\n".join(
-            f"{step.einsum!s:{width}}  {step.unit.value:5}  {step.operation.name if step.operation else ''}".rstrip()
-            for step in self.steps
-        )
+        from .write import write_cascade
+
+        return write_cascade(self)

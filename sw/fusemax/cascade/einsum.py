@@ -1,71 +1,93 @@
-"""Extended Einsums, read from text as the FuseMax paper writes them."""
+"""Extended Einsums: one equation, with the reductions that it names."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 
-__all__ = ["Einsum", "TensorReference"]
+from .errors import Position
+from .expression import Expression, Reference, variables_of, walk
 
-REFERENCE = re.compile(r"([A-Z][A-Z0-9]*)\[([^\]]*)\]")
+__all__ = ["Einsum", "Function", "NamedReduction"]
 
 
 @dataclass(frozen=True)
-class TensorReference:
-    """A tensor with its indices: ``RM[m1+1, p]`` is ``TensorReference("RM", ("m1+1", "p"))``."""
+class NamedReduction:
+    """``::max(m0)``: the reduction ``operation`` over the variables ``ranks``."""
 
-    tensor: str
-    indices: tuple[str, ...]
-
-    @property
-    def ranks(self) -> tuple[str, ...]:
-        """Index variables, in order of appearance: ``m1``, ``p``."""
-        return tuple(dict.fromkeys(re.findall(r"[a-z][a-z0-9]*", " ".join(self.indices))))
+    operation: str
+    ranks: tuple[str, ...]
+    at: Position | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
-        return f"{self.tensor}[{', '.join(self.indices)}]"
+        return f"::{self.operation}({', '.join(self.ranks)})"
 
 
 @dataclass(frozen=True)
 class Einsum:
-    """One equation: a tensor on the left, an expression of tensors on the right.
+    """``result[indices] = expression ::reduction(ranks)``, evaluated for every value of its variables.
 
-    Indices that are only on the right are reduced, by addition or by what ``::`` names, as in
-    ``LM[m1, p] = BQK[m1, m0, p] ::max(m0)``.
-
-    Raises
-    ------
-    ValueError
-        If the text is not ``tensor[indices] = expression``.
+    Variables that are not on the left are reduced: first, by addition, those that no reduction names, then those that are
+    named, in the order of the reductions.
     """
 
-    text: str
+    result: Reference
+    expression: Expression
+    reductions: tuple[NamedReduction, ...] = ()
+    at: Position | None = field(default=None, compare=False, repr=False)
 
-    def __post_init__(self) -> None:
-        left, equals, right = self.text.partition("=")
-        if not equals or not REFERENCE.fullmatch(left.strip()) or not right.strip():
-            raise ValueError(f"an Einsum must be 'tensor[indices] = expression', not {self.text!r}")
+    @staticmethod
+    def parse(text: str) -> Einsum:
+        """Read one equation.
+
+        Raises
+        ------
+        CascadeError
+            If the text is not one; names the column.
+        """
+        from .grammar import parse_einsum
+
+        return parse_einsum(text)
 
     @cached_property
-    def result(self) -> TensorReference:
-        return _references(self.text.partition("=")[0])[0]
+    def operands(self) -> tuple[Reference, ...]:
+        """Tensors that are read, those within indices too, in the order of the text."""
+        return tuple(self._operands())
 
-    @cached_property
-    def operands(self) -> tuple[TensorReference, ...]:
-        return _references(self.text.partition("=")[2])
+    def _operands(self) -> Iterator[Reference]:
+        for index in self.result.indices:
+            yield from (node for node in walk(index) if isinstance(node, Reference))
+        yield from (node for node in walk(self.expression) if isinstance(node, Reference))
 
     @cached_property
     def ranks(self) -> tuple[str, ...]:
-        """Index variables of the iteration space, those of the result first."""
-        return tuple(dict.fromkeys(rank for reference in (self.result, *self.operands) for rank in reference.ranks))
+        """Variables of the iteration space, those of the result first."""
+        return variables_of(self.result, self.expression)
+
+    @cached_property
+    def reduced(self) -> tuple[str, ...]:
+        """Variables that are not on the left."""
+        return tuple(rank for rank in self.ranks if rank not in self.result.variables)
+
+    @cached_property
+    def summed(self) -> tuple[str, ...]:
+        """Variables that are reduced by addition because no reduction names them."""
+        named = {rank for reduction in self.reductions for rank in reduction.ranks}
+        return tuple(rank for rank in self.reduced if rank not in named)
 
     def __str__(self) -> str:
-        return self.text
+        return " ".join([f"{self.result} = {self.expression}", *map(str, self.reductions)])
 
 
-def _references(text: str) -> tuple[TensorReference, ...]:
-    return tuple(
-        TensorReference(tensor, tuple(index.replace(" ", "") for index in indices.split(",")))
-        for tensor, indices in REFERENCE.findall(text)
-    )
+@dataclass(frozen=True)
+class Function:
+    """A map of the user's own, ``gelu(x) = x * ...``; one of two arguments may be a reduction too."""
+
+    name: str
+    parameters: tuple[str, ...]
+    body: Expression
+    at: Position | None = field(default=None, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(self.parameters)}) = {self.body}"

@@ -26,16 +26,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "bit-exact model, and model what would take too long. Every row is saved as soon as it is measured; rows that are "
         "there and still hold are not measured again. Fails if a row with a target is below it. Extra: sim.",
     )
-    parser.add_argument(
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
         "--group", action="append", choices=tuple(GROUPS), help="only this group of shapes; may be repeated; default: all"
     )
-    parser.add_argument(
+    chosen.add_argument(
         "--shape", action="append", metavar="HxPxMxExF", help="instead: heads, queries, keys and head dims; may be repeated"
     )
-    parser.add_argument("--config", choices=tuple(CONFIGS), default="base", help="machine of --shape; default: base")
-    parser.add_argument("--latency", type=int, default=60, metavar="CYCLES", help="read latency for --shape; default: 60")
+    parser.add_argument("--config", choices=tuple(CONFIGS), help="machine of --shape; default: base")
+    parser.add_argument("--latency", type=int, metavar="CYCLES", help="read latency for --shape; default: 60")
     parser.add_argument(
-        "--beat-interval", type=int, default=1, metavar="CYCLES", help="for --shape: one bus word in so many cycles; default: 1"
+        "--beat-interval", type=int, metavar="CYCLES", help="for --shape: one bus word in so many cycles; default: 1"
     )
     parser.add_argument("--modelled", action="store_true", help="--shape in the cycle model")
     parser.add_argument("--longest", type=int, metavar="CYCLES", help="leave out simulations that take longer")
@@ -53,17 +54,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def bench(options: argparse.Namespace) -> int:
+    fields = {
+        "config": options.config,
+        "latency_cycles": options.latency,
+        "beat_interval_cycles": options.beat_interval,
+        "modelled": options.modelled or None,
+    }
+    fields = {name: value for name, value in fields.items() if value is not None}
     if options.shape:
-        chosen = [
-            Case.from_shape(
-                shape,
-                config=options.config,
-                latency_cycles=options.latency,
-                beat_interval_cycles=options.beat_interval,
-                modelled=options.modelled,
-            )
-            for shape in options.shape
-        ]
+        chosen = [Case.from_shape(shape, **fields) for shape in options.shape]
+    elif fields:
+        raise ValueError("--config, --latency, --beat-interval and --modelled must come with --shape")
     else:
         chosen = cases(tuple(options.group or GROUPS))
     if options.longest is not None:

@@ -12,18 +12,22 @@ from .options import add_config
 
 __all__ = ["add"]
 
-CASCADE = "attention_1pass"
-
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "compile",
         help="write a program",
-        description="Schedule attention for a configuration and head dims; write the program, its listing and a picture of "
+        description="Schedule a cascade for a configuration and head dims; write the program, its listing and a picture of "
         "the schedule (extra cli).",
     )
     add_config(parser, "base")
+    parser.add_argument(
+        "--cascade",
+        default="attention_1pass",
+        metavar="FILE",
+        help="a file, or the name of a shipped cascade; default: attention_1pass",
+    )
     parser.add_argument("--head-dim", type=int, default=64, metavar="E", help="head dim of queries and keys; default: 64")
     parser.add_argument("--value-dim", type=int, metavar="F", help="head dim of values; default: that of the keys")
     parser.add_argument(
@@ -37,7 +41,7 @@ def compile_(options: argparse.Namespace) -> int:
     import fusemax
 
     value_dim: int = options.head_dim if options.value_dim is None else options.value_dim
-    program = fusemax.compile(CASCADE, head_dim=options.head_dim, value_dim=value_dim, config=options.config)
+    program = fusemax.compile(options.cascade, head_dim=options.head_dim, value_dim=value_dim, config=options.config)
     directory: Path = options.directory
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "program.bin").write_bytes(program.to_bytes())
@@ -47,7 +51,7 @@ def compile_(options: argparse.Namespace) -> int:
     except MissingExtraError as error:
         print(f"without schedule.png: {error}", file=sys.stderr)
     figures = {
-        "cascade": CASCADE,
+        "cascade": fusemax.cascade.cascade_named(options.cascade).name,
         "config": options.config.name,
         "head_dim": options.head_dim,
         "value_dim": value_dim,

@@ -1,8 +1,8 @@
 """Cycle model: every counter of a call, without simulating it.
 
 Tiles, slots and bytes follow from the descriptors. Cycles and waits come from the machine's timeline (:mod:`.timeline`), in
-which the first and the last tiles are walked through and the periods between passed over exactly: a million keys take no
-longer than a thousand.
+which the first and the last tiles are walked through and the periods between passed over exactly: what a call costs does
+not grow with its keys and queries, but with the tiles until the machine is where it was.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from ..compiler import compile as compile_program
 from ..jobs import describe
 from ..layout import RING_BYTES, Shape, place_arrays, place_program
 from ..program import Program
@@ -59,24 +58,39 @@ def cycles(
 ) -> CycleCounts:
     """Counters after a call of that shape on a device that has just been opened.
 
+    They are those of the emitted Verilog with the same memory, to the cycle: the same bursts are read and written at the same
+    addresses, since programs and arrays are placed as the driver places them. Numbers in the arrays have no influence. The time
+    runs from the doorbell until the last response to a write is taken and the head of the ring has moved on.
+
     Parameters
     ----------
     program
-        From :func:`fusemax.compile`, for the head dims of ``job``.
+        From :func:`fusemax.compile`, for the head dims of ``job``; it says what the machine is.
     job
-        Shape of the call.
+        Shape of the call, a :class:`fusemax.jobs.Shape`.
     memory
-        Timing of the memory, a :class:`fusemax.Memory` or the like; :class:`IdealMemory` if not given.
+        Timing of the memory in cycles, a :class:`fusemax.Memory` or an :class:`IdealMemory`; if not given, one that answers
+        after 60 cycles with a bus word a cycle.
     loaded
         The program is loaded already, and the results before were of the same format.
     extrapolate
-        See :class:`.timeline.Machine`.
+        Pass over periods; without it every row and tile is walked through, to the same result.
+
+    Returns
+    -------
+    Every counter of :data:`fusemax.spec.COUNTERS`; words for empty slots, cycles for waits, bytes for traffic.
 
     Raises
     ------
+    TypeError
+        If an argument is not of its type.
     ValueError
-        If the program is for other head dims, or the memory stalls by chance.
+        If the program is for other head dims, or the memory stalls by chance, fails, or is not as wide as the bus.
     """
+    if not isinstance(program, Program):
+        raise TypeError(f"program must be a Program, not {program!r}")
+    if not isinstance(job, Shape):
+        raise TypeError(f"job must be a Shape, not {job!r}")
     config = program.config
     if (program.e, program.f) != (job.e, job.f):
         raise ValueError(f"the program must be for E={job.e}, F={job.f}, not for E={program.e}, F={program.f}")
@@ -108,13 +122,14 @@ def ring_cycles(
 
     Raises
     ------
+    TypeError
+        If ``memory`` is not the timing of one.
     ValueError
-        If the memory stalls by chance, or there is no job.
+        If the memory stalls by chance, fails, or is not as wide as the bus; if there is no job.
     """
     machine = config_named(config)
     memory = IdealMemory() if memory is None else memory
-    if memory.stall_probability:
-        raise ValueError(f"stall_probability must be 0, not {memory.stall_probability!r}: chance has no closed form")
+    _check_memory(machine, memory)
     if not descriptors:
         raise ValueError("there must be a job, but descriptors is empty")
     timeline = Machine(machine, descriptors, programs, memory, loaded, extrapolate=extrapolate)
@@ -132,9 +147,18 @@ def ring_cycles(
     return CycleCounts(**total)
 
 
-def cycles_of(shape: Shape, config: str | Config = "base", memory: MemoryTiming | None = None) -> CycleCounts:
-    """:func:`cycles` with the attention program of a configuration."""
-    return cycles(compile_program(head_dim=shape.e, value_dim=shape.f, config=config), shape, memory)
+def _check_memory(config: Config, memory: MemoryTiming) -> None:
+    """Refuse a memory that the model does not have."""
+    if not isinstance(memory, MemoryTiming):
+        raise TypeError(f"memory must be a fusemax.Memory, an IdealMemory or None, not {memory!r}")
+    if memory.stall_probability:
+        raise ValueError(f"stall_probability must be 0, not {memory.stall_probability!r}: the model knows no chance")
+    # These only a fusemax.Memory has.
+    for name in ("read_errors", "write_errors"):
+        if (window := getattr(memory, name, None)) is not None:
+            raise ValueError(f"{name} must be None, not {window!r}: the model's memory does not fail")
+    if (width := getattr(memory, "width_bits", None)) not in (None, config.bus_bits):
+        raise ValueError(f"width_bits must be the device's bus_bits = {config.bus_bits}, not {width!r}")
 
 
 def _count_job(config: Config, job: Mapping[str, int], program: Program, total: dict[str, int]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ..cascade import ATTENTION_1PASS, Cascade, Dependence, Operation
+from ..cascade import ATTENTION_1PASS, ArrayProgram, Cascade, Dependence, Operation
 from ..errors import ScheduleError
 from ..spec import STAGES, Config, Timing
 
@@ -78,14 +78,17 @@ def modulo_schedule(
 
     Raises
     ------
+    ReachError
+        If the array cannot run the cascade.
     ScheduleError
         If no interval up to ``config.program_words`` fits.
     """
     timing = timing or Timing(config)
-    counts = {operation: {"e": e, "f": f, None: 1}[cascade.time_rank(operation)] for operation in cascade.operations}
+    program = cascade.array
+    counts = program.slots(e, f)
     main_operations = sum(count for operation, count in counts.items() if operation.op is not None)
     for ii in range(max(main_operations, timing.recurrence), config.program_words + 1):
-        placed = tuple(sorted(_place(cascade, counts, timing, ii), key=lambda p: (p.offset, p.operation.op is not None)))
+        placed = tuple(sorted(_place(program, counts, timing, ii), key=lambda p: (p.offset, p.operation.op is not None)))
         last = placed[-1].offset
         # The scores' hold register is written again beside MAX of the tile `holds` later, in its slot `ii`.
         if last < ii * (config.holds + 1) and last < ii * STAGES:
@@ -96,17 +99,17 @@ def modulo_schedule(
     )
 
 
-def _place(cascade: Cascade, counts: dict[Operation, int], timing: Timing, ii: int) -> Iterator[Placed]:
+def _place(program: ArrayProgram, counts: dict[Operation, int], timing: Timing, ii: int) -> Iterator[Placed]:
     """Operations of a tile at initiation interval ``ii``; MAX beside the next tile's first QK, the rest around them."""
     taken = {0}
     issued: dict[Operation, int] = {Operation.MAX: ii}
     yield Placed(Operation.MAX, 0, ii)
-    order = [operation for operation in cascade.operations if operation not in (Operation.QK, Operation.MAX)]
+    order = [operation for operation in program.operations if operation not in (Operation.QK, Operation.MAX)]
     previous = ii
     for operation in order:
         distances = [
             issued[dependence.producer] + _distance(dependence, timing)
-            for dependence in cascade.dependences
+            for dependence in program.dependences
             if dependence.consumer is operation and dependence.producer in issued
         ]
         # The order of the Einsums is kept too: a denominator is issued before its numerators.

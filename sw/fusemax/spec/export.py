@@ -147,6 +147,7 @@ def markdown() -> str:
             table(("bits", "field", "meaning"), [(bits(shift, f), f"`{f.name}`", f.doc) for _, shift, f in words(layout)])
 
     lines += ["", "## Registers", "", "AXI4-Lite, 32 bits each. `ro` read only, `rw` read and write, `w1c` write one to clear."]
+    lines.append("Every access is answered OKAY. Other offsets read 0. A write is of all 32 bits, whatever its strobes.")
     table(
         ("offset", "register", "access", "meaning"),
         [(f"0x{r.offset:03X}", f"`{r.name}`", r.access, r.doc) for r in REGISTERS],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ...spec import Config
 from .latencies import Latencies
@@ -23,6 +23,7 @@ PAGE_BYTES = 4096
 MOST_BEATS = 256
 
 
+@runtime_checkable
 class MemoryTiming(Protocol):
     """What the model asks of a memory; :class:`fusemax.Memory` has it."""
 
@@ -38,12 +39,34 @@ class MemoryTiming(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class IdealMemory:
-    """Timing of a memory that never stalls by chance; the fields are those of :class:`fusemax.Memory`."""
+    """Timing of a memory that never stalls by chance; the fields are those of :class:`fusemax.Memory`, without the simulator.
 
+    Raises
+    ------
+    TypeError
+        If a field is not an integer.
+    ValueError
+        If a field is out of its range.
+    """
+
+    #: From an accepted read address to the first beat, and from a write's last beat to its response; 1 to 65535.
     read_latency_cycles: int = 60
+    #: At most one read beat and one write beat in this many cycles; 1 to 65535.
     beat_interval_cycles: int = 1
+    #: Read bursts, and write bursts, that are accepted before the oldest is done; 1 to 256.
     outstanding_bursts: int = 256
-    stall_probability: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field, high in (("read_latency_cycles", 65535), ("beat_interval_cycles", 65535), ("outstanding_bursts", 256)):
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f"{field} must be an integer, not {value!r}")
+            if not 1 <= value <= high:
+                raise ValueError(f"{field} must be from 1 to {high}, not {value!r}")
+
+    @property
+    def stall_probability(self) -> float:
+        return 0.0
 
 
 def cut(config: Config, address: int, beats: int) -> tuple[int, ...]:
