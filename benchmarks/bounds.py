@@ -7,11 +7,12 @@ from dataclasses import dataclass, fields
 
 from fusemax.bench import Case
 from fusemax.compiler import compile as compile_program
-from fusemax.jobs import RING_BYTES, Shape, describe, place_arrays, place_program
+from fusemax.jobs import describe
+from fusemax.layout import RING_BYTES, Shape, place_arrays, place_program
 from fusemax.model.cycles import CycleCounts, IdealMemory, ring_cycles
 from fusemax.model.timeline.latencies import Latencies
 from fusemax.schedule import Residency, residency
-from fusemax.spec import MICROWORD, Timing
+from fusemax.spec import Timing
 
 __all__ = ["Bounds", "bounds", "choice", "group_sizes", "least_query_tiles", "load_cycles", "modelled", "row_cycles"]
 
@@ -96,7 +97,7 @@ def bounds(case: Case, groups: Residency, bytes_read: int, bytes_written: int) -
         by_passes += count * (first + (groups.key_tiles - 1) * others + output)
     control = Latencies(config)
     registers = sum(getattr(control, field.name) for field in fields(control) if field.name != "config")
-    words = control.descriptor_beats + -(-program.ii * MICROWORD.bits // config.bus_bits)
+    words = control.descriptor_beats + program.beats
     waiting = min(groups.group_tiles, slots) * waits_for_output
     drain = (program.stages - 1) * program.ii + waiting + output_tile + case.latency_cycles + Timing(config).corner_to_output
     array = groups.tiles * program.ii

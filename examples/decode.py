@@ -27,7 +27,7 @@ def rounded(x):
 
 
 class Transformer:
-    """Logits for the token behind those that it was told, one call after the other; ``attend`` does the attention of a layer."""
+    """Logits for the token behind those that it was told, call after call; ``attend`` does the attention of a layer."""
 
     def __init__(self, attend):
         self.attend = attend
@@ -90,9 +90,7 @@ class DeviceAttention:
 
     def __init__(self, device):
         self.device = device
-        self.caches = [
-            fusemax.KVCache(device, heads=KEY_HEADS, e=DIM, page_size=16, pages=4) for _ in range(LAYERS)
-        ]
+        self.caches = [fusemax.KVCache(device, heads=KEY_HEADS, e=DIM, page_size=16, pages=4) for _ in range(LAYERS)]
         self.cycles = self.slots = 0
         for cache in self.caches:
             cache.allocate("text")

@@ -1,6 +1,6 @@
 """Random calls of fusemax.attention with everything combined; a problem is also the text of the call that repeats it.
 
-    PYTHONPATH=tests python -m attention_problems "Problem(...)"
+PYTHONPATH=tests python -m attention_problems "Problem(...)"
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ MACHINES: dict[str, Config] = {
     **{name: CONFIGS[name] for name in ("tiny", "small", "base")},
     "odd3x5": Config(name="odd3x5", rows=3, columns=5),
     "flat2x7": Config(name="flat2x7", rows=2, columns=7, max_e=24, max_f=40, contexts=2, pe_latency=2, query_tiles=1),
-    "tall9x2": Config(name="tall9x2", rows=9, columns=2, max_e=37, max_f=5, bus_bits=256, contexts=5, pe_latency=5, query_tiles=3),
+    "tall9x2": Config(
+        name="tall9x2", rows=9, columns=2, max_e=37, max_f=5, bus_bits=256, contexts=5, pe_latency=5, query_tiles=3
+    ),
 }
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -153,9 +155,8 @@ def problems(draw: st.DrawFn, configs: tuple[str, ...] = tuple(MACHINES), most: 
     if perhaps(2):
         options["prefix"] = per_entry(0, keys + 2)
     if perhaps(4):
-        options["scale"] = draw(
-            st.one_of(st.floats(0.0625, 0.5, width=32), st.lists(st.floats(-0.5, -0.0625, width=32), min_size=heads, max_size=heads))
-        )
+        one = st.floats(0.0625, 0.5, width=32)
+        options["scale"] = draw(st.one_of(one, st.lists(one.map(lambda number: -number), min_size=heads, max_size=heads)))
     if perhaps(4):
         shape = draw(st.sampled_from([(), (queries,), (*leading[:-1], heads, queries) if leading else (queries,)]))
         options["temperature"] = np.round(np.random.default_rng(draw(st.integers(0, 99))).uniform(0.3, 3, shape), 3).tolist()

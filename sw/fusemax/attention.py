@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .device import MEMORY_BYTES, Device, open_device
 from .layout import Shape, required_bytes
-from .request import Options, Request, check_array, check_head_dims, to_bits
+from .request import Options, Request
 from .spec import config_named
 from .state import State
 
@@ -65,7 +65,7 @@ def attention(
         Seconds after which the call fails; no limit if not given. The machine completes its job by itself, and the next
         call waits for that.
     progress
-        Called now and then with the tiles issued so far and all of them; tiles that a mask leaves out are not issued.
+        Called now and then with the tiles done so far, those that a mask leaves out among them, and all of them.
     causal
         A query sees no key behind its own place.
     query_offset
@@ -113,9 +113,6 @@ def attention(
     DeviceFaultError
         If the machine stopped. It has been reset and takes the next call.
     """
-    for name, array in (("q", q), ("k", k), ("v", v)):
-        check_array(name, array)
-    _check_shapes(q, k, v)
     options = Options(
         scale=scale,
         out_dtype=out_dtype,
@@ -133,7 +130,7 @@ def attention(
         return_state=return_state,
         sink=sink,
     )
-    request = Request(options, q.shape[:-2], q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1])
+    request = Request.of(q, k, v, options)
     if device is not None and not isinstance(device, Device):
         raise TypeError(f"device must be a Device or None, not {device!r}")
     if device is None:
@@ -144,27 +141,8 @@ def attention(
 
 def _run(request: Request, device: Device, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> Any:
     driver = device.driver
-    check_head_dims(device.config, request.e, request.f, request.extra_columns)
     call = request.call(device.config)
-    q_bits, k_bits, v_bits = (
-        to_bits(name, array).reshape(request.batch, -1, *array.shape[-2:]) for name, array in (("q", q), ("k", k), ("v", v))
-    )
-    q_bits, k_bits = request.extend(q_bits, k_bits)
-    return request.finish(device.config, driver.attention(q_bits, k_bits, v_bits, call))
-
-
-def _check_shapes(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> None:
-    if not q.shape[:-3] == k.shape[:-3] == v.shape[:-3] or k.shape[:-2] != v.shape[:-2] or q.ndim != k.ndim:
-        raise ValueError(
-            "the leading axes of q, k and v must be equal, but for the heads of q, "
-            f"not {q.shape[:-2]}, {k.shape[:-2]} and {v.shape[:-2]}"
-        )
-    if q.ndim > 2 and q.shape[-3] % k.shape[-3]:
-        raise ValueError(f"the heads of q must be a multiple of those of k and v, {k.shape[-3]}, not {q.shape[-3]}")
-    if q.shape[-1] != k.shape[-1]:
-        raise ValueError(f"the head dim of k must be that of q, {q.shape[-1]}, not {k.shape[-1]}")
-    if k.shape[-2] != v.shape[-2]:
-        raise ValueError(f"the length of v must be that of k, {k.shape[-2]}, not {v.shape[-2]}")
+    return request.finish(device.config, driver.attention(*request.operands(q, k, v), call))
 
 
 def _room(request: Request, k: NDArray[Any]) -> int:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+
+from numpy.typing import NDArray
 
 from .driver import Driver
 from .errors import DeviceClosedError, DeviceError, MissingExtraError
+from .request import Options, Request
 from .spec import COUNTERS, IDENTITY, INTERFACE_VERSION, Config, config_named, counter_offset, register
+from .submission import Submission
 from .transport import Transport
 
 if TYPE_CHECKING:
@@ -116,6 +120,34 @@ class Device:
             offset = counter_offset(name)
             values[name] = self.transport.read_register(offset) | self.transport.read_register(offset + 4) << 32
         return Counters(values)
+
+    def submit(self, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], **options: Any) -> Submission:
+        """Queue a call behind those that are queued, and go on; any thread may, and may wait for the result.
+
+        Jobs of several calls follow each other in the machine without a pause. If the machine stops, or sees a score out of
+        range, the calls that may be the reason are run again alone, so that each one gets its own error.
+
+        Parameters
+        ----------
+        q, k, v, options
+            As :func:`fusemax.attention`'s, but for ``device``, ``timeout`` and ``progress``. The arrays are copied at once.
+
+        Raises
+        ------
+        TypeError, ValueError, NonFiniteError, DeviceClosedError, DeviceMemoryError
+            As :func:`fusemax.attention`; nothing has been queued then.
+        """
+        for name in ("timeout", "progress"):
+            if name in options:
+                raise TypeError(f"{name} must be given to the submission's result(), not to submit()")
+        request = Request.of(q, k, v, Options(**options))
+        driver = self.driver
+        call = request.call(self.config)
+        return Submission(driver, self.config, request, driver.submit(*request.operands(q, k, v), call))
+
+    def abort(self) -> None:
+        """Stop the machine now. Calls that are not complete fail with :class:`fusemax.errors.AbortFaultError`."""
+        self.driver.queue.abort()
 
     def close(self) -> None:
         """Close the transport. Again is harmless."""

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .compiler import compile as compile_program
-from .errors import DeviceMemoryError
+from .errors import DeviceMemoryError, ProgramFaultError
 from .jobs import Keys, describe
 from .layout import PAGE_BYTES, Buffer, Shape, align, place_arrays, place_program, ring_size_log2, row_alignment
 from .masks import Mask
 from .program import Program
+from .queue import CallQueue, QueuedCall
 from .ring import Deadline, JobRing
 from .spec import DESCRIPTOR_STRIDE_BYTES, Config
 from .strided import Block, find_blocks
 from .transport import Transport
+from .turns import Turns
 
-__all__ = ["Call", "Driver", "Rows"]
+__all__ = ["Call", "Driver", "Pending", "Rows"]
 
 NAMES = {"q": "queries", "k": "keys", "v": "values", "o": "output"}
 
@@ -72,11 +75,23 @@ class Rows:
     denominator: NDArray[np.float32] | None = None
 
 
+@dataclass(frozen=True)
+class Pending:
+    """A call that was submitted: its jobs, its program and output, and the reserved memory that holds its arrays."""
+
+    queued: QueuedCall
+    program: Program
+    output: Buffer
+    shape: Shape
+    area: int
+
+
 class Driver:
-    """Runs attention on an open device.
+    """Runs attention on an open device, for any number of threads.
 
     What a descriptor says, :mod:`fusemax.jobs` knows; where things lie, :mod:`fusemax.layout`. Memory holds, from its start,
-    the ring, programs, and the arrays of the call under way; from its end, what was reserved.
+    the ring, programs, and the arrays of the call under way; from its end, what was reserved, also for calls that were
+    submitted.
     """
 
     def __init__(self, transport: Transport, config: Config) -> None:
@@ -86,7 +101,14 @@ class Driver:
         self._programs: dict[int, int] = {}
         self._free = DESCRIPTOR_STRIDE_BYTES << size_log2
         self._reserved: dict[int, int] = {}
-        self.ring = JobRing(transport, config, size_log2)
+        self.queue = CallQueue(JobRing(transport, size_log2), config)
+        # The call under way has the memory behind the programs, up to an address, also when nobody waits for it any more.
+        self._turns = Turns()
+        self._under_way: QueuedCall | None = None
+        self._arrays_end = 0
+        self._forgotten: list[Pending] = []
+        # Of what is where in memory.
+        self._places = threading.RLock()
 
     def attention(self, q: Bits, k: Bits, v: Bits, call: Call) -> Rows:
         """Attention of bfloat16 bits (batch, heads, length, head dim); heads of q are a multiple of those of k and v.
@@ -129,27 +151,111 @@ class Driver:
 
     def _call(self, arrays: Mapping[str, Bits], there: Mapping[str, Keys], shape: Shape, call: Call) -> Rows:
         deadline = Deadline(call.timeout)
-        self.ring.settle(deadline)
-        program = compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
-        program_address = self._load_program(program)
-        buffers = self._place(arrays, shape)
-        factor = np.float32(1)
+        with self._turns:
+            if self._under_way is not None:
+                # It may still write to memory.
+                self.queue.wait_end(self._under_way, deadline)
+            self._under_way, self._arrays_end = None, 0
+            with self._places:
+                program = compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
+                program_address = self._load_program(program)
+                buffers = self._place(arrays, shape)
+                self._arrays_end = max(buffer.address + buffer.size for buffer in buffers.values())
+            self._put_scale(buffers["q"], shape, call)
+            descriptors = self._describe(shape, program, program_address, buffers | there, call)
+            self._under_way = self.queue.add(descriptors, measured=True)
+            try:
+                self.queue.wait(self._under_way, deadline, self._progress(call.progress, descriptors))
+            except ProgramFaultError:
+                self._put_program(program, program_address)
+                raise
+            except BaseException:
+                self.queue.abandon(self._under_way)
+                raise
+            return self._results(buffers["o"], shape)
+
+    def _put_scale(self, buffer: Buffer, shape: Shape, call: Call) -> None:
+        """Factors in front of the rows of the queries, if each has its own."""
         if shape.row_scale:
             scale = np.asarray(call.scale, np.float32).view(np.uint32)
-            self._rows(buffers["q"], shape, "q", 1, 4)[...] = scale.reshape(*self._row_axes(shape, "q"), 1)
-        else:
-            factor = np.float32(call.scale)
-        # Rows of queries that see no key are in no job.
-        output = buffers["o"]
-        self._transport.memory[output.address : output.address + output.size] = 0
+            self._rows(buffer, shape, "q", 1, 4)[...] = scale.reshape(*self._row_axes(shape, "q"), 1)
 
-        descriptors = describe(self._config, shape, program, program_address, buffers | there, factor, mask=call.mask)
+    def _describe(
+        self, shape: Shape, program: Program, program_address: int, buffers: Mapping[str, Buffer | Keys], call: Call
+    ) -> list[dict[str, int]]:
+        """The call's jobs; rows of queries that see no key are in none, and are zero."""
+        output = buffers["o"]
+        assert isinstance(output, Buffer)
+        self._transport.memory[output.address : output.address + output.size] = 0
+        factor = np.float32(1) if shape.row_scale else np.float32(call.scale)
+        descriptors = describe(self._config, shape, program, program_address, buffers, factor, mask=call.mask)
         self._check_chains(descriptors)
-        self.ring.run(descriptors, deadline, call.progress)
-        return self._results(output, shape)
+        return descriptors
+
+    def _progress(
+        self, progress: Callable[[int, int], None] | None, descriptors: list[dict[str, int]]
+    ) -> Callable[..., None] | None:
+        """The user's function, told the tiles issued so far and all."""
+        if progress is None:
+            return None
+        tiles = sum(
+            job["heads"] * job["batch"] * job["key_tiles"] * (job["groups"] * (job["group_tiles"] - 1) + job["large_groups"])
+            for job in descriptors
+        )
+        counter = self.queue.ring.counter
+        return lambda *_: progress(counter("tiles") + counter("tiles_skipped"), tiles)
+
+    # -- submitted calls ---------------------------------------------------------------------------------------
+
+    def submit(self, q: Bits, k: Bits, v: Bits, call: Call) -> Pending:
+        """Queue attention of bfloat16 bits behind what is queued; nobody waits. ``timeout`` and ``progress`` are not used.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If there is no room for the arrays beside those of the calls that are queued.
+        """
+        shape = self._shape(q, k.shape[1], k.shape[2], v.shape[3], call)
+        program = compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
+        with self._places:
+            program_address = self._reserve_program(program)
+            relative = place_arrays(self._config, shape, 0)
+            area = self.reserve("arrays", max(buffer.address + buffer.size for buffer in relative.values()))
+        try:
+            buffers = {name: replace(buffer, address=area + buffer.address) for name, buffer in relative.items()}
+            for name, array in (("q", q), ("k", k), ("v", v)):
+                self._put_rows(buffers[name], shape, name, array)
+            self._put_scale(buffers["q"], shape, call)
+            queued = self.queue.add(self._describe(shape, program, program_address, buffers, call))
+        except BaseException:
+            self.release(area)
+            raise
+        return Pending(queued, program, buffers["o"], shape, area)
+
+    def take(self, pending: Pending) -> Rows:
+        """The result of a submitted call that is complete; its memory is given back. Once only.
+
+        Raises
+        ------
+        DeviceFaultError, DeviceDrainError, NonFiniteError, ScoreOverflowError
+            If it has failed.
+        """
+        try:
+            if isinstance(pending.queued.error, ProgramFaultError):
+                self._put_program(pending.program, self._programs[pending.program.tag])
+            if pending.queued.error is not None:
+                raise pending.queued.error
+            return self._results(pending.output, pending.shape)
+        finally:
+            self.release(pending.area)
+
+    def forget(self, pending: Pending) -> None:
+        """Nobody will wait for a submitted call; its memory is given back when the machine has left it."""
+        self.queue.abandon(pending.queued)
+        self._forgotten.append(pending)
 
     def _check_chains(self, descriptors: list[dict[str, int]]) -> None:
-        most = self.ring.longest_chain
+        most = self.queue.longest_chain
         for continues, chain in groupby(descriptors, lambda job: job["continues"]):
             if continues and len(list(chain)) >= most:
                 raise DeviceMemoryError(f"the keys of a sequence must be in at most {most} runs of pages on this device")
@@ -173,10 +279,14 @@ class Driver:
         for name in packed + "o":
             self._check_room(NAMES[name], buffers[name].size, buffers[name].address + buffers[name].size)
         for name in packed:
-            elements = arrays[name].shape[-1]
-            rows = self._rows(buffers[name], shape, name, elements, 2, shape.header_beats(name))
-            rows[...] = arrays[name].reshape(*self._row_axes(shape, name), elements)
+            self._put_rows(buffers[name], shape, name, arrays[name])
         return buffers
+
+    def _put_rows(self, buffer: Buffer, shape: Shape, name: str, array: Bits) -> None:
+        """Copy an array's rows to device memory."""
+        elements = array.shape[-1]
+        rows = self._rows(buffer, shape, name, elements, 2, shape.header_beats(name))
+        rows[...] = array.reshape(*self._row_axes(shape, name), elements)
 
     def _put_block(self, block: Block, address: int, shape: Shape) -> dict[str, Buffer]:
         """Copy a block of the host's memory, and where its arrays are then."""
@@ -213,9 +323,9 @@ class Driver:
             found = self._rows(output, shape, "o", elements, element_bytes, beats)
             if output.row_stride > output.share_stride:
                 # Heads of a position follow each other.
-                found = np.ascontiguousarray(found.transpose(0, 3, 1, 2, 4)).reshape(rows[0], rows[2], rows[1], elements)
-                return found.swapaxes(1, 2)
-            return found.reshape(*rows, elements).copy()
+                copy = np.array(found.transpose(0, 3, 1, 2, 4), order="C").reshape(rows[0], rows[2], rows[1], elements)
+                return copy.swapaxes(1, 2)
+            return np.array(found, order="C").reshape(*rows, elements)
 
         out = copied(shape.f, shape.output_bytes, header)
         if not header:
@@ -238,22 +348,33 @@ class Driver:
         DeviceMemoryError
             If there is no room; ``what`` is the name in its message.
         """
-        size = align(size, PAGE_BYTES)
+        with self._places:
+            self._clean_up()
+            return self._reserve(what, align(size, PAGE_BYTES))
+
+    def _reserve(self, what: str, size: int) -> int:
         end = self._transport.memory.size // PAGE_BYTES * PAGE_BYTES
         for address in sorted(self._reserved, reverse=True):
             if end - (address + self._reserved[address]) >= size:
                 break
             end = address
-        if end - size < self._free:
-            raise DeviceMemoryError(
-                f"the {what} need {size} bytes, but the device memory has {max(0, end - self._free)} bytes left"
-            )
+        used = max(self._free, self._arrays_end)
+        if end - size < used:
+            raise DeviceMemoryError(f"the {what} need {size} bytes, but the device memory has {max(0, end - used)} bytes left")
         self._reserved[end - size] = size
         return end - size
 
     def release(self, address: int) -> None:
         """Give back what was reserved at an address."""
-        del self._reserved[address]
+        with self._places:
+            del self._reserved[address]
+
+    def _clean_up(self) -> None:
+        """Give back the memory of calls that nobody waits for and that the machine has left."""
+        left = [pending for pending in self._forgotten if pending.queued.complete]
+        for pending in left:
+            self._forgotten.remove(pending)
+            self.release(pending.area)
 
     @property
     def memory(self) -> NDArray[np.uint8]:
@@ -271,11 +392,22 @@ class Driver:
     def _load_program(self, program: Program) -> int:
         """Address of the program's first microword; it is written to memory when it is used for the first time."""
         if program.tag not in self._programs:
-            image = program.to_bytes()
             words, end = place_program(self._config, program, self._free)
-            self._check_room("microwords", len(image), end)
-            header = words + len(program.words_bytes) - len(image)
-            self._transport.memory[header : header + len(image)] = np.frombuffer(image, np.uint8)
-            self._programs[program.tag] = words
+            self._check_room("microwords", end - self._free, end)
+            self._put_program(program, words)
             self._free = end
         return self._programs[program.tag]
+
+    def _reserve_program(self, program: Program) -> int:
+        """The same, when the memory behind the programs may be in use."""
+        if program.tag not in self._programs:
+            words, end = place_program(self._config, program, 0)
+            self._put_program(program, words + self.reserve("microwords", end))
+        return self._programs[program.tag]
+
+    def _put_program(self, program: Program, words: int) -> None:
+        """Write a program to memory, its microwords to address ``words``: for the first time, or if something has changed it."""
+        image = program.to_bytes()
+        header = words + len(program.words_bytes) - len(image)
+        self._transport.memory[header : header + len(image)] = np.frombuffer(image, np.uint8)
+        self._programs[program.tag] = words

@@ -1,8 +1,8 @@
 """From the shape and the mask of a call to the job descriptors that the machine works through; plain arithmetic on addresses.
 
 Only key tiles that some query of a job sees are in it, so a mask that moves from query to query needs a job per group of query
-tiles. Keys that lie apart, the prefix and the window or pages of a cache, make a chain: a job for each, one after the other, for
-every head by itself.
+tiles. Keys that lie apart, the prefix and the window or pages of a cache, make a chain: a job for each, one after the other,
+for every head by itself.
 """
 
 from __future__ import annotations

@@ -276,9 +276,7 @@ class KVCache:
         """Runs of pages one behind the other: first key, and its place in the stores."""
         table, size = self._tables[sequence], self.page_size
         return [
-            (number * size, page * size)
-            for number, page in enumerate(table)
-            if number == 0 or table[number - 1] + 1 != page
+            (number * size, page * size) for number, page in enumerate(table) if number == 0 or table[number - 1] + 1 != page
         ]
 
     # -- end -------------------------------------------------------------------------------------------------

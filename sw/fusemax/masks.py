@@ -132,7 +132,7 @@ def _simplified(piece: Piece) -> Piece:
 
 
 def _of(numbers: tuple[int, ...], entry: int) -> int:
-    return numbers[entry] if len(numbers) > 1 else numbers[0]
+    return numbers[entry if len(numbers) > 1 else 0]
 
 
 def _clip(edge: int) -> int:

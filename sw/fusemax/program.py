@@ -73,6 +73,12 @@ class Program:
         """CRC-32 of the microwords; jobs name the program that they need by it."""
         return zlib.crc32(self.words_bytes)
 
+    @property
+    def beats(self) -> int:
+        """Bus words that the machine reads: the header, which ends a bus word, and the microwords, which begin one."""
+        header, words = PROGRAM_HEADER.bits, self.ii * MICROWORD.bits
+        return -(-header // self.config.bus_bits) - (-words // self.config.bus_bits)
+
     def to_bytes(self) -> bytes:
         """Header (:data:`fusemax.spec.PROGRAM_HEADER`) and microwords."""
         header = PROGRAM_HEADER.pack(

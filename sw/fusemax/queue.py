@@ -58,6 +58,8 @@ class QueuedCall:
     complete: bool = False
     error: DeviceError | None = None
     cycles: int = 0
+    #: Nobody wants its result.
+    abandoned: bool = False
     #: Jobs that were put into the ring; number there of the first one.
     put: int = 0
     first: int = 0
@@ -102,7 +104,10 @@ class CallQueue:
         return self.ring.capacity
 
     def add(self, jobs: Sequence[Fields], *, alone: bool = False, measured: bool = False) -> QueuedCall:
-        """Queue a call; its first jobs start at once if they can. No chain of jobs is longer than :attr:`longest_chain`."""
+        """Queue a call; its first jobs start at once if they can. No chain of jobs is longer than :attr:`longest_chain`.
+
+        ``measured``: alone, and the machine's counters are cleared before.
+        """
         call = QueuedCall(jobs, alone or measured, measured)
         with self._turns:
             self._calls.append(call)
@@ -129,22 +134,23 @@ class CallQueue:
         if call.error is not None:
             raise call.error
 
-    def wait_idle(self, deadline: Deadline) -> None:
-        """Wait until all calls are complete, whatever their errors.
+    def wait_end(self, call: QueuedCall, deadline: Deadline) -> None:
+        """Wait until a call is complete, whatever its error.
 
         Raises
         ------
         DeviceTimeoutError
-            If they are not in time.
+            If it is not complete in time.
         """
-        self._wait(lambda: not self._calls, deadline, None)
+        self._wait(lambda: call.complete, deadline, None)
 
     def abandon(self, call: QueuedCall) -> None:
-        """Nobody waits for a call any more: jobs that are not in the ring never get there."""
+        """Nobody wants a call's result any more: jobs that are not in the ring never get there."""
         with self._turns:
+            call.abandoned = True
             call.jobs = call.jobs[: call.put]
-            if not call.put and call in self._calls:
-                self._calls.remove(call)
+            if not call.put and not call.complete:
+                self._end([call], None)
 
     def abort(self) -> None:
         """Stop the machine now; every call that is not complete fails with AbortFaultError."""
@@ -194,30 +200,38 @@ class CallQueue:
                 return
         ring = self.ring
         for call in list(self._calls):
-            if call.alone and not call.put and ring.room < ring.capacity:
-                break
             if call.put < len(call.jobs):
+                if not call.put and ring.room == ring.capacity:
+                    self._begin(call)
+                elif not call.put and call.alone:
+                    break
                 self._put(call)
+            elif not call.jobs:
+                self._end([call], None)
             if call.put < len(call.jobs) or call.alone:
                 break
         ring.ring()
 
+    def _begin(self, call: QueuedCall) -> None:
+        """The call is the first one in an idle machine."""
+        self.ring.write("FLAGS_CLEAR", 1)
+        if call.measured:
+            self.ring.write("COUNTERS_CLEAR", 1)
+
     def _put(self, call: QueuedCall) -> None:
-        """As many chains of a call as there is room for."""
+        """As many chains of a call as there is room for; the last one asks for an interrupt, and some before it."""
         ring = self.ring
+        new: list[Fields] = []
         for chain in call.rest:
-            if len(chain) > ring.room:
+            if len(new) + len(chain) > ring.room:
                 break
-            if not call.put:
-                call.first = ring.queued
-                if call.measured:
-                    ring.write("COUNTERS_CLEAR", 1)
-            for job in chain:
-                call.put += 1
-                asks = call.put == len(call.jobs) or (call.put % JOBS_PER_INTERRUPT == 0 and not job["continues"])
-                # A chain longer than that asks at its end; and so does whatever fills the ring.
-                asks |= not job["continues"] and (len(chain) >= JOBS_PER_INTERRUPT or ring.room <= JOBS_PER_INTERRUPT)
-                ring.put({**job, "interrupt": int(asks)})
+            new += chain
+        if not call.put:
+            call.first = ring.queued
+        for number, job in enumerate(new, 1):
+            asks = not job["continues"] and (number % JOBS_PER_INTERRUPT == 0 or number == len(new))
+            ring.put({**job, "interrupt": int(asks)})
+            call.put += 1
 
     # -- ends ------------------------------------------------------------------------------------------------
 
@@ -228,8 +242,10 @@ class CallQueue:
         missed = range(before, min(entries, default=before))
         if missed:
             self._see(missed[-1], {name for name in ("nonfinite", "overflow") if self.ring.status()[name]})
+        # Of jobs that continue each other only the last one's entry means something.
+        chained = {number for number in entries if self._continues(number)}
         for call in list(self._calls):
-            self._take(call, entries)
+            self._take(call, {number: entry for number, entry in entries.items() if number not in chained})
         fault = self.ring.fault()
         if fault is not None:
             self._stop(fault)
@@ -240,22 +256,24 @@ class CallQueue:
             return
         last = call.first + call.put - 1
         for number, entry in entries.items():
-            if number <= last and not self._continues(number):
+            if number <= last:
                 call.flags |= {name for name in ("nonfinite", "overflow") if entry[name]}
         if call.put < len(call.jobs) or last >= self.ring.complete:
             return
         if call.flags and not call.alone:
             self._again(call)
             return
-        call.cycles = entries[last]["cycles"] | entries[last]["cycles_high"] << 32 if last in entries else self.ring.counter("cycles")
+        entry = entries.get(last)
+        call.cycles = entry["cycles"] | entry["cycles_high"] << 32 if entry else self.ring.counter("cycles")
         self._end([call], self._error_of(call))
 
     def _continues(self, number: int) -> bool:
         """Whether the job of that number is continued by the next one."""
-        for call in self._calls:
-            if call.first <= number < call.first + call.put:
-                return bool(call.jobs[number - call.first]["continues"])
-        return False
+        return any(
+            bool(call.jobs[number - call.first]["continues"])
+            for call in self._calls
+            if call.first <= number < call.first + call.put
+        )
 
     def _see(self, number: int, flags: set[str]) -> None:
         """Flags of jobs up to ``number`` of which the table has no entry any more."""
@@ -295,6 +313,8 @@ class CallQueue:
         """Run a call from its beginning, in its place among the others."""
         call.alone |= alone
         call.put, call.flags = 0, set()
+        if call.abandoned:
+            self._end([call], None)
 
     def _end(self, calls: Sequence[QueuedCall], error: DeviceError | None) -> None:
         for call in list(calls):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import ml_dtypes
 import numpy as np
@@ -88,6 +88,20 @@ class Request:
         self._factor = self._factors(options.temperature)
         self._initial = self._initial_state(options)
 
+    @classmethod
+    def of(cls, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], options: Options) -> Self:
+        """A call with these arrays.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If they are not what :func:`fusemax.attention` says.
+        """
+        for name, array in (("q", q), ("k", k), ("v", v)):
+            check_array(name, array)
+        _check_shapes(q, k, v)
+        return cls(options, q.shape[:-2], q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1])
+
     # -- checks ----------------------------------------------------------------------------------------------
 
     @staticmethod
@@ -159,7 +173,7 @@ class Request:
             return self._per_head("scale", scale).astype(np.float64)
         if not isinstance(scale, (int, float, np.floating, np.integer)) or isinstance(scale, bool):
             raise TypeError(f"scale must be a number, one per query head, or None, not {scale!r}")
-        return np.float64(scale)[()]
+        return np.array(scale, np.float64)
 
     def _factors(self, temperature: Any) -> NDArray[np.float32] | np.float32:
         """Factor of the queries, to base 2: a number, or (batch, heads, queries)."""
@@ -224,11 +238,14 @@ class Request:
         Raises
         ------
         ValueError
-            If states are needed, and the machine's bus is too narrow for them.
+            If the machine has no room for the head dims, or states are needed, and its bus is too narrow for them.
         """
+        check_head_dims(config, self.e, self.f, self.extra_columns)
         state_out = self._raw or self.options.return_lse
         if state_out and config.bus_bits < 64:
-            raise ValueError(f"bus_bits of {config.name!r} must be at least 64 for states and log-sum-exp, not {config.bus_bits}")
+            raise ValueError(
+                f"bus_bits of {config.name!r} must be at least 64 for states and log-sum-exp, not {config.bus_bits}"
+            )
         return Call(
             scale=self._factor,
             mask=self.mask,
@@ -238,6 +255,21 @@ class Request:
             timeout=self.options.timeout,
             progress=self.options.progress,
         )
+
+    def operands(
+        self, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]
+    ) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint16]]:
+        """bfloat16 bits (batch, heads, length, head dim) of the three arrays, with the columns for ALiBi.
+
+        Raises
+        ------
+        NonFiniteError
+            If a number is infinite, not a number, or rounded to infinity.
+        """
+        q_bits, k_bits, v_bits = (
+            to_bits(name, array).reshape(self.batch, -1, *array.shape[-2:]) for name, array in (("q", q), ("k", k), ("v", v))
+        )
+        return *self.extend(q_bits, k_bits), v_bits
 
     # -- ALiBi -----------------------------------------------------------------------------------------------
 
@@ -324,6 +356,20 @@ def check_array(name: str, array: object) -> None:
         raise ValueError(f"{name} must have at least 2 axes, length and head dim, not shape {array.shape}")
     if array.size == 0:
         raise ValueError(f"{name} must have at least one element, not shape {array.shape}")
+
+
+def _check_shapes(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> None:
+    if not q.shape[:-3] == k.shape[:-3] == v.shape[:-3] or k.shape[:-2] != v.shape[:-2] or q.ndim != k.ndim:
+        raise ValueError(
+            "the leading axes of q, k and v must be equal, but for the heads of q, "
+            f"not {q.shape[:-2]}, {k.shape[:-2]} and {v.shape[:-2]}"
+        )
+    if q.ndim > 2 and q.shape[-3] % k.shape[-3]:
+        raise ValueError(f"the heads of q must be a multiple of those of k and v, {k.shape[-3]}, not {q.shape[-3]}")
+    if q.shape[-1] != k.shape[-1]:
+        raise ValueError(f"the head dim of k must be that of q, {q.shape[-1]}, not {k.shape[-1]}")
+    if k.shape[-2] != v.shape[-2]:
+        raise ValueError(f"the length of v must be that of k, {k.shape[-2]}, not {v.shape[-2]}")
 
 
 def check_head_dims(config: Config, e: int, f: int, extra: int = 0) -> None:

@@ -85,14 +85,10 @@ class State:
         if logit.ndim != 1 or not np.isfinite(logit).all():
             raise ValueError(f"logits must be finite numbers, one per head, not {logits!r}")
         shape = (len(logit), queries)
-        return cls(
-            np.broadcast_to(logit[:, None], shape).copy(), np.ones(shape, np.float32), np.zeros((*shape, f), np.float32)
-        )
+        return cls(np.broadcast_to(logit[:, None], shape).copy(), np.ones(shape, np.float32), np.zeros((*shape, f), np.float32))
 
     @classmethod
-    def key_value_bias(
-        cls, q: NDArray[Any], k_bias: NDArray[Any], v_bias: NDArray[Any], scale: float | None = None
-    ) -> State:
+    def key_value_bias(cls, q: NDArray[Any], k_bias: NDArray[Any], v_bias: NDArray[Any], scale: float | None = None) -> State:
         """A learned key and value that every query of a head sees, in float64.
 
         Parameters
@@ -188,9 +184,7 @@ def merge(outs: Sequence[NDArray[Any]], lses: Sequence[NDArray[Any]]) -> tuple[N
     return (out.astype(np.float32) if outs[0].dtype == np.float32 else _to_bfloat16(out)), lse
 
 
-def state_of_device(
-    reference: NDArray[np.float64], denominator: NDArray[np.float32], numerator: NDArray[np.float32]
-) -> State:
+def state_of_device(reference: NDArray[np.float64], denominator: NDArray[np.float32], numerator: NDArray[np.float32]) -> State:
     """State from the machine's: scores are relative to ``reference``, natural logarithm."""
     return _state(np.where(denominator > 0, reference, -np.inf), denominator, numerator)
 

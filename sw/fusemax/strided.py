@@ -72,7 +72,8 @@ def find_blocks(config: Config, arrays: Mapping[str, Bits]) -> list[Block]:
             data = np.lib.stride_tricks.as_strided(row.view(np.uint8), (size,), (1,), writeable=False)
             places = {e.name: Place(e.start - first.start, _strides(e.array)) for e in cluster}
             found.append(Block(data, places, max(extent.array[0, 0, 0].nbytes for extent in cluster)))
-    return found
+    # In the order of the arrays, not of the host's addresses: what lies where on the device is the same every time.
+    return sorted(found, key=lambda block: min(list(arrays).index(name) for name in block.places))
 
 
 def _strides(array: Bits) -> tuple[int, int, int]:

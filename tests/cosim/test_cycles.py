@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fusemax
-from fusemax.jobs import Shape
+from fusemax.layout import Shape
 from fusemax.model import cycles
 from fusemax_sim.problems import CONFIGS
 

@@ -4,27 +4,37 @@
 
 /* Identity and version: the values of registers IDENTITY and VERSION. */
 #define FUSEMAX_IDENTITY                                 0x46584D41u
-#define FUSEMAX_INTERFACE_VERSION                        1u
+#define FUSEMAX_INTERFACE_VERSION                        2u
 
 /* Registers: 32 bits each, byte offsets. */
 #define FUSEMAX_REG_IDENTITY                             0x000u /* ro: IDENTITY: 'FXMA'. */
 #define FUSEMAX_REG_VERSION                              0x004u /* ro: INTERFACE_VERSION. */
 #define FUSEMAX_REG_SHAPE                                0x008u /* ro: Array and bus of this machine. */
 #define FUSEMAX_REG_LIMITS                               0x00Cu /* ro: Largest head dims and resident query tiles. */
-#define FUSEMAX_REG_CONTROL                              0x010u /* rw: Writing reset 1 empties the machine, sets RING_HEAD and RING_TAIL to 0 and clears the counters. */
+#define FUSEMAX_REG_CONTROL                              0x010u /* rw: What the machine is told to do, at any time; reads 0. */
 #define FUSEMAX_REG_STATUS                               0x014u /* ro: What the machine is doing. */
 #define FUSEMAX_REG_INTERRUPT                            0x018u /* w1c: Pending interrupts; the irq pin is high while one is pending and enabled. */
 #define FUSEMAX_REG_INTERRUPT_ENABLE                     0x01Cu /* rw: Mask of INTERRUPT. */
 #define FUSEMAX_REG_RING_BASE_LOW                        0x020u /* rw: Address of the descriptor ring, bits 31 to 0; a multiple of 256. */
 #define FUSEMAX_REG_RING_BASE_HIGH                       0x024u /* rw: Address of the descriptor ring, bits 63 to 32. */
 #define FUSEMAX_REG_RING_SIZE_LOG2                       0x028u /* rw: log2 of the ring's number of descriptors, 1 to 16. */
-#define FUSEMAX_REG_RING_TAIL                            0x02Cu /* rw: Doorbell: index behind the last descriptor that is ready, modulo 2^16. */
+#define FUSEMAX_REG_RING_TAIL                            0x02Cu /* rw: Doorbell: index behind the last descriptor that is ready, modulo 2^16. A write has no effect while STATUS.error or STATUS.draining is 1. */
 #define FUSEMAX_REG_RING_HEAD                            0x030u /* ro: Index of the oldest job that is not complete, modulo 2^16. */
 #define FUSEMAX_REG_ERROR_CAUSE                          0x034u /* ro: Cause of the first error. */
 #define FUSEMAX_REG_ERROR_ADDRESS_LOW                    0x038u /* ro: Address of the first error, bits 31 to 0. */
 #define FUSEMAX_REG_ERROR_ADDRESS_HIGH                   0x03Cu /* ro: Address of the first error, bits 63 to 32. */
 #define FUSEMAX_REG_FLAGS_CLEAR                          0x040u /* w1c: Writing 1 clears STATUS.nonfinite and STATUS.overflow. */
 #define FUSEMAX_REG_COUNTERS_CLEAR                       0x044u /* w1c: Writing 1 sets all counters to zero. */
+#define FUSEMAX_REG_ERROR_JOB                            0x048u /* ro: Index of the job at fault: of a descriptor, a program or a write exactly, otherwise of the oldest that was not complete. */
+#define FUSEMAX_REG_WATCHDOG                             0x04Cu /* rw: Cycles without progress after which busy is an error, TIMEOUT; 0 for never. */
+#define FUSEMAX_REG_READ_WINDOW_FIRST_LOW                0x050u /* rw: First byte that may be read, rounded down to a bus word; 0 after a hard reset: bits 31 to 0. */
+#define FUSEMAX_REG_READ_WINDOW_FIRST_HIGH               0x054u /* rw: First byte that may be read, rounded down to a bus word; 0 after a hard reset: bits 63 to 32. */
+#define FUSEMAX_REG_READ_WINDOW_LAST_LOW                 0x058u /* rw: Last byte that may be read, rounded up to a bus word's end; all ones after a hard reset: bits 31 to 0. */
+#define FUSEMAX_REG_READ_WINDOW_LAST_HIGH                0x05Cu /* rw: Last byte that may be read, rounded up to a bus word's end; all ones after a hard reset: bits 63 to 32. */
+#define FUSEMAX_REG_WRITE_WINDOW_FIRST_LOW               0x060u /* rw: First byte that may be written, rounded down to a bus word; 0 after a hard reset: bits 31 to 0. */
+#define FUSEMAX_REG_WRITE_WINDOW_FIRST_HIGH              0x064u /* rw: First byte that may be written, rounded down to a bus word; 0 after a hard reset: bits 63 to 32. */
+#define FUSEMAX_REG_WRITE_WINDOW_LAST_LOW                0x068u /* rw: Last byte that may be written, rounded up to a bus word's end; all ones after a hard reset: bits 31 to 0. */
+#define FUSEMAX_REG_WRITE_WINDOW_LAST_HIGH               0x06Cu /* rw: Last byte that may be written, rounded up to a bus word's end; all ones after a hard reset: bits 63 to 32. */
 
 /* Fields of SHAPE. */
 #define FUSEMAX_SHAPE_ROWS_MASK                          0x000003FFu /* PE rows. */
@@ -47,8 +57,10 @@
 #define FUSEMAX_LIMITS_PE_LATENCY_SHIFT                  27
 
 /* Fields of CONTROL. */
-#define FUSEMAX_CONTROL_RESET_MASK                       0x00000001u /* Soft reset while idle or after an error; reads 0. */
+#define FUSEMAX_CONTROL_RESET_MASK                       0x00000001u /* Empty the machine, set RING_HEAD and RING_TAIL to 0, clear errors, flags and counters. */
 #define FUSEMAX_CONTROL_RESET_SHIFT                      0
+#define FUSEMAX_CONTROL_ABORT_MASK                       0x00000002u /* Stop, with ERROR_CAUSE ABORT. */
+#define FUSEMAX_CONTROL_ABORT_SHIFT                      1
 
 /* Fields of STATUS. */
 #define FUSEMAX_STATUS_BUSY_MASK                         0x00000001u /* Jobs are queued or under way. */
@@ -59,6 +71,8 @@
 #define FUSEMAX_STATUS_NONFINITE_SHIFT                   2
 #define FUSEMAX_STATUS_OVERFLOW_MASK                     0x00000008u /* A score or a scaled query left its range since the flags were cleared. */
 #define FUSEMAX_STATUS_OVERFLOW_SHIFT                    3
+#define FUSEMAX_STATUS_DRAINING_MASK                     0x00000010u /* Stopped or reset, and bursts that the memory has accepted are not complete yet. */
+#define FUSEMAX_STATUS_DRAINING_SHIFT                    4
 
 /* Fields of INTERRUPT. */
 #define FUSEMAX_INTERRUPT_DONE_MASK                      0x00000001u /* A job that asked for it has completed. */
@@ -71,27 +85,49 @@
 #define FUSEMAX_CAUSE_READ                               1u
 #define FUSEMAX_CAUSE_WRITE                              2u
 #define FUSEMAX_CAUSE_DESCRIPTOR                         3u
+#define FUSEMAX_CAUSE_PROGRAM                            4u
+#define FUSEMAX_CAUSE_WINDOW                             5u
+#define FUSEMAX_CAUSE_TIMEOUT                            6u
+#define FUSEMAX_CAUSE_ABORT                              7u
+#define FUSEMAX_CAUSE_RING                               8u
 
 /* Counters: 64 bits each, byte offset of the low word; the high word follows. */
 #define FUSEMAX_COUNTER_CYCLES                           0x100u /* Clock cycles from the doorbell on an idle machine until it is idle again. */
-#define FUSEMAX_COUNTER_JOBS                             0x108u /* Jobs completed. */
+#define FUSEMAX_COUNTER_JOBS                             0x108u /* Jobs completed; those that continue each other count as one. */
 #define FUSEMAX_COUNTER_TILES                            0x110u /* Tiles issued: one key tile against one query tile. */
-#define FUSEMAX_COUNTER_SLOTS_QK                         0x118u /* Slots that issued QK. */
-#define FUSEMAX_COUNTER_SLOTS_EXP                        0x120u /* Slots that issued EXP. */
-#define FUSEMAX_COUNTER_SLOTS_SUM                        0x128u /* Slots that issued SUM. */
-#define FUSEMAX_COUNTER_SLOTS_SLNV                       0x130u /* Slots that issued SLNV. */
-#define FUSEMAX_COUNTER_SLOTS_MAX                        0x138u /* Slots that issued MAX, beside a QK or alone. */
-#define FUSEMAX_COUNTER_SLOTS_EMPTY                      0x140u /* Slots of running iterations in which no main operation was issued. */
-#define FUSEMAX_COUNTER_STALL_Q                          0x148u /* Cycles that waited for a query tile. */
-#define FUSEMAX_COUNTER_STALL_K                          0x150u /* Cycles that waited for a key tile. */
-#define FUSEMAX_COUNTER_STALL_V                          0x158u /* Cycles that waited for a value tile. */
-#define FUSEMAX_COUNTER_STALL_OUTPUT                     0x160u /* Cycles that waited for room in the output buffers. */
-#define FUSEMAX_COUNTER_IDLE                             0x168u /* Busy cycles in which no iteration was running. */
-#define FUSEMAX_COUNTER_BYTES_READ                       0x170u /* Bytes read, bus words in full. */
-#define FUSEMAX_COUNTER_BYTES_WRITTEN                    0x178u /* Bytes written, as strobed. */
+#define FUSEMAX_COUNTER_TILES_SKIPPED                    0x118u /* Tiles left out: no query of theirs sees a key of theirs. */
+#define FUSEMAX_COUNTER_SLOTS_QK                         0x120u /* Slots that issued QK. */
+#define FUSEMAX_COUNTER_SLOTS_EXP                        0x128u /* Slots that issued EXP. */
+#define FUSEMAX_COUNTER_SLOTS_SUM                        0x130u /* Slots that issued SUM. */
+#define FUSEMAX_COUNTER_SLOTS_SLNV                       0x138u /* Slots that issued SLNV. */
+#define FUSEMAX_COUNTER_SLOTS_MAX                        0x140u /* Slots that issued MAX, beside a QK or alone. */
+#define FUSEMAX_COUNTER_SLOTS_EMPTY                      0x148u /* Slots of running iterations in which no main operation was issued. */
+#define FUSEMAX_COUNTER_STALL_Q                          0x150u /* Cycles that waited for a query tile. */
+#define FUSEMAX_COUNTER_STALL_K                          0x158u /* Cycles that waited for a key tile. */
+#define FUSEMAX_COUNTER_STALL_V                          0x160u /* Cycles that waited for a value tile. */
+#define FUSEMAX_COUNTER_STALL_OUTPUT                     0x168u /* Cycles that waited for room in the output buffers. */
+#define FUSEMAX_COUNTER_IDLE                             0x170u /* Busy cycles in which no iteration was running. */
+#define FUSEMAX_COUNTER_BYTES_READ                       0x178u /* Bytes read, bus words in full. */
+#define FUSEMAX_COUNTER_BYTES_WRITTEN                    0x180u /* Bytes written, as strobed. */
 
-/* Job descriptor: little-endian. One job: attention of every head of every batch entry. Addresses and strides are in bytes and multiples of the bus word. */
-#define FUSEMAX_DESCRIPTOR_MAGIC_VALUE                   0xFA01u
+/* Table of completed jobs: A job that is complete, in the entry of its index; of jobs that continue each other only the last one has an entry. */
+#define FUSEMAX_JOB_TABLE                                0x200u /* byte offset of entry 0; 8 bytes each, low word first */
+#define FUSEMAX_JOB_TABLE_ENTRIES                        16u
+#define FUSEMAX_JOB_CYCLES_OFFSET                        0x00u /* Counter cycles when it was complete, bits 31 to 0. */
+#define FUSEMAX_JOB_CYCLES_MASK                          0xFFFFFFFFu
+#define FUSEMAX_JOB_CYCLES_SHIFT                         0
+#define FUSEMAX_JOB_CYCLES_HIGH_OFFSET                   0x04u /* Bits 47 to 32. */
+#define FUSEMAX_JOB_CYCLES_HIGH_MASK                     0x0000FFFFu
+#define FUSEMAX_JOB_CYCLES_HIGH_SHIFT                    0
+#define FUSEMAX_JOB_NONFINITE_OFFSET                     0x04u /* An infinity or NaN was loaded since the job before was complete, perhaps for a job behind it. */
+#define FUSEMAX_JOB_NONFINITE_MASK                       0x00010000u
+#define FUSEMAX_JOB_NONFINITE_SHIFT                      16
+#define FUSEMAX_JOB_OVERFLOW_OFFSET                      0x04u /* A score or a scaled query left its range since then, likewise. */
+#define FUSEMAX_JOB_OVERFLOW_MASK                        0x00020000u
+#define FUSEMAX_JOB_OVERFLOW_SHIFT                       17
+
+/* Job descriptor: little-endian. One job: attention of every head of every batch entry. Addresses and strides are in bytes and multiples of the bus word. A query row is a position of one of the query heads that share keys and values; the heads of a position follow each other. */
+#define FUSEMAX_DESCRIPTOR_MAGIC_VALUE                   0xFA02u
 #define FUSEMAX_DESCRIPTOR_BYTES                         192u /* bytes that the device reads */
 #define FUSEMAX_DESCRIPTOR_STRIDE_BYTES                  256u /* from one descriptor of the ring to the next */
 #define FUSEMAX_DESCRIPTOR_MAGIC_OFFSET                  0x00u /* DESCRIPTOR_MAGIC. */
@@ -103,6 +139,21 @@
 #define FUSEMAX_DESCRIPTOR_INTERRUPT_OFFSET              0x00u /* Raise the interrupt when the job is done. */
 #define FUSEMAX_DESCRIPTOR_INTERRUPT_MASK                0x00020000u
 #define FUSEMAX_DESCRIPTOR_INTERRUPT_SHIFT               17
+#define FUSEMAX_DESCRIPTOR_ROW_SCALE_OFFSET              0x00u /* Every query row begins with a bus word whose low 32 bits are its factor, a float32; scale is not used. */
+#define FUSEMAX_DESCRIPTOR_ROW_SCALE_MASK                0x00040000u
+#define FUSEMAX_DESCRIPTOR_ROW_SCALE_SHIFT               18
+#define FUSEMAX_DESCRIPTOR_STATE_OUT_OFFSET              0x00u /* Every output row begins with a bus word: reference RM (int32), denominator RD (float32), zeros. */
+#define FUSEMAX_DESCRIPTOR_STATE_OUT_MASK                0x00080000u
+#define FUSEMAX_DESCRIPTOR_STATE_OUT_SHIFT               19
+#define FUSEMAX_DESCRIPTOR_RAW_OUT_OFFSET                0x00u /* Numerators RNV as they are go out, not divided by the denominator; needs float32_out. */
+#define FUSEMAX_DESCRIPTOR_RAW_OUT_MASK                  0x00100000u
+#define FUSEMAX_DESCRIPTOR_RAW_OUT_SHIFT                 20
+#define FUSEMAX_DESCRIPTOR_CONTINUES_OFFSET              0x00u /* The next job's keys continue these: same queries, one head, one group; nothing goes out yet. */
+#define FUSEMAX_DESCRIPTOR_CONTINUES_MASK                0x00200000u
+#define FUSEMAX_DESCRIPTOR_CONTINUES_SHIFT               21
+#define FUSEMAX_DESCRIPTOR_CONTINUED_OFFSET              0x00u /* These keys continue the job before, whose queries are there. */
+#define FUSEMAX_DESCRIPTOR_CONTINUED_MASK                0x00400000u
+#define FUSEMAX_DESCRIPTOR_CONTINUED_SHIFT               22
 #define FUSEMAX_DESCRIPTOR_PROGRAM_TAG_OFFSET            0x04u /* Tag of the program; it is fetched only when another one is loaded. */
 #define FUSEMAX_DESCRIPTOR_PROGRAM_TAG_MASK              0xFFFFFFFFu
 #define FUSEMAX_DESCRIPTOR_PROGRAM_TAG_SHIFT             0
@@ -122,7 +173,7 @@
 #define FUSEMAX_DESCRIPTOR_SCALE_OFFSET                  0x18u /* float32 that multiplies every query: softmax scale times log2(e). */
 #define FUSEMAX_DESCRIPTOR_SCALE_MASK                    0xFFFFFFFFu
 #define FUSEMAX_DESCRIPTOR_SCALE_SHIFT                   0
-#define FUSEMAX_DESCRIPTOR_HEADS_OFFSET                  0x1Cu /* Query heads. */
+#define FUSEMAX_DESCRIPTOR_HEADS_OFFSET                  0x1Cu /* Key heads. */
 #define FUSEMAX_DESCRIPTOR_HEADS_MASK                    0x0000FFFFu
 #define FUSEMAX_DESCRIPTOR_HEADS_SHIFT                   0
 #define FUSEMAX_DESCRIPTOR_BATCH_OFFSET                  0x1Cu /* Batch entries. */
@@ -192,6 +243,30 @@
 #define FUSEMAX_DESCRIPTOR_O_BATCH_STRIDE_OFFSET         0x84u /* From one batch entry's output to the next entry's. */
 #define FUSEMAX_DESCRIPTOR_O_BATCH_STRIDE_MASK           0xFFFFFFFFu
 #define FUSEMAX_DESCRIPTOR_O_BATCH_STRIDE_SHIFT          0
+#define FUSEMAX_DESCRIPTOR_MASK_LO_OFFSET                0x88u /* First key that position 0 sees, -2^30 to 2^30; position p sees keys from mask_lo + p on. */
+#define FUSEMAX_DESCRIPTOR_MASK_LO_MASK                  0xFFFFFFFFu
+#define FUSEMAX_DESCRIPTOR_MASK_LO_SHIFT                 0 /* two's complement */
+#define FUSEMAX_DESCRIPTOR_MASK_HI_OFFSET                0x8Cu /* Key behind the last one that position 0 sees, likewise; position p sees keys before mask_hi + p. */
+#define FUSEMAX_DESCRIPTOR_MASK_HI_MASK                  0xFFFFFFFFu
+#define FUSEMAX_DESCRIPTOR_MASK_HI_SHIFT                 0 /* two's complement */
+#define FUSEMAX_DESCRIPTOR_SHARE_OFFSET                  0x90u /* Query heads that share a key head, 1 to 256; row r is position r // share. */
+#define FUSEMAX_DESCRIPTOR_SHARE_MASK                    0x0000FFFFu
+#define FUSEMAX_DESCRIPTOR_SHARE_SHIFT                   0
+#define FUSEMAX_DESCRIPTOR_TILE_POSITIONS_OFFSET         0x90u /* columns // share. */
+#define FUSEMAX_DESCRIPTOR_TILE_POSITIONS_MASK           0xFFFF0000u
+#define FUSEMAX_DESCRIPTOR_TILE_POSITIONS_SHIFT          16
+#define FUSEMAX_DESCRIPTOR_TILE_PHASE_OFFSET             0x94u /* columns % share. */
+#define FUSEMAX_DESCRIPTOR_TILE_PHASE_MASK               0x0000FFFFu
+#define FUSEMAX_DESCRIPTOR_TILE_PHASE_SHIFT              0
+#define FUSEMAX_DESCRIPTOR_TILE_SPAN_OFFSET              0x94u /* Positions from a tile's first row to its last, at most: (columns + share - 2) // share. */
+#define FUSEMAX_DESCRIPTOR_TILE_SPAN_MASK                0xFFFF0000u
+#define FUSEMAX_DESCRIPTOR_TILE_SPAN_SHIFT               16
+#define FUSEMAX_DESCRIPTOR_Q_SHARE_STRIDE_OFFSET         0x98u /* From a query to the next query head's of the same position. */
+#define FUSEMAX_DESCRIPTOR_Q_SHARE_STRIDE_MASK           0xFFFFFFFFu
+#define FUSEMAX_DESCRIPTOR_Q_SHARE_STRIDE_SHIFT          0
+#define FUSEMAX_DESCRIPTOR_O_SHARE_STRIDE_OFFSET         0x9Cu /* From an output row to the next query head's of the same position. */
+#define FUSEMAX_DESCRIPTOR_O_SHARE_STRIDE_MASK           0xFFFFFFFFu
+#define FUSEMAX_DESCRIPTOR_O_SHARE_STRIDE_SHIFT          0
 
 /* Program header: little-endian. First 16 bytes of a program file; microwords of 32 bits follow, little-endian. */
 #define FUSEMAX_PROGRAM_MAGIC_VALUE                      0x58414D46u

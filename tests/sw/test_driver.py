@@ -99,7 +99,8 @@ def test_ring_and_head_go_round(spy) -> None:
 
 def test_index_wraps_at_16_bits(spy) -> None:
     transport, device = spy
-    device.driver._tail = 0xFFFF
+    ring = device.driver.queue.ring
+    ring.queued = ring.complete = ring._rung = 0xFFFF
     transport._registers |= {"RING_HEAD": 0xFFFF, "RING_TAIL": 0xFFFF}
     transport._next = 0xFFFF
     np.testing.assert_array_equal(fusemax.attention(ONE, ONE, ONE, device=device), ONE)
@@ -132,12 +133,12 @@ def spoil_output_address(transport: Spy) -> None:
 @pytest.mark.parametrize(
     ("spoil", "cause", "address", "message"),
     [
-        (spoil_descriptor, Cause.DESCRIPTOR, 0, "the machine stopped: a job descriptor is wrong, address 0x0"),
+        (spoil_descriptor, Cause.DESCRIPTOR, 0, "the machine stopped at job 0: a job descriptor is wrong, address 0x0"),
         (
             spoil_output_address,
-            Cause.WRITE,
+            Cause.WINDOW,
             1 << 20,
-            "the machine stopped: a write was answered with an error, address 0x100000",
+            "the machine stopped at job 0: a burst would have left its window, address 0x100000",
         ),
     ],
 )

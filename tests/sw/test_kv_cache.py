@@ -151,7 +151,7 @@ def test_memory_is_reserved_and_given_back(device: fusemax.Device) -> None:
             second.allocate(0)
             second.append(0, numbers(1, 4, 5, 64), numbers(2, 4, 5, 64))
             large = numbers(3, 1, 2500, 64)
-            with pytest.raises(DeviceMemoryError, match=r"the keys need 320000 bytes .* [0-9]+ of them reserved"):
+            with pytest.raises(DeviceMemoryError, match=r"the values need 320000 bytes .* [0-9]+ of them reserved"):
                 fusemax.attention(large[:, :4], large, large, device=device)
             assert second.attend(numbers(4, 1, 4, 1, 64), [0]).any()
 
@@ -160,10 +160,10 @@ def test_a_chain_is_not_longer_than_the_ring() -> None:
     with fusemax.open("model", config="tiny", memory_bytes=1 << 18) as device, cache_of(device) as cache:
         scatter(cache)
         texts = Texts(cache)
-        texts.append("a", 60, 1)
+        texts.append("a", 64, 1)
         texts.check(["a"], 1, 2)
         texts.append("a", 4, 3)
-        with pytest.raises(DeviceMemoryError, match="the keys of a sequence must be in at most 15 runs of pages"):
+        with pytest.raises(DeviceMemoryError, match="the keys of a sequence must be in at most 16 runs of pages"):
             cache.attend(numbers(1, 1, 2, 1, E), ["a"])
         # The last keys alone are fewer.
         texts.check(["a"], 1, 4, window=(20, 0))

@@ -9,9 +9,7 @@ from fusemax.masks import UNBOUNDED, EntryMask, Mask, pieces
 
 
 def seen(mask: EntryMask, position: int) -> set[int]:
-    return {
-        key for key in range(mask.keys) if mask.lo + position <= key < mask.hi + position or key < mask.prefix
-    }
+    return {key for key in range(mask.keys) if mask.lo + position <= key < mask.hi + position or key < mask.prefix}
 
 
 def seen_in_piece(piece, position: int) -> set[int]:

@@ -40,9 +40,7 @@ def test_split_keys_are_merged(device: fusemax.Device, split: int, factor: float
     q, k, v = arrays((3, 20, 16), (3, 64, 16), (3, 64, 8), factor=factor)
     whole, lse = fusemax.attention(q, k, v, device=device, out_dtype="float32", return_lse=True)
     parts = [
-        fusemax.attention(
-            q, k[:, part], v[:, part], device=device, out_dtype="float32", return_lse=True, return_state=True
-        )
+        fusemax.attention(q, k[:, part], v[:, part], device=device, out_dtype="float32", return_lse=True, return_state=True)
         for part in (slice(0, split), slice(split, None))
     ]
     out, merged_lse = fusemax.merge([part[0] for part in parts], [part[1] for part in parts])
@@ -67,9 +65,7 @@ def test_many_parts_some_of_them_empty(device: fusemax.Device) -> None:
     assert all((lse == -np.inf).all() and not out.any() for out, lse in calls)
     for start in range(0, 40, 10):
         part = slice(start, start + 10)
-        calls.append(
-            fusemax.attention(q, k[:, part], v[:, part], device=device, out_dtype="float32", return_lse=True)
-        )
+        calls.append(fusemax.attention(q, k[:, part], v[:, part], device=device, out_dtype="float32", return_lse=True))
     out, merged = fusemax.merge(*zip(*calls, strict=True))
     assert relative_error(out, whole) < 2e-6
     np.testing.assert_allclose(merged, lse, rtol=2e-6)

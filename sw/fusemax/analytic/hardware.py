@@ -11,11 +11,11 @@ from dataclasses import replace
 
 from ..arith.state import STATE_BITS
 from ..compiler import compile as compile_program
-from ..jobs import OUTPUT_BYTES, Shape
+from ..layout import OUTPUT_BYTES, Shape
 from ..model.timeline.latencies import Latencies
 from ..program import Program
 from ..schedule import Residency, residency
-from ..spec import DESCRIPTOR_BYTES, MICROWORD, Config, Timing, config_named
+from ..spec import DESCRIPTOR_BYTES, Config, Timing, config_named
 from .cost import Cost, evaluate
 from .designs.ours import OURS_PHASE, QUERY_BITS, ours_moves
 from .machine import WORD_BYTES, Machine
@@ -87,7 +87,7 @@ def attention_stage(
     )
     phase = replace(OURS_PHASE, stall="t m1", stall_cycles=program.ii - (shape.e + shape.f + 2))
     moves = ours_moves(ranks, grouping.groups, lambda n: config.beats(n) * config.beat_elements, output_bytes // WORD_BYTES)
-    job_beats = -(-DESCRIPTOR_BYTES // config.bus_bytes) + -(-program.ii * MICROWORD.bits // config.bus_bits)
+    job_beats = -(-DESCRIPTOR_BYTES // config.bus_bytes) + program.beats
     job = Move(tensor="descriptor and program", memory_reads=job_beats * config.beat_elements)
     return Stage(
         "attention",

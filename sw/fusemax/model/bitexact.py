@@ -342,7 +342,7 @@ class _Values:
     def accumulate(
         self, state: NDArray[np.float64], weights: NDArray[np.float64], distances: NDArray[np.int64], may_vanish: bool
     ) -> None:
-        """Add to numerators and, last, the denominator: (F+1, P). ``may_vanish``: a state may fall below its smallest number."""
+        """Add to numerators and, last, the denominator: (F+1, P). ``may_vanish``: a state may become too small."""
         keys, queries = weights.shape
         tiles, columns = len(distances), self.value.shape[1]
         rescale = np.ldexp(1.0, -distances)

@@ -13,11 +13,11 @@ from dataclasses import dataclass, fields
 from ..jobs import describe
 from ..layout import RING_BYTES, Shape, place_arrays, place_program
 from ..program import Program
-from ..spec import COUNTERS, MICROWORD, PROGRAM_HEADER, Config, Op, config_named
+from ..spec import COUNTERS, MICROWORD, Config, Op, config_named
 from .descriptor_check import settings
+from .tiles import issued_tiles, query_tiles, read_beats, written_bytes
 from .timeline import IdealMemory, Machine, MemoryTiming
 from .timeline.latencies import Latencies
-from .tiles import issued_tiles, query_tiles, read_beats, written_bytes
 
 __all__ = ["CycleCounts", "IdealMemory", "MemoryTiming", "cycles", "ring_cycles"]
 
@@ -142,8 +142,7 @@ def ring_cycles(
     for job in descriptors:
         _count_job(machine, job, programs[job["program_tag"]], total)
         if loaded != (loaded := settings(job)):
-            header_bytes = max(PROGRAM_HEADER.bits // 8, machine.bus_bytes)
-            total["bytes_read"] += -(-job["ii"] * MICROWORD.bits // machine.bus_bits) * machine.bus_bytes + header_bytes
+            total["bytes_read"] += programs[job["program_tag"]].beats * machine.bus_bytes
     return CycleCounts(**total)
 
 

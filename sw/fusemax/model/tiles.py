@@ -36,8 +36,8 @@ def _needed(config: Config, job: Mapping[str, int], number: int) -> range:
     lo, hi = job["mask_lo"] + first, job["mask_hi"] + first + job["tile_span"]
     if hi <= 0:
         return range(1)
-    start, stop = max(0, lo // config.rows), min(job["key_tiles"], -(-hi // config.rows))
-    return range(min(start, job["key_tiles"] - 1), max(stop, start + 1))
+    start = min(max(0, lo // config.rows), job["key_tiles"] - 1)
+    return range(start, max(start + 1, min(job["key_tiles"], -(-hi // config.rows))))
 
 
 def issued_tiles(config: Config, job: Mapping[str, int]) -> int:

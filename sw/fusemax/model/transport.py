@@ -91,7 +91,7 @@ class ModelTransport:
         self._flags = {"nonfinite": 0, "overflow": 0}
         self._interrupt = {"done": 0, "error": 0}
         # Completed jobs, as JOB_ENTRY, and the flags since the latest of them.
-        self._entries = [dict.fromkeys((field.name for field in JOB_ENTRY.fields if field.name[0] != "_"), 0)] * JOB_TABLE_ENTRIES
+        self._entries = [JOB_ENTRY.unpack(0) for _ in range(JOB_TABLE_ENTRIES)]
         self._job_flags = {"nonfinite": 0, "overflow": 0}
         self._program: tuple[int, ...] = ()
         self._settings: tuple[int, ...] | None = None

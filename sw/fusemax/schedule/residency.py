@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..spec import Config
+from ..spec import Config, Timing
 
 __all__ = ["Residency", "estimate", "residency"]
 
 #: Groupings whose estimated time is longer than the shortest by less than this share count as equally good.
 TOLERANCE = 1 / 512
+#: What a burst takes from request to last word if it is short, for the estimate: the host does not know the memory.
+LATENCY_CYCLES = 62
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,16 @@ def residency(
 
 def estimate(grouping: Residency, config: Config, e: int, f: int, output_bytes: int = 2) -> int:
     """Cycles of a head, from what array, read bus and output buffers must do at least; the formula is in docs/residency.md."""
-    interval = e + f + 2
-    key_tile = config.rows * (config.beats(e) + config.beats(f))
-    query_tile = config.columns * config.beats(e)
+    interval = Timing(config).least_interval(e, f)
+
+    def rows(count: int, beats: int, outstanding: int) -> int:
+        """Cycles on the bus. A row is a burst; so many are under way."""
+        return max(count * beats, count * LATENCY_CYCLES // outstanding)
+
+    key_tile = sum(rows(config.rows, config.beats(dim), config.outstanding_reads) for dim in (e, f))
+    query_tile = rows(config.columns, config.beats(e), config.outstanding_reads)
     output_row = config.beats(f, output_bytes)
-    output_tile = config.columns * output_row
+    output_tile = rows(config.columns, output_row, config.outstanding_writes)
     output_slots = config.output_beats // output_row
     cycles = 0
     for size, count in grouping.group_sizes.items():

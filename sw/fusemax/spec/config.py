@@ -103,10 +103,8 @@ class Config:
         """A tile's scores stay in a hold register from MAX to the last SLNV; a new tile needs one every initiation interval."""
         from .timing import Timing
 
-        timing = Timing(self)
         e, f = min(self.max_e, 32), min(self.max_f, 32)
-        lifetime = timing.max_to_exp + timing.exp_to_sum + f + 1
-        return min(9, max(3, 1 + -(-lifetime // (e + f + 2))))
+        return min(9, max(3, 1 + -(-Timing(self).lifetime(f) // (e + f + 2))))
 
     # -- formats that follow ---------------------------------------------------------------------------------
 
@@ -216,7 +214,6 @@ CONFIGS: dict[str, Config] = {
             max_f=128,
             bus_bits=128,
             contexts=4,
-            outstanding_reads=32,
             outstanding_writes=64,
         ),
         Config(

@@ -56,6 +56,14 @@ class Timing:
         """Smallest initiation interval: consecutive tiles may share a query, whose state is read and written."""
         return max(self.state_read + self.adder + 1, self.reference + 1)
 
+    def lifetime(self, f: int) -> int:
+        """Slots from MAX to behind the last SLNV of a tile at least, in which it needs a hold register."""
+        return self.max_to_exp + self.exp_to_sum + f + 1
+
+    def least_interval(self, e: int, f: int) -> int:
+        """No initiation interval is smaller: slots of a tile, recurrences, tiles that wait in hold registers."""
+        return max(e + f + 2, self.recurrence, -(-self.lifetime(f) // self.config.holds))
+
     @property
     def corner_to_output(self) -> int:
         """Cycles from a numerator's SLNV at the corner until lane 0 answers a request for the bus word that it completes."""

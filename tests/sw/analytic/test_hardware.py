@@ -7,7 +7,7 @@ import pytest
 import fusemax
 from fusemax.analytic.hardware import attention_cost, keeps_up
 from fusemax.analytic.machine import Unit
-from fusemax.jobs import Shape
+from fusemax.layout import Shape
 from fusemax.model.cycles import IdealMemory, cycles
 from fusemax.spec import CONFIGS
 

@@ -15,7 +15,7 @@ import fusemax
 from fusemax.bench import Case, measure
 from fusemax.bench.measure import Digests, check, memory_of, random_problem, simulated
 from fusemax.bench.results import key_of
-from fusemax.jobs import Shape, required_bytes
+from fusemax.layout import Shape, required_bytes
 from fusemax.model import cycles
 from fusemax.model.cycles import IdealMemory
 from fusemax.schedule import residency
@@ -156,7 +156,7 @@ def test_a_case_has_room(length: int) -> None:
     for config in ("tiny", "base", "paper"):
         case = Case(config=config, heads=4, queries=length, keys=length, e=37, f=53)
         assert memory_of(case) % CONFIGS[config].bus_bytes == 0
-        assert memory_of(case) >= required_bytes(CONFIGS[config], (1, 4, length, length, 37, 53), 2)
+        assert memory_of(case) >= required_bytes(CONFIGS[config], Shape(heads=4, queries=length, keys=length, e=37, f=53))
 
 
 # -- when a row is wrong -----------------------------------------------------------------------------------------------

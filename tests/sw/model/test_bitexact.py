@@ -336,7 +336,9 @@ def test_segments_equal_the_scalar_contract(config: Config):
         scale_bits = [int(np.float32(0.8).view(np.uint32))] * 6
         expected, states, flag = scalar_attention(config, q, k, v, scale_bits, 24, lo, hi, starts)
         assert head.output(True).tolist() == expected
-        assert list(zip(head.reference.tolist(), map(Fraction, st.to_float64(head.denominator).tolist()), strict=True)) == states
+        assert (
+            list(zip(head.reference.tolist(), map(Fraction, st.to_float64(head.denominator).tolist()), strict=True)) == states
+        )
         assert head.overflow == flag
 
 

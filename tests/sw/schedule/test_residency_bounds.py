@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from fusemax.bench import Case
-from fusemax.schedule.residency import estimate
+from fusemax.schedule.residency import LATENCY_CYCLES, estimate
 
 SCRIPT = Path(__file__).resolve().parents[3] / "benchmarks" / "bounds.py"
 SHAPES = (
@@ -82,8 +82,8 @@ def test_no_stall_is_left_but_the_fill(script, shape: str) -> None:
 
 @pytest.mark.parametrize("case", cases()[::3], ids=lambda case: case.shape)
 def test_the_host_estimates_by_the_same_formula(script, case: Case) -> None:
-    """At a bus word a cycle and no latency that short rows would feel."""
-    near = replace(case, latency_cycles=1)
+    """At a bus word a cycle and the latency that the host assumes."""
+    near = replace(case, latency_cycles=LATENCY_CYCLES - 2)
     for size in script.group_sizes(near):
         groups = script.choice(near, size)
         counts = script.modelled(near, size)
@@ -92,7 +92,9 @@ def test_the_host_estimates_by_the_same_formula(script, case: Case) -> None:
         output = config.columns * config.beats(near.f)
         slots = config.output_beats // config.beats(near.f)
         last = min(groups.group_tiles, slots) * max(0, output - (near.e + near.f + 2))
-        assert estimate(groups, config, near.e, near.f) == limits.by_groups + last
+        # The host rounds a tile's cycles down.
+        passes = groups.groups * (groups.key_tiles + groups.group_tiles)
+        assert 0 <= limits.by_groups + last - estimate(groups, config, near.e, near.f) <= passes
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case.shape}-{case.beat_interval_cycles}")
