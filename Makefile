@@ -28,6 +28,7 @@ test: $(INSTALLED) ## All tests
 
 regress: $(INSTALLED) ## The random problems in full numbers; resumes, and writes benchmarks/results/regress.json
 	$(VENV) benchmarks/regress.py
+	FUSEMAX_PROBLEMS=2000 $(VENV) -m pytest tests/sw/test_features.py
 
 cosim: $(INSTALLED) ## Only the tests that simulate the emitted Verilog
 	$(VENV) -m pytest -m cosim

@@ -1,4 +1,4 @@
-"""Full regression: random problems on every configuration and the MiniLM heads, on the emitted Verilog against the model.
+"""Full regression on the emitted Verilog: random problems on every configuration, the MiniLM heads, and injected faults.
 
     python benchmarks/regress.py [RESULTS]
 
@@ -20,7 +20,7 @@ import numpy as np
 
 import fusemax
 from fusemax import exact, minilm
-from fusemax_sim import problems
+from fusemax_sim import injections, problems
 from fusemax_sim.emission import emission_digest
 
 RESULTS = Path(__file__).resolve().parent / "results" / "regress.json"
@@ -28,6 +28,9 @@ RESULTS = Path(__file__).resolve().parent / "results" / "regress.json"
 COUNTS = {"tiny": 70, "small": 60, "odd3x5": 60, "flat2x7": 20, "tall9x2": 20, "wide5x6": 20, "base": 20}
 FIRST_SEED = 1000
 MINILM_CONFIG = "base"
+#: Sessions of injected faults, and how many each has.
+SESSIONS = {"tiny": 30, "small": 6, "odd3x5": 8, "flat2x7": 6, "tall9x2": 6, "wide5x6": 6}
+INJECTIONS = 20
 #: Relative L2 error against float64 that a head may have with float32 out.
 BUDGET = 1e-4
 
@@ -47,8 +50,10 @@ class Rows:
     def put(self, name: str, row: Row) -> None:
         self.rows[name] = row
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        by_suite = Counter(row["suite"] for row in self.rows.values())
-        equal = Counter(row["suite"] for row in self.rows.values() if row["equal"])
+        by_suite, equal = Counter[str](), Counter[str]()
+        for row in self.rows.values():
+            by_suite[row["suite"]] += row.get("injections", 1)
+            equal[row["suite"]] += row["equal"] * row.get("injections", 1)
         summary = {suite: {"problems": count, "equal": equal[suite]} for suite, count in sorted(by_suite.items())}
         lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in self.rows.items())
         partial = self.path.with_name(self.path.name + ".partial")
@@ -62,6 +67,20 @@ def random_problem(config: str, seed: int) -> Row:
     except problems.Disagreement as error:
         print(error, file=sys.stderr)
         return {"equal": False, "repeat": problems.draw(config, seed).command}
+
+
+def injected(config: str, seed: int) -> Row:
+    """Faults at random times: none hangs the machine, writes where it must not, or spoils the jobs behind it."""
+    try:
+        found = injections.inject_many(config, seed, INJECTIONS)
+    except problems.Disagreement as error:
+        print(error, file=sys.stderr)
+        return {
+            "equal": False,
+            "injections": INJECTIONS,
+            "repeat": f"python -m fusemax_sim.injections {config} {seed} {INJECTIONS}",
+        }
+    return {"equal": True, "injections": INJECTIONS, "causes": dict(Counter(row["cause"] for row in found))}
 
 
 def minilm_head(layer: int, head: int) -> Row:
@@ -86,6 +105,11 @@ def main() -> int:
         for config, count in COUNTS.items()
         for seed in range(FIRST_SEED, FIRST_SEED + count)
     ]
+    wanted += [
+        (config, f"faults {config} {seed}", lambda config=config, seed=seed: injected(config, seed))
+        for config, count in SESSIONS.items()
+        for seed in range(FIRST_SEED, FIRST_SEED + count)
+    ]
     data = minilm.load()
     wanted += [
         (MINILM_CONFIG, f"minilm {layer} {head}", lambda layer=layer, head=head: minilm_head(layer, head))
@@ -95,7 +119,7 @@ def main() -> int:
     digests = {config: emission_digest(problems.CONFIGS[config])[:16] for config in {config for config, _, _ in wanted}}
     for number, (config, name, measure) in enumerate(wanted, 1):
         if not rows.measured(name, digests[config]):
-            suite = "minilm" if name.startswith("minilm") else config
+            suite = next((kind for kind in ("minilm", "faults") if name.startswith(kind)), config)
             row = measure()
             rows.put(name, {"suite": suite, "machine": digests[config], **row})
             print(f"{number} of {len(wanted)}: {name}: {'equal' if row['equal'] else 'NOT EQUAL'}", flush=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Arrays, Rows
 from .compiler import compile as compile_program
 from .errors import DeviceMemoryError, ProgramFaultError
 from .jobs import Keys, describe
@@ -19,7 +20,7 @@ from .program import Program
 from .queue import CallQueue, QueuedCall
 from .ring import Deadline, JobRing
 from .spec import DESCRIPTOR_STRIDE_BYTES, Config
-from .strided import Block, find_blocks
+from .strided import find_blocks
 from .transport import Transport
 from .turns import Turns
 
@@ -49,30 +50,12 @@ class Call:
     """
 
     scale: np.float32 | NDArray[np.float32]
-    mask: Mask = Mask()
+    mask: Mask = field(default_factory=Mask)
     float32_out: bool = False
     state_out: bool = False
     raw_out: bool = False
     timeout: float | None = None
     progress: Callable[[int, int], None] | None = None
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Output of a call.
-
-    Members
-    -------
-    out
-        Bits, (batch, query heads, queries, F): uint16 of bfloat16 or uint32 of float32.
-    reference, denominator
-        RM as int32 and RD as float32, (batch, query heads, queries), if the call asked for states; RD is 0 for a query that
-        has seen no key.
-    """
-
-    out: NDArray[np.uint16 | np.uint32]
-    reference: NDArray[np.int32] | None = None
-    denominator: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +80,7 @@ class Driver:
     def __init__(self, transport: Transport, config: Config) -> None:
         self._transport = transport
         self._config = config
+        self._arrays = Arrays(transport, config)
         size_log2 = ring_size_log2(transport.memory.size)
         self._programs: dict[int, int] = {}
         self._free = DESCRIPTOR_STRIDE_BYTES << size_log2
@@ -161,8 +145,8 @@ class Driver:
                 program_address = self._load_program(program)
                 buffers = self._place(arrays, shape)
                 self._arrays_end = max(buffer.address + buffer.size for buffer in buffers.values())
-            self._put_scale(buffers["q"], shape, call)
-            descriptors = self._describe(shape, program, program_address, buffers | there, call)
+            self._arrays.put_scale(buffers["q"], shape, call.scale)
+            descriptors = self._describe(shape, program, program_address, {**buffers, **there}, call)
             self._under_way = self.queue.add(descriptors, measured=True)
             try:
                 self.queue.wait(self._under_way, deadline, self._progress(call.progress, descriptors))
@@ -172,13 +156,7 @@ class Driver:
             except BaseException:
                 self.queue.abandon(self._under_way)
                 raise
-            return self._results(buffers["o"], shape)
-
-    def _put_scale(self, buffer: Buffer, shape: Shape, call: Call) -> None:
-        """Factors in front of the rows of the queries, if each has its own."""
-        if shape.row_scale:
-            scale = np.asarray(call.scale, np.float32).view(np.uint32)
-            self._rows(buffer, shape, "q", 1, 4)[...] = scale.reshape(*self._row_axes(shape, "q"), 1)
+            return self._arrays.results(buffers["o"], shape)
 
     def _describe(
         self, shape: Shape, program: Program, program_address: int, buffers: Mapping[str, Buffer | Keys], call: Call
@@ -224,8 +202,8 @@ class Driver:
         try:
             buffers = {name: replace(buffer, address=area + buffer.address) for name, buffer in relative.items()}
             for name, array in (("q", q), ("k", k), ("v", v)):
-                self._put_rows(buffers[name], shape, name, array)
-            self._put_scale(buffers["q"], shape, call)
+                self._arrays.put_rows(buffers[name], shape, name, array)
+            self._arrays.put_scale(buffers["q"], shape, call.scale)
             queued = self.queue.add(self._describe(shape, program, program_address, buffers, call))
         except BaseException:
             self.release(area)
@@ -245,7 +223,7 @@ class Driver:
                 self._put_program(pending.program, self._programs[pending.program.tag])
             if pending.queued.error is not None:
                 raise pending.queued.error
-            return self._results(pending.output, pending.shape)
+            return self._arrays.results(pending.output, pending.shape)
         finally:
             self.release(pending.area)
 
@@ -272,66 +250,15 @@ class Driver:
             address = align(free, row_alignment(self._config, block.row_bytes))
             free = address + block.size
             self._check_room(" and ".join(NAMES[name] for name in block.places), block.size, free)
-            buffers |= self._put_block(block, address, shape)
+            buffers |= self._arrays.put_block(block, address, shape)
         packed = "".join(name for name in arrays if name not in buffers)
         lengths_first = "q" in buffers and buffers["q"].row_stride > buffers["q"].share_stride
         buffers |= place_arrays(self._config, shape, free, packed + "o", lengths_first=lengths_first)
         for name in packed + "o":
             self._check_room(NAMES[name], buffers[name].size, buffers[name].address + buffers[name].size)
         for name in packed:
-            self._put_rows(buffers[name], shape, name, arrays[name])
+            self._arrays.put_rows(buffers[name], shape, name, arrays[name])
         return buffers
-
-    def _put_rows(self, buffer: Buffer, shape: Shape, name: str, array: Bits) -> None:
-        """Copy an array's rows to device memory."""
-        elements = array.shape[-1]
-        rows = self._rows(buffer, shape, name, elements, 2, shape.header_beats(name))
-        rows[...] = array.reshape(*self._row_axes(shape, name), elements)
-
-    def _put_block(self, block: Block, address: int, shape: Shape) -> dict[str, Buffer]:
-        """Copy a block of the host's memory, and where its arrays are then."""
-        self._transport.memory[address : address + block.size] = block.data
-        buffers = {}
-        for name, place in block.places.items():
-            share = shape.rows(name)[0]
-            batch_stride, stride, row_stride = place.strides
-            size = block.size - place.offset
-            buffers[name] = Buffer(address + place.offset, row_stride, stride, share * stride, batch_stride, size)
-        return buffers
-
-    @staticmethod
-    def _row_axes(shape: Shape, name: str) -> tuple[int, int, int, int]:
-        """Batch entries, key heads, heads of each, rows of each."""
-        share, rows, _, _ = shape.rows(name)
-        return shape.batch, shape.heads, share, rows
-
-    def _rows(
-        self, buffer: Buffer, shape: Shape, name: str, elements: int, element_bytes: int, header_beats: int = 0
-    ) -> NDArray[np.unsignedinteger]:
-        """Rows of an array in device memory, (batch, key heads, heads of each, rows, elements), as unsigned integers."""
-        first = buffer.address + header_beats * self._config.bus_bytes
-        words = self._transport.memory[first : buffer.address + buffer.size].view(np.dtype(f"<u{element_bytes}"))
-        strides = (buffer.batch_stride, buffer.head_stride, buffer.share_stride, buffer.row_stride, element_bytes)
-        return np.lib.stride_tricks.as_strided(words, (*self._row_axes(shape, name), elements), strides)
-
-    def _results(self, output: Buffer, shape: Shape) -> Rows:
-        """A copy of the output rows in memory, in the same order."""
-        rows = shape.batch, shape.heads * shape.share, shape.queries
-        header = shape.header_beats("o")
-
-        def copied(elements: int, element_bytes: int, beats: int) -> NDArray[np.unsignedinteger]:
-            found = self._rows(output, shape, "o", elements, element_bytes, beats)
-            if output.row_stride > output.share_stride:
-                # Heads of a position follow each other.
-                copy = np.array(found.transpose(0, 3, 1, 2, 4), order="C").reshape(rows[0], rows[2], rows[1], elements)
-                return copy.swapaxes(1, 2)
-            return np.array(found, order="C").reshape(*rows, elements)
-
-        out = copied(shape.f, shape.output_bytes, header)
-        if not header:
-            return Rows(out)
-        state = np.ascontiguousarray(copied(2, 4, 0))
-        return Rows(out, state[..., 0].view(np.int32), state[..., 1].view(np.float32))
 
     # -- memory ----------------------------------------------------------------------------------------------
 
@@ -406,7 +333,7 @@ class Driver:
         return self._programs[program.tag]
 
     def _put_program(self, program: Program, words: int) -> None:
-        """Write a program to memory, its microwords to address ``words``: for the first time, or if something has changed it."""
+        """Write a program to memory, its microwords to address ``words``: at first, or if something has changed it."""
         image = program.to_bytes()
         header = words + len(program.words_bytes) - len(image)
         self._transport.memory[header : header + len(image)] = np.frombuffer(image, np.uint8)

@@ -10,9 +10,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .checks import check_array, check_head_dims, to_bits
 from .device import Device
 from .errors import DeviceMemoryError
-from .request import Options, Request, check_array, check_head_dims, to_bits
+from .request import Options, Request
 from .state import State
 
 __all__ = ["KVCache"]

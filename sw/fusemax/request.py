@@ -11,18 +11,15 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arith.query_scale import scale_query
+from .alibi import MOST_KEYS, Alibi
+from .checks import check_array, check_head_dims, check_shapes, to_bits
 from .driver import Call, Rows
-from .errors import NonFiniteError
 from .layout import OUTPUT_BYTES
 from .masks import Mask
 from .spec import Config
 from .state import State, state_of_device
 
-__all__ = ["Options", "Request", "check_array", "check_head_dims", "to_bits"]
-
-#: Keys that ALiBi can number: position 256·a + b, both exact in bfloat16.
-MOST_ALIBI_KEYS = 1 << 16
+__all__ = ["Options", "Request"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +76,10 @@ class Request:
         self.queries, self.keys, self.e, self.f = queries, keys, e, f
         self._check_plain(options)
         self.mask = self._mask(options)
-        self._slopes: NDArray[np.float32] | None = None
-        if options.alibi_slopes is not None:
-            self._slopes = self._per_head("alibi_slopes", options.alibi_slopes)
-            if keys > MOST_ALIBI_KEYS:
-                raise ValueError(f"keys must be at most {MOST_ALIBI_KEYS} with alibi_slopes, not {keys}")
+        slopes = None if options.alibi_slopes is None else self._per_head("alibi_slopes", options.alibi_slopes)
         self._scale = self._scales(options.scale)
         self._factor = self._factors(options.temperature)
+        self._alibi = None if slopes is None else self._columns(slopes)
         self._initial = self._initial_state(options)
 
     @classmethod
@@ -99,7 +93,7 @@ class Request:
         """
         for name, array in (("q", q), ("k", k), ("v", v)):
             check_array(name, array)
-        _check_shapes(q, k, v)
+        check_shapes(q, k, v)
         return cls(options, q.shape[:-2], q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1])
 
     # -- checks ----------------------------------------------------------------------------------------------
@@ -208,6 +202,11 @@ class Request:
             raise ValueError("temperature must be finite and greater than 0")
         return numbers.reshape(self.batch, self.heads, self.queries)
 
+    def _columns(self, slopes: NDArray[np.float32]) -> Alibi:
+        if self.keys > MOST_KEYS:
+            raise ValueError(f"keys must be at most {MOST_KEYS} with alibi_slopes, not {self.keys}")
+        return Alibi(slopes, self._scale)
+
     def _initial_state(self, options: Options) -> State | None:
         states = []
         shape = (*self.leading, self.queries, self.f)
@@ -269,47 +268,14 @@ class Request:
         q_bits, k_bits, v_bits = (
             to_bits(name, array).reshape(self.batch, -1, *array.shape[-2:]) for name, array in (("q", q), ("k", k), ("v", v))
         )
-        return *self.extend(q_bits, k_bits), v_bits
-
-    # -- ALiBi -----------------------------------------------------------------------------------------------
+        if self._alibi is not None:
+            q_bits, k_bits = self._alibi.extend(q_bits, k_bits)
+        return q_bits, k_bits, v_bits
 
     @property
     def extra_columns(self) -> int:
         """Columns that ALiBi adds to queries and keys."""
-        return 0 if self._slopes is None else 2 * len(self._slope_parts())
-
-    def _slope_parts(self) -> list[NDArray[Any]]:
-        """Slope by scale, as one bfloat16 number per head or, where one is not exact, as two."""
-        assert self._slopes is not None
-        wanted = np.broadcast_to(self._slopes.astype(np.float64) / self._scale, (self.heads,))
-        large = wanted.astype(np.float32).astype(ml_dtypes.bfloat16)
-        small = (wanted - large.astype(np.float64)).astype(np.float32).astype(ml_dtypes.bfloat16)
-        return [large, small] if (small != 0).any() else [large]
-
-    def extend(self, q: NDArray[np.uint16], k: NDArray[np.uint16]) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-        """Queries and keys (batch, heads, length, E) with the columns whose products are slope · key position."""
-        if self._slopes is None:
-            return q, k
-        parts = self._slope_parts()
-        position = np.arange(k.shape[2])
-        digits = np.stack([position & ~255, position & 255], axis=-1).astype(np.float32).astype(ml_dtypes.bfloat16)
-        key_columns = np.tile(digits.view(np.uint16), len(parts))
-        query_columns = np.repeat(np.stack([part.view(np.uint16) for part in parts], axis=-1), 2, axis=-1)
-        return (
-            np.concatenate([q, np.broadcast_to(query_columns[:, None], (*q.shape[:3], query_columns.shape[-1]))], axis=-1),
-            np.concatenate([k, np.broadcast_to(key_columns, (*k.shape[:3], key_columns.shape[-1]))], axis=-1),
-        )
-
-    def _alibi_shift(self, config: Config) -> NDArray[np.float64]:
-        """What the columns add to a score at the query's own place, natural logarithm: (batch, heads, queries)."""
-        factor = np.broadcast_to(np.asarray(self._factor), (self.batch, self.heads, self.queries)).view(np.uint32)
-        slope = np.zeros(factor.shape)
-        for part in self._slope_parts():
-            scaled = scale_query(config, part.view(np.uint16)[None, :, None], factor)
-            exponent = config.query_exponent_bias - scaled.exponent_word - 127 - 16
-            slope += np.ldexp(scaled.operand.astype(np.float64), exponent) * math.log(2)
-        offsets = np.broadcast_to(np.asarray(self.mask.offsets), (self.batch,))
-        return slope * (np.arange(self.queries) + offsets[:, None, None])
+        return self._alibi.columns if self._alibi else 0
 
     # -- from the driver -------------------------------------------------------------------------------------
 
@@ -322,8 +288,9 @@ class Request:
         if rows.reference is None or rows.denominator is None:
             return out
         reference = rows.reference.astype(np.float64) * math.log(2)
-        if self._slopes is not None:
-            reference -= self._alibi_shift(config)
+        if self._alibi is not None:
+            places = np.arange(self.queries) + np.reshape(self.mask.offsets, (-1, 1, 1))
+            reference -= self._alibi.added(config, np.asarray(self._factor), places)
         reference, denominator = reference.reshape(shape), rows.denominator.reshape(shape)
         if not self._raw:
             with np.errstate(divide="ignore"):
@@ -338,72 +305,6 @@ class Request:
         if options.return_state:
             results.append(state)  # type: ignore[arg-type]
         return tuple(results) if len(results) > 1 else results[0]
-
-
-def check_array(name: str, array: object) -> None:
-    """An array of numbers with length and head dim.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is not.
-    """
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} must be an array, not {type(array).__name__}")
-    if array.dtype not in (np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)):
-        raise TypeError(f"{name} must be float32 or bfloat16, not {array.dtype}")
-    if array.ndim < 2:
-        raise ValueError(f"{name} must have at least 2 axes, length and head dim, not shape {array.shape}")
-    if array.size == 0:
-        raise ValueError(f"{name} must have at least one element, not shape {array.shape}")
-
-
-def _check_shapes(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> None:
-    if not q.shape[:-3] == k.shape[:-3] == v.shape[:-3] or k.shape[:-2] != v.shape[:-2] or q.ndim != k.ndim:
-        raise ValueError(
-            "the leading axes of q, k and v must be equal, but for the heads of q, "
-            f"not {q.shape[:-2]}, {k.shape[:-2]} and {v.shape[:-2]}"
-        )
-    if q.ndim > 2 and q.shape[-3] % k.shape[-3]:
-        raise ValueError(f"the heads of q must be a multiple of those of k and v, {k.shape[-3]}, not {q.shape[-3]}")
-    if q.shape[-1] != k.shape[-1]:
-        raise ValueError(f"the head dim of k must be that of q, {q.shape[-1]}, not {k.shape[-1]}")
-    if k.shape[-2] != v.shape[-2]:
-        raise ValueError(f"the length of v must be that of k, {k.shape[-2]}, not {v.shape[-2]}")
-
-
-def check_head_dims(config: Config, e: int, f: int, extra: int = 0) -> None:
-    """Head dims that the machine has room for; ``extra`` columns of queries and keys are for ALiBi.
-
-    Raises
-    ------
-    ValueError
-        If it has not.
-    """
-    for what, value, limit in (("q and k", e, config.max_e - extra), ("v", f, config.max_f)):
-        if value > limit:
-            why = f" with alibi_slopes of {extra} columns" if extra and what != "v" else ""
-            raise ValueError(f"the head dim of {what} must be at most {limit} on {config.name!r}{why}, not {value}")
-
-
-def to_bits(name: str, array: NDArray[Any]) -> NDArray[np.uint16]:
-    """bfloat16 bits of an array; a view if it is bfloat16 and its last axis contiguous.
-
-    Raises
-    ------
-    NonFiniteError
-        If a number is infinite, not a number, or rounded to infinity.
-    """
-    if array.dtype == ml_dtypes.bfloat16 and array.strides[-1] == array.itemsize:
-        bits = array.view(np.uint16)
-    else:
-        with np.errstate(over="ignore", invalid="ignore"):
-            bits = np.ascontiguousarray(array.astype(ml_dtypes.bfloat16)).view(np.uint16)
-    wrong = np.flatnonzero((bits & 0x7F80) == 0x7F80)
-    if wrong.size:
-        place = tuple(int(index) for index in np.unravel_index(wrong[0], array.shape))
-        raise NonFiniteError(f"{name} must be finite in bfloat16, not {array[place]} at {place}")
-    return bits
 
 
 def _is_integer(value: object) -> bool:

@@ -109,7 +109,11 @@ class JobRing:
             if deadline.over:
                 raise DeviceDrainError("the machine must be empty after its reset, but its memory does not answer")
         self.write("INTERRUPT", 3)
-        for name, value in (("RING_BASE", 0), ("READ_WINDOW_FIRST", 0), ("WRITE_WINDOW_FIRST", self.capacity * DESCRIPTOR_STRIDE_BYTES)):
+        for name, value in (
+            ("RING_BASE", 0),
+            ("READ_WINDOW_FIRST", 0),
+            ("WRITE_WINDOW_FIRST", self.capacity * DESCRIPTOR_STRIDE_BYTES),
+        ):
             self._write_address(name, value)
         for name in ("READ_WINDOW_LAST", "WRITE_WINDOW_LAST"):
             self._write_address(name, self._transport.memory.size - 1)

@@ -25,7 +25,7 @@
 #define FUSEMAX_REG_ERROR_ADDRESS_HIGH                   0x03Cu /* ro: Address of the first error, bits 63 to 32. */
 #define FUSEMAX_REG_FLAGS_CLEAR                          0x040u /* w1c: Writing 1 clears STATUS.nonfinite and STATUS.overflow. */
 #define FUSEMAX_REG_COUNTERS_CLEAR                       0x044u /* w1c: Writing 1 sets all counters to zero. */
-#define FUSEMAX_REG_ERROR_JOB                            0x048u /* ro: Index of the job at fault: of a descriptor, a program or a write exactly, otherwise of the oldest that was not complete. */
+#define FUSEMAX_REG_ERROR_JOB                            0x048u /* ro: Index of the job at fault: exact for a descriptor, a program or a write, otherwise the oldest that was not complete. */
 #define FUSEMAX_REG_WATCHDOG                             0x04Cu /* rw: Cycles without progress after which busy is an error, TIMEOUT; 0 for never. */
 #define FUSEMAX_REG_READ_WINDOW_FIRST_LOW                0x050u /* rw: First byte that may be read, rounded down to a bus word; 0 after a hard reset: bits 31 to 0. */
 #define FUSEMAX_REG_READ_WINDOW_FIRST_HIGH               0x054u /* rw: First byte that may be read, rounded down to a bus word; 0 after a hard reset: bits 63 to 32. */
@@ -126,7 +126,7 @@
 #define FUSEMAX_JOB_OVERFLOW_MASK                        0x00020000u
 #define FUSEMAX_JOB_OVERFLOW_SHIFT                       17
 
-/* Job descriptor: little-endian. One job: attention of every head of every batch entry. Addresses and strides are in bytes and multiples of the bus word. A query row is a position of one of the query heads that share keys and values; the heads of a position follow each other. */
+/* Job descriptor: little-endian. One job: attention of every head of every batch entry. Addresses and strides are in bytes and multiples of the bus word. A query row is a position of one of the query heads that share keys and values; a position's heads follow each other. */
 #define FUSEMAX_DESCRIPTOR_MAGIC_VALUE                   0xFA02u
 #define FUSEMAX_DESCRIPTOR_BYTES                         192u /* bytes that the device reads */
 #define FUSEMAX_DESCRIPTOR_STRIDE_BYTES                  256u /* from one descriptor of the ring to the next */

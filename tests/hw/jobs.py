@@ -21,7 +21,6 @@ def share_fields(config: Config, share: int) -> dict[str, int]:
     }
 
 
-
 def random_job(rng: Any, config: Config, e: int, f: int, *, queries: int, keys: int, float32_out: int = 0) -> dict[str, int]:
     """Descriptor fields of a job with up to ``queries`` and ``keys`` and small loops around them."""
     tiles = residency(config, e, f, rng.randint(1, queries), rng.randint(1, keys))

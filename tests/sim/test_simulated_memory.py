@@ -138,7 +138,9 @@ def test_an_error_at_the_nth_word(open_copier: Open, failure: Failure, base: int
 
 
 @pytest.mark.parametrize(
-    "failure", [Failure.READ_SILENT, Failure.WRITE_SILENT, Failure.READ_CLOSED, Failure.WRITE_CLOSED], ids=lambda value: value.name
+    "failure",
+    [Failure.READ_SILENT, Failure.WRITE_SILENT, Failure.READ_CLOSED, Failure.WRITE_CLOSED],
+    ids=lambda value: value.name,
 )
 def test_a_memory_that_stops_and_goes_on(open_copier: Open, failure: Failure) -> None:
     copier = open_copier()

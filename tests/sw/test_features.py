@@ -7,7 +7,7 @@ import os
 from attention_problems import Problem, check, problems
 from hypothesis import HealthCheck, given, settings
 
-#: ``make regress`` asks for 2000.
+#: Random calls; ``make regress`` runs 2000.
 PROBLEMS = int(os.environ.get("FUSEMAX_PROBLEMS", "200"))
 
 

@@ -186,7 +186,10 @@ def test_a_fault_that_may_be_of_any_call_is_told_of_its_own(slow) -> None:
     submissions[1]._pending.queued.jobs[0]["o_address"] = 1 << 30
     for number in range(3):
         transport.memory[number * DESCRIPTOR_STRIDE_BYTES :][:DESCRIPTOR_BYTES] = np.frombuffer(
-            DESCRIPTOR.pack(submissions[number]._pending.queued.jobs[0] | {"interrupt": 1}).to_bytes(DESCRIPTOR_BYTES, "little"), np.uint8
+            DESCRIPTOR.pack(submissions[number]._pending.queued.jobs[0] | {"interrupt": 1}).to_bytes(
+                DESCRIPTOR_BYTES, "little"
+            ),
+            np.uint8,
         )
     transport.held = False
     with pytest.raises(WindowFaultError):

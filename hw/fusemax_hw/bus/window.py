@@ -38,7 +38,7 @@ class WindowStage(wiring.Component):
                 "checked": Out(stream.Signature(burst)),
                 "allowed": Out(1),
                 "first": In(config.address_bits),
-                "last": In(config.address_bits, init=(1 << config.address_bits) - 1),
+                "last": In(config.address_bits, init=(1 << config.address_bits) - 1),  # pyright: ignore[reportCallIssue]
             }
         )
 

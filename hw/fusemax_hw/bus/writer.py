@@ -74,7 +74,7 @@ class Writer(wiring.Component):
                 "error": Out(1),
                 "error_address": Out(config.address_bits),
                 "first": In(config.address_bits),
-                "last": In(config.address_bits, init=(1 << config.address_bits) - 1),
+                "last": In(config.address_bits, init=(1 << config.address_bits) - 1),  # pyright: ignore[reportCallIssue]
                 "refused": Out(1),
                 "refused_address": Out(config.address_bits),
                 "waiting_address": Out(config.address_bits),

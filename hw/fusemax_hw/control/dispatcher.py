@@ -132,7 +132,8 @@ class Dispatcher(wiring.Component):
         m.d.comb += address.eq(self.ring_base + ((next_index & mask) << (DESCRIPTOR_STRIDE_BYTES.bit_length() - 1)))
 
         # What the machine is set to, and the job before in a chain. Compared beside the check, into registers.
-        loaded, settings, same = Signal(), {name: Signal(layout[name].shape, name=f"loaded_{name}") for name in SETTINGS}, Signal()
+        loaded, same = Signal(), Signal()
+        settings = {name: Signal(layout[name].shape, name=f"loaded_{name}") for name in SETTINGS}
         chained, chain = Signal(), {name: Signal(layout[name].shape, name=f"chain_{name}") for name in CHAIN}
         chain_start, follows, stays = Signal(16), Signal(), Signal()
         m.d.sync += [

@@ -41,7 +41,7 @@ def tile_layout(config: Config) -> data.StructLayout:
 
 
 class IssueWalker(wiring.Component):
-    """Walks ``for batch: for head: for group: for key tile: for query tile``, and leaves out tiles in which every key is masked.
+    """Walks ``for batch: for head: for group: for key tile: for query tile``, without tiles that are masked in full.
 
     A tile in :attr:`period` cycles, as in :class:`~fusemax_hw.control.tile_walker.TileWalker`; an iteration of the shortest
     program takes no less.

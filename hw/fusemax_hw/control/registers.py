@@ -42,9 +42,9 @@ def core_members(config: Config) -> dict[str, wiring.Member]:
         "emptied": In(1),
         "stop": Out(1),
         "read_first": Out(address),
-        "read_last": Out(address, init=(1 << address) - 1),
+        "read_last": Out(address, init=(1 << address) - 1),  # pyright: ignore[reportCallIssue]
         "write_first": Out(address),
-        "write_last": Out(address, init=(1 << address) - 1),
+        "write_last": Out(address, init=(1 << address) - 1),  # pyright: ignore[reportCallIssue]
         "job_done": In(1),
         "job_interrupt": In(1),
         "job_index": In(16),

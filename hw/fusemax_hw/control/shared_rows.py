@@ -1,4 +1,4 @@
-"""Addresses of the rows of Q or of the output: the queries of a position, one per head that shares keys, then the next position."""
+"""Addresses of the rows of Q or of the output: heads that share keys, position by position."""
 
 from typing import Any
 

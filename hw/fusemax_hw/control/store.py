@@ -86,9 +86,7 @@ class Store(wiring.Component):
             take.eq(tiles.tiles.valid & tiles.tiles.ready),
             row_bytes.eq(Mux(next_tile.job.float32_out, next_tile.job.f << 2, next_tile.job.f << 1)),
             rest.eq(row_bytes),
-            new_beats.eq(
-                ((row_bytes + config.bus_bytes - 1) >> (config.bus_bytes - 1).bit_length()) + next_tile.job.state_out
-            ),
+            new_beats.eq(((row_bytes + config.bus_bytes - 1) >> (config.bus_bytes - 1).bit_length()) + next_tile.job.state_out),
         ]
         with m.If(request):
             m.d.sync += row_start.eq(row_end)

@@ -38,8 +38,8 @@ class JobMemory:
     def __init__(self, config: Config, size: int) -> None:
         self._config = config
         self.data = np.zeros(size, np.uint8)
-        everything: tuple[int, int] = (0, (1 << config.address_bits) - 1)
-        self.windows = {Cause.READ: everything, Cause.WRITE: everything}
+        everything = (0, (1 << config.address_bits) - 1)
+        self.windows: dict[Cause, tuple[int, int]] = {Cause.READ: everything, Cause.WRITE: everything}
 
     def read(self, address: int, size: int) -> NDArray[np.uint8]:
         """Bytes from an address on."""

@@ -16,13 +16,19 @@ DESCRIPTOR_BYTES = 192
 DESCRIPTOR = Layout(
     "Descriptor",
     "One job: attention of every head of every batch entry. Addresses and strides are in bytes and multiples of the bus word. "
-    "A query row is a position of one of the query heads that share keys and values; the heads of a position follow each other.",
+    "A query row is a position of one of the query heads that share keys and values; a position's heads follow each other.",
     (
         Field("magic", 16, "DESCRIPTOR_MAGIC."),
         Field("float32_out", 1, "Write float32 instead of bfloat16."),
         Field("interrupt", 1, "Raise the interrupt when the job is done."),
-        Field("row_scale", 1, "Every query row begins with a bus word whose low 32 bits are its factor, a float32; scale is not used."),
-        Field("state_out", 1, "Every output row begins with a bus word: reference RM (int32), denominator RD (float32), zeros."),
+        Field(
+            "row_scale",
+            1,
+            "Every query row begins with a bus word whose low 32 bits are its factor, a float32; scale is not used.",
+        ),
+        Field(
+            "state_out", 1, "Every output row begins with a bus word: reference RM (int32), denominator RD (float32), zeros."
+        ),
         Field("raw_out", 1, "Numerators RNV as they are go out, not divided by the denominator; needs float32_out."),
         Field("continues", 1, "The next job's keys continue these: same queries, one head, one group; nothing goes out yet."),
         Field("continued", 1, "These keys continue the job before, whose queries are there."),
@@ -60,8 +66,18 @@ DESCRIPTOR = Layout(
         Field("k_batch_stride", 32, "From one batch entry's keys to the next entry's."),
         Field("v_batch_stride", 32, "From one batch entry's values to the next entry's."),
         Field("o_batch_stride", 32, "From one batch entry's output to the next entry's."),
-        Field("mask_lo", 32, "First key that position 0 sees, -2^30 to 2^30; position p sees keys from mask_lo + p on.", signed=True),
-        Field("mask_hi", 32, "Key behind the last one that position 0 sees, likewise; position p sees keys before mask_hi + p.", signed=True),
+        Field(
+            "mask_lo",
+            32,
+            "First key that position 0 sees, -2^30 to 2^30; position p sees keys from mask_lo + p on.",
+            signed=True,
+        ),
+        Field(
+            "mask_hi",
+            32,
+            "Key behind the last one that position 0 sees, likewise; position p sees keys before mask_hi + p.",
+            signed=True,
+        ),
         Field("share", 16, "Query heads that share a key head, 1 to 256; row r is position r // share."),
         Field("tile_positions", 16, "columns // share."),
         Field("tile_phase", 16, "columns % share."),

@@ -183,7 +183,7 @@ REGISTERS: tuple[Register, ...] = (
         "ERROR_JOB",
         0x48,
         "ro",
-        "Index of the job at fault: of a descriptor, a program or a write exactly, otherwise of the oldest that was not complete.",
+        "Index of the job at fault: exact for a descriptor, a program or a write, otherwise the oldest that was not complete.",
     ),
     Register("WATCHDOG", 0x4C, "rw", "Cycles without progress after which busy is an error, TIMEOUT; 0 for never."),
     *_window("READ", 0x50, "read"),

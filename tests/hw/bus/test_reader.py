@@ -168,7 +168,9 @@ def test_window(seed):
     now, refused = {}, []
     for name in ("refused_tag", "refused_address", "refused"):
         bench.watch(getattr(bench.dut, name), lambda value, name=name: now.update({name: value}))
-    bench.watch(bench.dut.refused, lambda value: refused.append((now["refused_address"], now["refused_tag"])) if value else None)
+    bench.watch(
+        bench.dut.refused, lambda value: refused.append((now["refused_address"], now["refused_tag"])) if value else None
+    )
 
     bursts = []
     for run in runs:

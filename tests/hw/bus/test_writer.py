@@ -185,7 +185,9 @@ def test_drain(seed):
     last_data = rng.choice((start - 3, 10000))
     data_go = bench.stalls()
     bench.source(dut.data, words, lambda: data_go() and bench.cycle < last_data)
-    memory = Memory(bench, config, lambda: bench.stalls(0.1, 0.5, 1.0), lambda: rng.randint(1, 40), lambda _: rng.choice((0, 2)))
+    memory = Memory(
+        bench, config, lambda: bench.stalls(0.1, 0.5, 1.0), lambda: rng.randint(1, 40), lambda _: rng.choice((0, 2))
+    )
     bench.drive(dut.drain, lambda: bench.cycle >= start)
     idle, offers, strobes, done = [], [], [], []
     bench.watch(dut.idle, idle.append)

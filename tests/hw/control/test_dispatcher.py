@@ -82,8 +82,8 @@ class Machine:
         self.log = {name: [] for name in PULSES}
         self.written = []
         self._done_pulse = self._done_index = 0
-        #: What is wrong with a fetch: index of a job and of a word in its descriptor, jobs by index whose descriptor is refused,
-        #: function that changes a program's header.
+        #: What is wrong with a fetch: a word of a job's descriptor, and those behind it, that cannot be read; a job whose
+        #: descriptor is refused; a function that changes a program's header.
         self.unreadable, self.refuse, self.spoil = (-1, 0), -1, lambda header: header
         self._refused = self._refusing = 0
         go = bench.stalls if stalled else lambda *_: bench.stalls(1.0)
@@ -152,9 +152,9 @@ class Machine:
             assert run["address"] == job["program_address"] - header_bytes
             assert run["beats"] == header_bytes // self.config.bus_bytes - (-len(job["program"]) * 4 // self.config.bus_bytes)
             bits = sum(word << 32 * index for index, word in enumerate(job["program"])) << 8 * header_bytes
-            bits |= self.spoil(header_of(job)) << 8 * (header_bytes - 16) | self.rng.getrandbits(8 * (header_bytes - 16) or 1) % (
-                1 << 8 * (header_bytes - 16)
-            )
+            bits |= self.spoil(header_of(job)) << 8 * (header_bytes - 16) | self.rng.getrandbits(
+                8 * (header_bytes - 16) or 1
+            ) % (1 << 8 * (header_bytes - 16))
             self.programs.append(self.fetched - 1)
         for index in range(run["beats"]):
             data = bits >> index * self.config.bus_bits & (1 << self.config.bus_bits) - 1

@@ -28,7 +28,11 @@ def test_entries():
             seen[name] = 0 if now["clear"] else now[name] or (seen[name] and not now["valid"])
 
     bench.each(act)
-    for port, name in (("write", "valid"), ("read_index", "read"), *((name, name) for name in ("index", "cycles", "clear", *seen))):
+    for port, name in (
+        ("write", "valid"),
+        ("read_index", "read"),
+        *((name, name) for name in ("index", "cycles", "clear", *seen)),
+    ):
         bench.drive(getattr(dut, port), lambda name=name: now[name])
     bench.watch(dut.entry, lambda bits: read.append((bits, expected.get(now["read"], 0))))
     bench.run(lambda: bench.cycle == 2000, 2100)

@@ -273,7 +273,15 @@ def test_registers(seed):
 
     expected, ends, now = [], [], {}
     causes = set()
-    outputs = ("irq", "ring_base", "ring_size_log2", "tail", "reset", "stop", *(name.lower().replace("window_", "") for name in WINDOWS))
+    outputs = (
+        "irq",
+        "ring_base",
+        "ring_size_log2",
+        "tail",
+        "reset",
+        "stop",
+        *(name.lower().replace("window_", "") for name in WINDOWS),
+    )
     for name in outputs:
         bench.watch(getattr(dut, name), lambda value, name=name: now.update({name: value}))
 

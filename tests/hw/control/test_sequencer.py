@@ -211,7 +211,12 @@ class Test:
             job = random_job(
                 rng, config, e, f, queries=2 * config.columns * config.query_tiles, keys=3 * config.rows, float32_out=index % 2
             )
-            job |= {"restart": int(index == 0), "output_slots": slots, "state_out": rng.getrandbits(1), "raw_out": rng.getrandbits(1)}
+            job |= {
+                "restart": int(index == 0),
+                "output_slots": slots,
+                "state_out": rng.getrandbits(1),
+                "raw_out": rng.getrandbits(1),
+            }
             self.jobs.append(job | random_mask(rng, config, job))
         self.tiles = list(tiles_of(config, self.jobs))
         ii = self.program.ii
