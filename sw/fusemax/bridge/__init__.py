@@ -1,0 +1,19 @@
+"""Host side of the bridge: memory and registers over a serial line (docs/bridge.md)."""
+
+from .line import ByteStream, Counts, LinkError, LinkRestartedError, LinkTimeoutError
+from .link import Link, Order
+from .target import AccessError, Target
+from .transport import BridgeTransport
+
+__all__ = [
+    "AccessError",
+    "BridgeTransport",
+    "ByteStream",
+    "Counts",
+    "Link",
+    "LinkError",
+    "LinkRestartedError",
+    "LinkTimeoutError",
+    "Order",
+    "Target",
+]
