@@ -51,7 +51,6 @@ class Core(wiring.Component):
         m.submodules.writer = writer = Writer(config)
 
         # Jobs.
-        halted = self.stop | self.reset
         for source, sink in (
             (dispatcher.query, query_walker.jobs),
             (dispatcher.key, key_walker.jobs),
@@ -64,7 +63,7 @@ class Core(wiring.Component):
             dispatcher.ring_base.eq(self.ring_base),
             dispatcher.ring_size_log2.eq(self.ring_size_log2),
             dispatcher.tail.eq(self.tail),
-            dispatcher.enable.eq(~halted),
+            dispatcher.enable.eq(~self.halt),
             dispatcher.job_done.eq(writer.job_done),
             dispatcher.job_index.eq(writer.job_index),
             dispatcher.refused.eq(reader.refused & (reader.refused_tag.kind == LoadKind.DESCRIPTOR)),
@@ -145,7 +144,7 @@ class Core(wiring.Component):
             self.fault_address.eq(dispatcher.fault_address),
             self.fault_job.eq(dispatcher.fault_job),
             self.progress.eq(reader.beat_valid | writer.answered),
-            self.waiting_address.eq(Mux(reader.idle, writer.waiting_address, reader.waiting_address)),
+            self.waiting_address.eq(Mux(reader.waiting, reader.waiting_address, writer.waiting_address)),
             self.events.eq(sequencer.events),
             self.tile_skipped.eq(issue_walker.skipped),
             self.bytes_read.eq(Mux(reader.beat_valid, config.bus_bytes, 0)),
@@ -154,8 +153,8 @@ class Core(wiring.Component):
             reader.last.eq(self.read_last),
             writer.first.eq(self.write_first),
             writer.last.eq(self.write_last),
-            reader.drain.eq(halted),
-            writer.drain.eq(halted),
+            reader.drain.eq(self.halt),
+            writer.drain.eq(self.halt),
             self.emptied.eq(reader.idle & writer.idle),
         ]
         return m
@@ -189,8 +188,7 @@ class Top(wiring.Component):
         m.submodules.registers = registers = Registers(self.config)
         core = Core(self.config)
         m.submodules.core = DomainRenamer("core")(core)
-        soft_reset = registers.reset & registers.emptied
-        m.d.comb += [domain.clk.eq(ClockSignal()), domain.rst.eq(ResetSignal() | soft_reset), self.irq.eq(registers.irq)]
+        m.d.comb += [domain.clk.eq(ClockSignal()), domain.rst.eq(ResetSignal() | registers.clear), self.irq.eq(registers.irq)]
         connect_flat(m, self, self.config, core.memory, registers.bus)
         for name, member in core.signature.members.items():
             if name != "memory":

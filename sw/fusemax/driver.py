@@ -243,21 +243,24 @@ class Driver:
     def _place(self, arrays: Mapping[str, Bits], shape: Shape) -> dict[str, Buffer]:
         """Copy arrays to device memory; where they and the output are."""
         movable = {name: array for name, array in arrays.items() if not shape.header_beats(name)}
-        blocks = find_blocks(self._config, movable)
+        block_of = {name: block for block in find_blocks(self._config, movable) for name in block.places}
         free = self._free
         buffers: dict[str, Buffer] = {}
-        for block in blocks:
-            address = align(free, row_alignment(self._config, block.row_bytes))
-            free = address + block.size
-            self._check_room(" and ".join(NAMES[name] for name in block.places), block.size, free)
-            buffers |= self._arrays.put_block(block, address, shape)
-        packed = "".join(name for name in arrays if name not in buffers)
-        lengths_first = "q" in buffers and buffers["q"].row_stride > buffers["q"].share_stride
-        buffers |= place_arrays(self._config, shape, free, packed + "o", lengths_first=lengths_first)
-        for name in packed + "o":
-            self._check_room(NAMES[name], buffers[name].size, buffers[name].address + buffers[name].size)
-        for name in packed:
-            self._arrays.put_rows(buffers[name], shape, name, arrays[name])
+        for name in (*arrays, "o"):
+            if name in buffers:
+                continue
+            if block := block_of.get(name):
+                address = align(free, row_alignment(self._config, block.row_bytes))
+                free = address + block.size
+                self._check_room(" and ".join(NAMES[name] for name in block.places), block.size, free)
+                buffers |= self._arrays.put_block(block, address, shape)
+                continue
+            lengths_first = "q" in buffers and buffers["q"].row_stride > buffers["q"].share_stride
+            buffers |= place_arrays(self._config, shape, free, name, lengths_first=lengths_first)
+            free = buffers[name].address + buffers[name].size
+            self._check_room(NAMES[name], buffers[name].size, free)
+            if name in arrays:
+                self._arrays.put_rows(buffers[name], shape, name, arrays[name])
         return buffers
 
     # -- memory ----------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from fusemax.bridge import BridgeTransport, Link, Target
 from fusemax.bridge.transport import differing, written_end
 from fusemax.device import Device
 from fusemax.errors import DeviceClosedError, DeviceFaultError, DeviceTimeoutError
-from fusemax.jobs import Shape, describe, place_arrays
+from fusemax.jobs import describe
+from fusemax.layout import Shape, place_arrays
 from fusemax.model.transport import ModelTransport
 from fusemax.spec import CONFIGS, register
 
