@@ -101,7 +101,7 @@ class Writer(wiring.Component):
         m.submodules.lengths = lengths = SyncFIFOBuffered(width=burst.size, depth=config.outstanding_writes)
         m.submodules.answers = answers = SyncFIFOBuffered(width=answer.size, depth=config.outstanding_writes)
         new_burst, new_answer = Signal(burst), Signal(answer)
-        # A burst that has been offered must be begun (AXI4, section A3.2.1). One that is refused stays where it is, and holds up
+        # A burst that has been offered must be begun (AXI4, section A3.2.1). One that is refused stays where it is and holds up
         # those behind it, since the next data are its own.
         offered, may_begin, refused = Signal(), Signal(), Signal()
         job_last = bursts.payload.last & bursts.payload.tag.job_last
