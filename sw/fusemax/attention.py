@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import ml_dtypes
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from .device import MEMORY_BYTES, Device, open_device
 from .errors import NonFiniteError
 from .jobs import OUTPUT_BYTES, required_bytes
+from .program import Program
+from .schedule import check
 from .spec import config_named
 
 __all__ = ["attention"]
@@ -27,6 +30,7 @@ def attention(
     out_dtype: str = "bfloat16",
     timeout: float | None = None,
     progress: Callable[[int, int], None] | None = None,
+    program: Program | None = None,
 ) -> NDArray[Any]:
     """softmax(scale · q kᵀ) v, on a device.
 
@@ -52,6 +56,9 @@ def attention(
         call waits for that.
     progress
         Called now and then with the tiles issued so far and all of them.
+    program
+        What :func:`fusemax.compile` made for the device's configuration and these head dims; the default program if not given.
+        It is checked against the machine's rules first.
 
     Returns
     -------
@@ -62,6 +69,8 @@ def attention(
     ------
     TypeError, ValueError
         If an argument is not as above; nothing has been run then. Head dims are limited by ``device.config``.
+    RuleError
+        If the machine cannot run ``program``; nothing has been run then.
     NonFiniteError
         If an array holds an infinity or a NaN, or a float32 that is rounded to infinity.
     ScoreOverflowError
@@ -94,14 +103,20 @@ def attention(
     batch = math.prod(leading[:-1])
     if device is None:
         with open_device("model", "small", memory_bytes=_room(q, k, v, OUTPUT_BYTES[out_dtype])) as opened:
-            return attention(q, k, v, scale, opened, out_dtype, timeout, progress)
+            return attention(q, k, v, scale, opened, out_dtype, timeout, progress, program)
     driver = device.driver
     _check_head_dims(device, q.shape[-1], v.shape[-1])
+    if program is not None:
+        _check_program(program, device, q.shape[-1], v.shape[-1])
     q_bits, k_bits, v_bits = (
         _to_bits(name, array).reshape(batch, heads, *array.shape[-2:]) for name, array in (("q", q), ("k", k), ("v", v))
     )
     result = driver.attention(
-        q_bits, k_bits, v_bits, factor, float32_out=out_dtype == "float32", timeout=timeout, progress=progress
+        *(q_bits, k_bits, v_bits, factor),
+        float32_out=out_dtype == "float32",
+        timeout=timeout,
+        progress=progress,
+        program=program,
     )
     return result.reshape(*leading, q.shape[-2], v.shape[-1])
 
@@ -131,6 +146,21 @@ def _check_head_dims(device: Device, e: int, f: int) -> None:
     for what, value, limit in (("q and k", e, config.max_e), ("v", f, config.max_f)):
         if value > limit:
             raise ValueError(f"the head dim of {what} must be at most {limit} on {config.name!r}, not {value}")
+
+
+def _check_program(program: object, device: Device, e: int, f: int) -> None:
+    if not isinstance(program, Program):
+        raise TypeError(f"program must be a Program or None, not {program!r}")
+    if program.config != device.config:
+        raise ValueError(f"program must be for {device.config.name!r}, as the device is, not for {program.config.name!r}")
+    if (program.e, program.f) != (e, f):
+        raise ValueError(f"program must be for head dims {e} and {f}, as q and v have, not {program.e} and {program.f}")
+    _check_rules(program)
+
+
+@lru_cache(maxsize=64)
+def _check_rules(program: Program) -> None:
+    check(program.microwords, program.config, program.e, program.f)
 
 
 def _scale_to_base_2(scale: float | None, e: int) -> np.float32:

@@ -62,8 +62,11 @@ class Driver:
         float32_out: bool,
         timeout: float | None,
         progress: Callable[[int, int], None] | None,
+        program: Program | None = None,
     ) -> NDArray[np.float32] | NDArray[np.generic]:
         """Attention of bfloat16 bits (batch, heads, length, head dim); ``scale`` includes log2(e).
+
+        ``program`` is the compiler's for attention in one pass if not given; it must be one that the machine can run.
 
         Raises
         ------
@@ -77,7 +80,7 @@ class Driver:
         shape = Shape(
             batch=batch, heads=heads, queries=queries, keys=keys, e=e, f=f, out_dtype="float32" if float32_out else "bfloat16"
         )
-        program = compile_program(head_dim=e, value_dim=f, config=self._config)
+        program = program or compile_program(head_dim=e, value_dim=f, config=self._config)
         program_address = self._load_program(program)
         buffers = place_arrays(self._config, shape, self._free)
         for name, buffer in buffers.items():
