@@ -26,7 +26,7 @@ verilog: $(INSTALLED) ## Write Verilog and its manifest to build/verilog/CONFIG 
 test: $(INSTALLED) ## All tests
 	$(VENV) -m pytest -n auto --dist worksteal
 
-regress: $(INSTALLED) ## The random problems in full numbers; resumes, and writes benchmarks/results/regress.json
+regress: $(INSTALLED) ## The random problems in full numbers, on all cores; resumes, and writes benchmarks/results/regress.json
 	$(VENV) benchmarks/regress.py
 	FUSEMAX_PROBLEMS=2000 $(VENV) -m pytest tests/sw/test_features.py
 
@@ -44,6 +44,8 @@ bench: $(INSTALLED) ## Measure cycles and utilisation
 
 area: $(INSTALLED) ## Area and clock of PE, array and machine on an ECP5, by Yosys and nextpnr
 	$(VENV) benchmarks/area.py
+	$(VENV) benchmarks/area_parts.py
+	$(VENV) benchmarks/explore.py
 
 docs: $(INSTALLED) ## Write the generated files: docs/registers.md, docs/schedule.png, tests/golden/fusemax.h
 	$(VENV) -m fusemax.spec.export docs/registers.md tests/golden/fusemax.h

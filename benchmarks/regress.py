@@ -1,18 +1,21 @@
 """Full regression on the emitted Verilog: random problems on every configuration, the MiniLM heads, and injected faults.
 
-    python benchmarks/regress.py [RESULTS]
+    python benchmarks/regress.py [RESULTS] [--scheduler ADDRESS | --workers N] [--config NAME]... [--count N]
 
-Each problem's row is saved as it is measured; a second call goes on where the first stopped. Rows belong to a machine: when
-what its Verilog is made from has changed, they are measured again. Exit status 1 if anything is not equal, with the commands
-that repeat it.
+Runs on Dask, a problem a task, on all cores of this machine or on a cluster (fusemax.farm). Each problem's row is saved as it
+is measured; a second call goes on where the first stopped. Rows belong to a machine: when what its Verilog is made from has
+changed, they are measured again. Exit status 1 if anything is not equal, with the commands that repeat it.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ import numpy as np
 
 import fusemax
 from fusemax import exact, minilm
+from fusemax.cli.explore import add_cluster
+from fusemax.farm import Task, work_through
 from fusemax_sim import injections, problems
 from fusemax_sim.emission import emission_digest
 
@@ -61,26 +66,29 @@ class Rows:
         os.replace(partial, self.path)
 
 
+@cache
+def machine(config: str) -> str:
+    """What a configuration's Verilog is made from, where this is called."""
+    return emission_digest(problems.CONFIGS[config])[:16]
+
+
 def random_problem(config: str, seed: int) -> Row:
+    row = {"suite": config, "machine": machine(config)}
     try:
-        return {"equal": True, **problems.check(config, seed)}
+        return row | {"equal": True, **problems.check(config, seed)}
     except problems.Disagreement as error:
-        print(error, file=sys.stderr)
-        return {"equal": False, "repeat": problems.draw(config, seed).command}
+        return row | {"equal": False, "repeat": problems.draw(config, seed).command, "differences": str(error)}
 
 
 def injected(config: str, seed: int) -> Row:
     """Faults at random times: none hangs the machine, writes where it must not, or spoils the jobs behind it."""
+    row = {"suite": "faults", "machine": machine(config), "injections": INJECTIONS}
     try:
         found = injections.inject_many(config, seed, INJECTIONS)
     except problems.Disagreement as error:
-        print(error, file=sys.stderr)
-        return {
-            "equal": False,
-            "injections": INJECTIONS,
-            "repeat": f"python -m fusemax_sim.injections {config} {seed} {INJECTIONS}",
-        }
-    return {"equal": True, "injections": INJECTIONS, "causes": dict(Counter(row["cause"] for row in found))}
+        repeat = f"python -m fusemax_sim.injections {config} {seed} {INJECTIONS}"
+        return row | {"equal": False, "repeat": repeat, "differences": str(error)}
+    return row | {"equal": True, "causes": dict(Counter(row["cause"] for row in found))}
 
 
 def minilm_head(layer: int, head: int) -> Row:
@@ -95,36 +103,55 @@ def minilm_head(layer: int, head: int) -> Row:
             cycles = device.counters.cycles if kind == "rtl" else cycles
     equal = all(np.array_equal(*pair) for pair in zip(results["rtl"], results["model"], strict=True))
     error = exact.relative_error(results["rtl"][0], exact.attention(q, k, v))
-    return {"equal": bool(equal and error <= BUDGET), "error": float(f"{error:.3e}"), "cycles": cycles}
+    found = {"equal": bool(equal and error <= BUDGET), "error": float(f"{error:.3e}"), "cycles": cycles}
+    return {"suite": "minilm", "machine": machine(MINILM_CONFIG), **found}
 
 
-def main() -> int:
-    rows = Rows(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS)
-    wanted: list[tuple[str, str, Any]] = [
-        (config, f"{config} {seed}", lambda config=config, seed=seed: random_problem(config, seed))
-        for config, count in COUNTS.items()
-        for seed in range(FIRST_SEED, FIRST_SEED + count)
+def wanted(configs: Sequence[str], count: int | None) -> list[tuple[str, Task]]:
+    """All tasks with their configurations; of each configuration at most ``count`` problems, and MiniLM if all are wanted."""
+    found = [
+        (config, Task(f"{config} {seed}", random_problem, (config, seed)))
+        for config in configs or COUNTS
+        for seed in range(FIRST_SEED, FIRST_SEED + min(COUNTS[config], count or COUNTS[config]))
     ]
-    wanted += [
-        (config, f"faults {config} {seed}", lambda config=config, seed=seed: injected(config, seed))
-        for config, count in SESSIONS.items()
-        for seed in range(FIRST_SEED, FIRST_SEED + count)
+    found += [
+        (config, Task(f"faults {config} {seed}", injected, (config, seed)))
+        for config in configs or SESSIONS
+        for seed in range(FIRST_SEED, FIRST_SEED + min(SESSIONS.get(config, 0), count or COUNTS[config]))
     ]
-    data = minilm.load()
-    wanted += [
-        (MINILM_CONFIG, f"minilm {layer} {head}", lambda layer=layer, head=head: minilm_head(layer, head))
-        for layer in range(data.q.shape[0])
-        for head in range(data.q.shape[1])
-    ]
-    digests = {config: emission_digest(problems.CONFIGS[config])[:16] for config in {config for config, _, _ in wanted}}
-    for number, (config, name, measure) in enumerate(wanted, 1):
-        if not rows.measured(name, digests[config]):
-            suite = next((kind for kind in ("minilm", "faults") if name.startswith(kind)), config)
-            row = measure()
-            rows.put(name, {"suite": suite, "machine": digests[config], **row})
-            print(f"{number} of {len(wanted)}: {name}: {'equal' if row['equal'] else 'NOT EQUAL'}", flush=True)
-    wrong = [name for _, name, _ in wanted if not rows.rows[name]["equal"]]
-    print(f"{len(wanted) - len(wrong)} passed, {len(wrong)} failed" + "".join(f"\n{name}" for name in wrong))
+    if not configs:
+        layers, heads = minilm.load().q.shape[:2]
+        pairs = [(layer, head) for layer in range(layers) for head in range(heads)]
+        found += [(MINILM_CONFIG, Task(f"minilm {layer} {head}", minilm_head, (layer, head))) for layer, head in pairs]
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Full regression on the emitted Verilog, against the model.")
+    parser.add_argument("results", type=Path, nargs="?", default=RESULTS)
+    parser.add_argument("--config", action="append", choices=tuple(COUNTS), help="only this one; may be repeated")
+    parser.add_argument("--count", type=int, metavar="N", help="at most so many problems of each configuration")
+    add_cluster(parser)
+    options = parser.parse_args(arguments)
+    rows, tasks = Rows(options.results), wanted(options.config or (), options.count)
+    digests = {config: machine(config) for config in {config for config, _ in tasks}}
+    missing = {task.name: digests[config] for config, task in tasks if not rows.measured(task.name, digests[config])}
+    left = len(missing)
+
+    def done(task: Task, row: Row) -> None:
+        nonlocal left
+        if row["machine"] != missing[task.name]:
+            raise ValueError(f"{task.name}: workers must have the same sources, {missing[task.name]}, not {row['machine']}")
+        left -= 1
+        rows.put(task.name, row)
+        print(f"{len(tasks) - left} of {len(tasks)}: {task.name}: {'equal' if row['equal'] else 'NOT EQUAL'}", flush=True)
+        if not row["equal"]:
+            print(row.get("differences", row), file=sys.stderr, flush=True)
+
+    todo = [task for _, task in tasks if task.name in missing]
+    work_through(todo, done, scheduler=options.scheduler, workers=options.workers)
+    wrong = [task.name for _, task in tasks if not rows.rows[task.name]["equal"]]
+    print(f"{len(tasks) - len(wrong)} passed, {len(wrong)} failed" + "".join(f"\n{name}" for name in wrong))
     return 1 if wrong else 0
 
 

@@ -47,6 +47,8 @@ class Call:
         The rows' states too; numerators instead of outputs.
     timeout, progress
         See :func:`fusemax.attention`.
+    program
+        One that the machine can run; the compiler's for attention in one pass if not given.
     """
 
     scale: np.float32 | NDArray[np.float32]
@@ -56,6 +58,7 @@ class Call:
     raw_out: bool = False
     timeout: float | None = None
     progress: Callable[[int, int], None] | None = None
+    program: Program | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ class Driver:
                 self.queue.wait_end(self._under_way, deadline)
             self._under_way, self._arrays_end = None, 0
             with self._places:
-                program = compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
+                program = call.program or compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
                 program_address = self._load_program(program)
                 buffers = self._place(arrays, shape)
                 self._arrays_end = max(buffer.address + buffer.size for buffer in buffers.values())

