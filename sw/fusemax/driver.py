@@ -165,13 +165,20 @@ class Driver:
         self, shape: Shape, program: Program, program_address: int, buffers: Mapping[str, Buffer | Keys], call: Call
     ) -> list[dict[str, int]]:
         """The call's jobs; rows of queries that see no key are in none, and are zero."""
-        output = buffers["o"]
-        assert isinstance(output, Buffer)
-        self._transport.memory[output.address : output.address + output.size] = 0
         factor = np.float32(1) if shape.row_scale else np.float32(call.scale)
         descriptors = describe(self._config, shape, program, program_address, buffers, factor, mask=call.mask)
         self._check_chains(descriptors)
+        written = sum(self._rows_of(job) for job in descriptors if not job["continues"])
+        if written < shape.batch * shape.heads * shape.share * shape.queries:
+            output = buffers["o"]
+            assert isinstance(output, Buffer)
+            self._transport.memory[output.address : output.address + output.size] = 0
         return descriptors
+
+    def _rows_of(self, job: Mapping[str, int]) -> int:
+        """Output rows of a job."""
+        tiles = job["groups"] * (job["group_tiles"] - 1) + job["large_groups"]
+        return job["heads"] * job["batch"] * ((tiles - 1) * self._config.columns + job["last_queries"])
 
     def _progress(
         self, progress: Callable[[int, int], None] | None, descriptors: list[dict[str, int]]

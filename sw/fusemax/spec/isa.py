@@ -44,7 +44,7 @@ MICROWORD = Layout(
         Field(
             "max",
             1,
-            "In slot 0, beside the first QK or alone: downward maximum of the stage 1 tile's scores, which move to a hold register.",
+            "In slot 0, beside the first QK or alone: downward maximum of the stage 1 tile's scores; they move to a hold.",
         ),
         Field("mask", 1, "In SUM's slot: the stage 0 tile's key intervals come down the columns."),
         Field("_reserved", 12, "Zero."),
