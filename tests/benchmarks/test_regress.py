@@ -24,12 +24,12 @@ def test_problems_on_worker_processes(regress, tmp_path) -> None:
     command = [sys.executable, regress.__file__, str(tmp_path / "rows.json"), *OPTIONS, "--workers", "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "2 passed, 0 failed"
+    assert done.stdout.splitlines()[-1] == "4 passed, 0 failed"
     rows = json.loads((tmp_path / "rows.json").read_text())
-    assert rows["summary"] == {"tiny": {"problems": 2, "equal": 2}}
+    assert rows["summary"] == {"faults": {"problems": 40, "equal": 40}, "tiny": {"problems": 2, "equal": 2}}
     assert {row["machine"] for row in rows["rows"].values()} == {regress.machine("tiny")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout == "2 passed, 0 failed\n"
+    assert done.stdout == "4 passed, 0 failed\n"
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def in_process(regress, monkeypatch) -> list[str]:
 def test_what_is_not_equal_is_named_and_done_again(regress, in_process, tmp_path, capsys) -> None:
     arguments = [str(tmp_path / "rows.json"), *OPTIONS]
     assert regress.main(arguments) == 1
-    assert capsys.readouterr().out.splitlines()[-2:] == ["1 passed, 1 failed", "tiny 1001"]
+    assert capsys.readouterr().out.splitlines()[-2:] == ["3 passed, 1 failed", "tiny 1001"]
     assert regress.main(arguments) == 1
-    assert in_process == ["tiny 1000", "tiny 1001", "tiny 1001"]
+    assert in_process == ["tiny 1000", "tiny 1001", "faults tiny 1000", "faults tiny 1001", "tiny 1001"]
 
 
 def test_workers_of_other_sources_are_an_error(regress, in_process, tmp_path, monkeypatch) -> None:
@@ -64,6 +64,6 @@ def test_workers_of_other_sources_are_an_error(regress, in_process, tmp_path, mo
 
 def test_the_whole_regression(regress) -> None:
     tasks = regress.wanted((), None)
-    assert len(tasks) == sum(regress.COUNTS.values()) + 24
+    assert len(tasks) == sum(regress.COUNTS.values()) + sum(regress.SESSIONS.values()) + 24
     assert len({task.name for _, task in tasks}) == len(tasks)
     assert {config for config, _ in tasks} <= set(CONFIGS)

@@ -80,6 +80,7 @@ async def faults(dut: Any) -> None:
         return targets[0]
 
     board = Board(dut, paces=(0.0, 0.3, 0.7), target=target)
+    board.memory_rules.may_stop = True
     await board.start()
 
     def calls() -> None:
@@ -112,6 +113,7 @@ async def faults(dut: Any) -> None:
 async def soft_reset(dut: Any) -> None:
     """After a reset in the midst of traffic the machine drains until all bursts have ended; the next call is right."""
     board = Board(dut, paces=(0.1, 0.6, 0.9))
+    board.memory_rules.may_stop = True
     await board.start()
     control, tail, status = register("CONTROL").offset, register("RING_TAIL").offset, register("STATUS")
     stride = fusemax.spec.DESCRIPTOR_STRIDE_BYTES
