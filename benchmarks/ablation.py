@@ -22,7 +22,7 @@ from fusemax.bench import Case
 from fusemax.bench.measure import Digests, check, measure, opened
 from fusemax.cascade import Operation
 from fusemax.cli.options import table
-from fusemax.jobs import Shape
+from fusemax.layout import Shape
 from fusemax.model.cycles import IdealMemory, cycles
 from fusemax.program import Program
 from fusemax.schedule import Binding

@@ -18,7 +18,7 @@ from fusemax.cli.explore import BUS_BITS, COLUMNS, DEFAULT_SHAPE, QUERY_TILES, S
 from fusemax.explore import AreaTable, Point, Workload, design_points, records, sweep
 from fusemax.explore.area import LUTS_PER_DSP, LUTS_PER_RAM_18K
 from fusemax.explore.picture import draw
-from fusemax.jobs import Shape
+from fusemax.layout import Shape
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

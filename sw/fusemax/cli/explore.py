@@ -78,7 +78,7 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
 
 def explore(options: argparse.Namespace) -> int:
     from ..explore import AREA_TABLE, AreaTable, Point, Workload, design_points, records, sweep
-    from ..jobs import Shape
+    from ..layout import Shape
 
     names = options.shape or [DEFAULT_SHAPE]
     cases = [Case.from_shape(name) for name in names]

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..compiler import compile as compile_program
 from ..errors import ScheduleError
-from ..jobs import Shape
+from ..layout import Shape
 from ..model.cycles import IdealMemory, cycles
 from ..spec import Config
 

@@ -36,7 +36,7 @@ class Latencies:
     offer: int = 2
     #: Job taken, or a tile offered or left out, until the issue walker can offer or leave out the next one.
     issue_tile: int = 5
-    #: Last row of a tile granted until the next tile is taken; tile taken to the request of its first row.
+    #: Last row of a tile granted or asked for until the next tile is taken; tile taken to the request of its first row.
     next_tile: int = 1
     first_row: int = 1
     #: Row granted by the arbiter to the burst splitter; row in the splitter to its first burst; burst to its address, when it
