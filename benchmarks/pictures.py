@@ -137,7 +137,7 @@ def plot_waterfall(config: Config, waveform: Path, path: Path, title: str) -> di
         axes.tick_params(axis="y", length=0)
     figure.suptitle(title)
     handles = [Patch(color=COLOURS.get(name) or OTHERS[name], label=meaning) for name, meaning in MEANINGS.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=-(-len(handles) // 2), frameon=False)
     figure.savefig(path, dpi=130)
     return {"cycles": run.cycles, "tiles": tiles, **{name: len(cycles) for name, cycles in run.waits.items()}}
 
@@ -221,6 +221,8 @@ def plot_lengths(rows: list[Mapping[str, Any]], path: Path) -> None:
             marker="o",
             mfc="white",
             linestyle="--",
+            # The first point is the last measured one.
+            markevery=slice(1, None),
             label="fusemax 16 × 16, cycle model",
         )
     if large:
