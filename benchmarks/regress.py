@@ -1,18 +1,22 @@
-"""Full regression on the emitted Verilog: random problems on every configuration, the MiniLM heads, and injected faults.
+"""Full regression on the emitted Verilog: random problems on every configuration, the MiniLM heads, injected faults, and the
+board system behind its serial line.
 
-    python benchmarks/regress.py [RESULTS]
+    python benchmarks/regress.py [RESULTS] [--scheduler ADDRESS | --workers N] [--config NAME]... [--count N]
 
-Each problem's row is saved as it is measured; a second call goes on where the first stopped. Rows belong to a machine: when
-what its Verilog is made from has changed, they are measured again. Exit status 1 if anything is not equal, with the commands
-that repeat it.
+Runs on Dask, a problem a task, on all cores of this machine or on a cluster (fusemax.farm). Each problem's row is saved as it
+is measured; a second call goes on where the first stopped. Rows belong to a machine: when what its Verilog is made from has
+changed, they are measured again. Exit status 1 if anything is not equal, with the commands that repeat it.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,12 @@ import numpy as np
 
 import fusemax
 from fusemax import exact, minilm
+from fusemax.board.selftest import check_results
+from fusemax.cli.explore import add_cluster
+from fusemax.farm import Task, work_through
 from fusemax_sim import injections, problems
+from fusemax_sim.board import BoardSimulation
+from fusemax_sim.bridge import Noise
 from fusemax_sim.emission import emission_digest
 
 RESULTS = Path(__file__).resolve().parent / "results" / "regress.json"
@@ -31,6 +40,9 @@ MINILM_CONFIG = "base"
 #: Sessions of injected faults, and how many each has.
 SESSIONS = {"tiny": 30, "small": 6, "odd3x5": 8, "flat2x7": 6, "tall9x2": 6, "wide5x6": 6}
 INJECTIONS = 20
+BOARD_CONFIG = "tiny"
+#: Whole tests of a noisy board.
+NOISE_SEEDS = range(8)
 #: Relative L2 error against float64 that a head may have with float32 out.
 BUDGET = 1e-4
 
@@ -61,26 +73,29 @@ class Rows:
         os.replace(partial, self.path)
 
 
+@cache
+def machine(config: str) -> str:
+    """What a configuration's Verilog is made from, where this is called."""
+    return emission_digest(problems.CONFIGS[config])[:16]
+
+
 def random_problem(config: str, seed: int) -> Row:
+    row = {"suite": config, "machine": machine(config)}
     try:
-        return {"equal": True, **problems.check(config, seed)}
+        return row | {"equal": True, **problems.check(config, seed)}
     except problems.Disagreement as error:
-        print(error, file=sys.stderr)
-        return {"equal": False, "repeat": problems.draw(config, seed).command}
+        return row | {"equal": False, "repeat": problems.draw(config, seed).command, "differences": str(error)}
 
 
 def injected(config: str, seed: int) -> Row:
     """Faults at random times: none hangs the machine, writes where it must not, or spoils the jobs behind it."""
+    row = {"suite": "faults", "machine": machine(config), "injections": INJECTIONS}
     try:
         found = injections.inject_many(config, seed, INJECTIONS)
     except problems.Disagreement as error:
-        print(error, file=sys.stderr)
-        return {
-            "equal": False,
-            "injections": INJECTIONS,
-            "repeat": f"python -m fusemax_sim.injections {config} {seed} {INJECTIONS}",
-        }
-    return {"equal": True, "injections": INJECTIONS, "causes": dict(Counter(row["cause"] for row in found))}
+        repeat = f"python -m fusemax_sim.injections {config} {seed} {INJECTIONS}"
+        return row | {"equal": False, "repeat": repeat, "differences": str(error)}
+    return row | {"equal": True, "causes": dict(Counter(row["cause"] for row in found))}
 
 
 def minilm_head(layer: int, head: int) -> Row:
@@ -95,36 +110,91 @@ def minilm_head(layer: int, head: int) -> Row:
             cycles = device.counters.cycles if kind == "rtl" else cycles
     equal = all(np.array_equal(*pair) for pair in zip(results["rtl"], results["model"], strict=True))
     error = exact.relative_error(results["rtl"][0], exact.attention(q, k, v))
-    return {"equal": bool(equal and error <= BUDGET), "error": float(f"{error:.3e}"), "cycles": cycles}
+    found = {"equal": bool(equal and error <= BUDGET), "error": float(f"{error:.3e}"), "cycles": cycles}
+    return {"suite": "minilm", "machine": machine(MINILM_CONFIG), **found}
 
 
-def main() -> int:
-    rows = Rows(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS)
-    wanted: list[tuple[str, str, Any]] = [
-        (config, f"{config} {seed}", lambda config=config, seed=seed: random_problem(config, seed))
-        for config, count in COUNTS.items()
-        for seed in range(FIRST_SEED, FIRST_SEED + count)
-    ]
-    wanted += [
-        (config, f"faults {config} {seed}", lambda config=config, seed=seed: injected(config, seed))
-        for config, count in SESSIONS.items()
-        for seed in range(FIRST_SEED, FIRST_SEED + count)
-    ]
+def board_head(layer: int, head: int) -> Row:
+    """A head on the board system, the RTL device and the model: the same bits."""
     data = minilm.load()
-    wanted += [
-        (MINILM_CONFIG, f"minilm {layer} {head}", lambda layer=layer, head=head: minilm_head(layer, head))
-        for layer in range(data.q.shape[0])
-        for head in range(data.q.shape[1])
+    q, k, v = (array[layer, head] for array in (data.q, data.k, data.v))
+    results = []
+    with BoardSimulation(BOARD_CONFIG) as board:
+        for kind, options in (("board", {"port": board.port, "baud": board.baud}), ("rtl", {}), ("model", {})):
+            with fusemax.open(kind, BOARD_CONFIG, **options) as device:
+                results.append(fusemax.attention(q, k, v, device=device).view(np.uint16))
+        cycles = board.seen.cycles
+    equal = all(np.array_equal(results[0], other) for other in results[1:])
+    return {"suite": "board", "machine": machine(BOARD_CONFIG), "equal": equal, "cycles": cycles}
+
+
+def noisy_board(seed: int) -> Row:
+    """The tests of ``fusemax board test`` with noise on the line: every bit is right, whatever had to be repeated."""
+    noise = Noise(flip=2e-4, drop=1e-4, extra=1e-4, seed=seed)
+    with (
+        BoardSimulation(BOARD_CONFIG, noise=noise) as board,
+        fusemax.open("board", BOARD_CONFIG, port=board.port, baud=board.baud) as device,
+    ):
+        outcomes = list(check_results(device, heads=2, decode=12))
+        counts = device.transport.counts
+        seen = board.seen
+    return {
+        "suite": "board noise",
+        "machine": machine(BOARD_CONFIG),
+        "equal": all(outcome.right for outcome in outcomes),
+        "noise": seen.flips + seen.drops + seen.extras,
+        "repeated": counts.repeated_requests,
+        "damaged": counts.damaged,
+    }
+
+
+def wanted(configs: Sequence[str], count: int | None) -> list[tuple[str, Task]]:
+    """All tasks with their configurations; of each at most ``count`` problems, and MiniLM and the board if all are wanted."""
+    found = [
+        (config, Task(f"{config} {seed}", random_problem, (config, seed)))
+        for config in configs or COUNTS
+        for seed in range(FIRST_SEED, FIRST_SEED + min(COUNTS[config], count or COUNTS[config]))
     ]
-    digests = {config: emission_digest(problems.CONFIGS[config])[:16] for config in {config for config, _, _ in wanted}}
-    for number, (config, name, measure) in enumerate(wanted, 1):
-        if not rows.measured(name, digests[config]):
-            suite = next((kind for kind in ("minilm", "faults") if name.startswith(kind)), config)
-            row = measure()
-            rows.put(name, {"suite": suite, "machine": digests[config], **row})
-            print(f"{number} of {len(wanted)}: {name}: {'equal' if row['equal'] else 'NOT EQUAL'}", flush=True)
-    wrong = [name for _, name, _ in wanted if not rows.rows[name]["equal"]]
-    print(f"{len(wanted) - len(wrong)} passed, {len(wrong)} failed" + "".join(f"\n{name}" for name in wrong))
+    found += [
+        (config, Task(f"faults {config} {seed}", injected, (config, seed)))
+        for config in configs or SESSIONS
+        for seed in range(FIRST_SEED, FIRST_SEED + min(SESSIONS.get(config, 0), count or COUNTS[config]))
+    ]
+    if not configs:
+        layers, heads = minilm.load().q.shape[:2]
+        pairs = [(layer, head) for layer in range(layers) for head in range(heads)]
+        found += [(MINILM_CONFIG, Task(f"minilm {layer} {head}", minilm_head, (layer, head))) for layer, head in pairs]
+        found += [(BOARD_CONFIG, Task(f"board {layer} {head}", board_head, (layer, head))) for layer, head in pairs]
+        found += [(BOARD_CONFIG, Task(f"board noise {seed}", noisy_board, (seed,))) for seed in NOISE_SEEDS]
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Full regression on the emitted Verilog, against the model.")
+    parser.add_argument("results", type=Path, nargs="?", default=RESULTS)
+    parser.add_argument("--config", action="append", choices=tuple(COUNTS), help="only this one; may be repeated")
+    parser.add_argument("--count", type=int, metavar="N", help="at most so many problems of each configuration")
+    add_cluster(parser)
+    options = parser.parse_args(arguments)
+    rows, tasks = Rows(options.results), wanted(options.config or (), options.count)
+    digests = {config: machine(config) for config in {config for config, _ in tasks}}
+    missing = {task.name: digests[config] for config, task in tasks if not rows.measured(task.name, digests[config])}
+    left = len(missing)
+
+    def done(task: Task, row: Row) -> None:
+        nonlocal left
+        if row["machine"] != missing[task.name]:
+            raise ValueError(f"{task.name}: workers must have the same sources, {missing[task.name]}, not {row['machine']}")
+        left -= 1
+        rows.put(task.name, row)
+        print(f"{len(tasks) - left} of {len(tasks)}: {task.name}: {'equal' if row['equal'] else 'NOT EQUAL'}", flush=True)
+        if not row["equal"]:
+            print(row.get("differences", row), file=sys.stderr, flush=True)
+
+    todo = [task for _, task in tasks if task.name in missing]
+    work_through(todo, done, scheduler=options.scheduler, workers=options.workers)
+    wrong = [task.name for _, task in tasks if not rows.rows[task.name]["equal"]]
+    print(f"{len(tasks) - len(wrong)} passed, {len(wrong)} failed" + "".join(f"\n{name}" for name in wrong))
     return 1 if wrong else 0
 
 

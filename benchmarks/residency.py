@@ -9,20 +9,18 @@ second call goes on where the first stopped, and does again what belongs to Veri
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 from bounds import bounds, choice, group_sizes, least_query_tiles, modelled
 from matplotlib.figure import Figure
+from rows import Row, Rows, markdown
 
 import fusemax.driver
 from fusemax.bench import Case
@@ -50,8 +48,6 @@ LONG_LATENCY_CYCLES, SMALLER_GROUP = 250, 3
 #: At the whole bandwidth the chosen groups may be slower than the best forced ones by this share.
 CHOICE_TOLERANCE = 0.035
 STALLS = ("stall_q", "stall_k", "stall_v")
-
-Row = dict[str, Any]
 
 
 @contextmanager
@@ -102,22 +98,6 @@ def all_runs() -> list[Run]:
     return [*runs, Run(long, SMALLER_GROUP), Run(long)]
 
 
-class Rows:
-    """Rows by name in a JSON file, written anew with every row, in one step."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: dict[str, Row] = json.loads(path.read_text()) if path.is_file() else {}
-
-    def put(self, name: str, row: Row) -> None:
-        self.rows[name] = row
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in self.rows.items())
-        partial_file = self.path.with_name(self.path.name + ".partial")
-        partial_file.write_text(f"{{\n{lines}\n}}\n")
-        os.replace(partial_file, self.path)
-
-
 def measured(path: Path) -> list[tuple[Run, Row]]:
     """All runs with their rows, from the file or made now."""
     rows, digests, runs = Rows(path), Digests(), all_runs()
@@ -157,11 +137,6 @@ def prices(results: Sequence[tuple[Run, Row]]) -> dict[str, float]:
 
 
 # -- page ----------------------------------------------------------------------------------------------------------------
-
-
-def markdown(header: Sequence[str], lines: Sequence[Sequence[str]], left: int = 1) -> str:
-    rule = ["---"] * left + ["---:"] * (len(header) - left)
-    return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *lines))
 
 
 def shape_text(case: Case) -> str:

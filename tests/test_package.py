@@ -100,7 +100,8 @@ def test_import_is_quick_and_brings_no_extra(python):
         start = time.perf_counter()
         import fusemax
         print(time.perf_counter() - start)
-        print(sorted({"amaranth", "cocotb", "matplotlib", "rich", "fusemax_hw", "fusemax_sim"} & set(sys.modules)))
+        extras = {"amaranth", "cocotb", "distributed", "matplotlib", "rich", "fusemax_hw", "fusemax_sim"}
+        print(sorted(extras & set(sys.modules)))
     """
     runs = [python("-c", code).stdout.splitlines() for _ in range(3)]
     assert min(float(seconds) for seconds, _ in runs) < 1
@@ -109,7 +110,7 @@ def test_import_is_quick_and_brings_no_extra(python):
 
 def test_extras_are_not_there(python):
     """Otherwise the tests around this one show nothing."""
-    for name in ("amaranth", "cocotb", "matplotlib", "rich"):
+    for name in ("amaranth", "cocotb", "distributed", "matplotlib", "rich"):
         assert "ModuleNotFoundError" in python("-c", f"import {name}", fails=True).stderr
 
 
@@ -139,7 +140,12 @@ def test_command_line(python):
 
 @pytest.mark.parametrize(
     ("arguments", "extra"),
-    [(("verilog", "--config", "tiny"), "hw"), (("run", "--device", "model"), "cli"), (("run", "--device", "rtl"), "cli")],
+    [
+        (("verilog", "--config", "tiny"), "hw"),
+        (("run", "--device", "model"), "cli"),
+        (("run", "--device", "rtl"), "cli"),
+        (("explore", "--rows", "4"), "explore"),
+    ],
 )
 def test_absent_extras_are_named(python, arguments, extra):
     done = python("-m", "fusemax", *arguments, fails=True)

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import Out, connect, flipped
 from fusemax.spec import Config
 
 from .array.array import Array
-from .bus.axi import Axi4Master, connect_flat, flat_members
+from .bus.axi import Axi4Master, AxiLiteSlave, connect_flat, flat_members
 from .bus.reader import Reader
 from .bus.writer import Writer
 from .control.dispatcher import Dispatcher
@@ -22,7 +22,7 @@ from .control.request_arbiter import RequestArbiter
 from .control.sequencer import Sequencer
 from .control.store import Store
 
-__all__ = ["Core", "Top"]
+__all__ = ["Core", "Machine", "Top"]
 
 
 class Core(wiring.Component):
@@ -51,7 +51,6 @@ class Core(wiring.Component):
         m.submodules.writer = writer = Writer(config)
 
         # Jobs.
-        halted = self.stop | self.reset
         for source, sink in (
             (dispatcher.query, query_walker.jobs),
             (dispatcher.key, key_walker.jobs),
@@ -64,7 +63,7 @@ class Core(wiring.Component):
             dispatcher.ring_base.eq(self.ring_base),
             dispatcher.ring_size_log2.eq(self.ring_size_log2),
             dispatcher.tail.eq(self.tail),
-            dispatcher.enable.eq(~halted),
+            dispatcher.enable.eq(~self.halt),
             dispatcher.job_done.eq(writer.job_done),
             dispatcher.job_index.eq(writer.job_index),
             dispatcher.refused.eq(reader.refused & (reader.refused_tag.kind == LoadKind.DESCRIPTOR)),
@@ -145,7 +144,7 @@ class Core(wiring.Component):
             self.fault_address.eq(dispatcher.fault_address),
             self.fault_job.eq(dispatcher.fault_job),
             self.progress.eq(reader.beat_valid | writer.answered),
-            self.waiting_address.eq(Mux(reader.idle, writer.waiting_address, reader.waiting_address)),
+            self.waiting_address.eq(Mux(reader.waiting, reader.waiting_address, writer.waiting_address)),
             self.events.eq(sequencer.events),
             self.tile_skipped.eq(issue_walker.skipped),
             self.bytes_read.eq(Mux(reader.beat_valid, config.bus_bytes, 0)),
@@ -154,18 +153,65 @@ class Core(wiring.Component):
             reader.last.eq(self.read_last),
             writer.first.eq(self.write_first),
             writer.last.eq(self.write_last),
-            reader.drain.eq(halted),
-            writer.drain.eq(halted),
+            reader.drain.eq(self.halt),
+            writer.drain.eq(self.halt),
             self.emptied.eq(reader.idle & writer.idle),
         ]
         return m
 
 
+class Machine(wiring.Component):
+    """Registers and core, with the buses as streams.
+
+    After an error or a soft reset no transaction is begun on the memory's bus; those under way end, writes without strobes.
+    Then a soft reset empties the core.
+
+    Members
+    -------
+    memory : Out(Axi4Master(config))
+    registers : Out(AxiLiteSlave())
+    irq : Out(1)
+        Level interrupt.
+    busy, error : Out(1)
+        As in register STATUS.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__(
+            {
+                "memory": Out(Axi4Master(config)),
+                "registers": Out(AxiLiteSlave()),
+                "irq": Out(1),
+                "busy": Out(1),
+                "error": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.domains.core = domain = ClockDomain("core", local=True)
+        m.submodules.registers = registers = Registers(self.config)
+        core = Core(self.config)
+        m.submodules.core = DomainRenamer("core")(core)
+        m.d.comb += [
+            domain.clk.eq(ClockSignal()),
+            domain.rst.eq(ResetSignal() | registers.clear),
+            self.irq.eq(registers.irq),
+            self.busy.eq(registers.busy),
+            self.error.eq(registers.error),
+        ]
+        connect(m, core.memory, flipped(self.memory))
+        connect(m, registers.bus, flipped(self.registers))
+        for name, member in core.signature.members.items():
+            if name != "memory":
+                inner, outer = getattr(core, name), getattr(registers, name)
+                m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)
+        return m
+
+
 class Top(wiring.Component):
     """The machine as it is emitted: clock ``clk``, synchronous reset ``rst``, AXI4 master, AXI4-Lite slave, interrupt.
-
-    After an error or a soft reset no transaction is begun on the AXI4 port; those under way end, writes without strobes. Then
-    a soft reset empties the core.
 
     Members
     -------
@@ -185,15 +231,7 @@ class Top(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.domains.core = domain = ClockDomain("core", local=True)
-        m.submodules.registers = registers = Registers(self.config)
-        core = Core(self.config)
-        m.submodules.core = DomainRenamer("core")(core)
-        soft_reset = registers.reset & registers.emptied
-        m.d.comb += [domain.clk.eq(ClockSignal()), domain.rst.eq(ResetSignal() | soft_reset), self.irq.eq(registers.irq)]
-        connect_flat(m, self, self.config, core.memory, registers.bus)
-        for name, member in core.signature.members.items():
-            if name != "memory":
-                inner, outer = getattr(core, name), getattr(registers, name)
-                m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)
+        m.submodules.machine = machine = Machine(self.config)
+        connect_flat(m, self, self.config, machine.memory, machine.registers)
+        m.d.comb += self.irq.eq(machine.irq)
         return m

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
 from .device import MEMORY_BYTES, Device, open_device
 from .layout import Shape, required_bytes
+from .program import Program
 from .request import Options, Request
+from .schedule import check
 from .spec import config_named
 from .state import State
 
@@ -37,6 +41,7 @@ def attention(
     state: State | None = None,
     return_state: bool = False,
     sink: ArrayLike | None = None,
+    program: Program | None = None,
 ) -> Any:
     """softmax(scale · q kᵀ) v, on a device.
 
@@ -90,6 +95,9 @@ def attention(
         Return the state too, that of the argument ``state`` included.
     sink
         A score per query head that takes part in the softmax with a value of zero.
+    program
+        What :func:`fusemax.compile` made for the device's configuration and these head dims; the default program if not given.
+        It is checked against the machine's rules first.
 
     Returns
     -------
@@ -102,6 +110,8 @@ def attention(
     TypeError, ValueError
         If an argument is not as above; nothing has been run then. Head dims are limited by ``device.config``. States and
         log-sum-exp need a bus of 64 bits.
+    RuleError
+        If the machine cannot run ``program``; nothing has been run then.
     NonFiniteError
         If an array holds an infinity or a NaN, or a float32 that is rounded to infinity.
     ScoreOverflowError
@@ -135,14 +145,32 @@ def attention(
         raise TypeError(f"device must be a Device or None, not {device!r}")
     if device is None:
         with open_device("model", "small", memory_bytes=_room(request, k)) as opened:
-            return _run(request, opened, q, k, v)
-    return _run(request, device, q, k, v)
+            return _run(request, opened, q, k, v, program)
+    return _run(request, device, q, k, v, program)
 
 
-def _run(request: Request, device: Device, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> Any:
+def _run(request: Request, device: Device, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], program: Program | None) -> Any:
     driver = device.driver
     call = request.call(device.config)
+    if program is not None:
+        _check_program(program, device, request.e + request.extra_columns, request.f)
+        call = replace(call, program=program)
     return request.finish(device.config, driver.attention(*request.operands(q, k, v), call))
+
+
+def _check_program(program: object, device: Device, e: int, f: int) -> None:
+    if not isinstance(program, Program):
+        raise TypeError(f"program must be a Program or None, not {program!r}")
+    if program.config != device.config:
+        raise ValueError(f"program must be for {device.config.name!r}, as the device is, not for {program.config.name!r}")
+    if (program.e, program.f) != (e, f):
+        raise ValueError(f"program must be for head dims {e} and {f}, as q and v have, not {program.e} and {program.f}")
+    _check_rules(program)
+
+
+@lru_cache(maxsize=64)
+def _check_rules(program: Program) -> None:
+    check(program.microwords, program.config, program.e, program.f)
 
 
 def _room(request: Request, k: NDArray[Any]) -> int:

@@ -7,7 +7,7 @@ from os import PathLike
 
 from .cascade import Cascade, cascade_named
 from .program import Program
-from .schedule import encode, modulo_schedule
+from .schedule import Binding, encode, modulo_schedule
 from .spec import Config, config_named
 
 __all__ = ["compile"]
@@ -19,6 +19,7 @@ def compile(
     head_dim: int,
     value_dim: int | None = None,
     config: str | Config = "small",
+    binding: Binding = Binding.CO_ISSUED,
 ) -> Program:
     """Compile a cascade for a machine.
 
@@ -34,6 +35,8 @@ def compile(
         Head dim of values (F), 1 to ``config.max_f``; ``head_dim`` if not given.
     config
         A configuration or the name of a shipped one (:data:`fusemax.spec.CONFIGS`).
+    binding
+        What of two tiles may be under way at the same time; all that can be if not given, which is the fastest.
 
     Raises
     ------
@@ -48,7 +51,9 @@ def compile(
     value_dim = head_dim if value_dim is None else value_dim
     check_dim("head_dim", head_dim, machine.max_e, machine)
     check_dim("value_dim", value_dim, machine.max_f, machine)
-    return _compile(cascade_named(cascade), int(head_dim), int(value_dim), machine)
+    if not isinstance(binding, Binding):
+        raise TypeError(f"binding must be a Binding, not {binding!r}")
+    return _compile(cascade_named(cascade), int(head_dim), int(value_dim), machine, binding)
 
 
 def check_dim(name: str, value: int, limit: int, config: Config) -> None:
@@ -59,5 +64,5 @@ def check_dim(name: str, value: int, limit: int, config: Config) -> None:
 
 
 @lru_cache(maxsize=256)
-def _compile(cascade: Cascade, e: int, f: int, config: Config) -> Program:
-    return Program(config, e, f, encode(modulo_schedule(config, e, f, cascade)))
+def _compile(cascade: Cascade, e: int, f: int, config: Config, binding: Binding) -> Program:
+    return Program(config, e, f, encode(modulo_schedule(config, e, f, cascade, binding=binding)))

@@ -8,8 +8,18 @@ import numpy as np
 import pytest
 
 import fusemax
-from fusemax.spec import DESCRIPTOR, DESCRIPTOR_BYTES, DESCRIPTOR_STRIDE_BYTES, counter_offset, register
+from fusemax.spec import (
+    DESCRIPTOR,
+    DESCRIPTOR_BYTES,
+    DESCRIPTOR_STRIDE_BYTES,
+    JOB_ENTRY,
+    Cause,
+    counter_offset,
+    job_entry_offset,
+    register,
+)
 from fusemax_sim import Memory, RtlTransport
+from fusemax_sim.loads import record
 from fusemax_sim.problems import CONFIGS, Problem, draw, run
 
 pytestmark = pytest.mark.cosim
@@ -35,16 +45,20 @@ class Job:
 
 def recorded(problem: Problem) -> Job:
     """The job that the driver makes of a problem, and what the model makes of the job."""
-    with fusemax.open("model", problem.config, memory_bytes=PIECE_BYTES) as device:
-        device.transport.memory[:] = UNTOUCHED
+    counters: dict[str, int] = {}
+
+    def call(device: fusemax.Device) -> None:
         assert run(problem, device).error == ""
-        after = device.transport.memory.copy()
-        counters = device.counters.values
-    fields = DESCRIPTOR.unpack(int.from_bytes(after[:DESCRIPTOR_BYTES].tobytes(), "little"))
-    before = after.copy()
-    # Jobs of a driver's call are placed one behind the other, the output last.
-    before[fields["o_address"] :] = UNTOUCHED
-    return Job(fields, before, after, counters)
+        counters.update(device.counters.values)
+
+    load = record(problem.config, call, PIECE_BYTES)
+    (fields,) = load.jobs
+    images = []
+    for output in (np.full_like(load.before, UNTOUCHED), load.after):
+        image = np.full(PIECE_BYTES, UNTOUCHED, np.uint8)
+        image[load.start :][: len(load.before)] = np.where(load.output, output, load.before)
+        images.append(image)
+    return Job(fields, *images, counters)
 
 
 class Machine:
@@ -77,11 +91,20 @@ class Machine:
         image = DESCRIPTOR.pack(fields).to_bytes(DESCRIPTOR_BYTES, "little")
         self.transport.memory[start : start + DESCRIPTOR_BYTES] = np.frombuffer(image, np.uint8)
 
-    def check(self) -> None:
+    def entry(self, index: int) -> dict[str, int]:
+        """The job table's entry."""
+        low, high = (self.transport.read_register(job_entry_offset(index) + half) for half in (0, 4))
+        return JOB_ENTRY.unpack(low | high << 32)
+
+    def check_memory(self) -> None:
         """Memory is as the model leaves it: every output right, and nothing else touched."""
         for index, job in enumerate(self.jobs):
             wrong = np.flatnonzero(self.piece(index) != job.after)
             assert wrong.size == 0, f"job {index}: {wrong.size} bytes differ, first at {wrong[0]}: {job.fields}"
+
+    def check(self) -> None:
+        """Memory and counters are as the model has them."""
+        self.check_memory()
         for name in ("jobs", "tiles", "slots_qk", "slots_slnv", "bytes_written"):
             counted = self.transport.read_register(counter_offset(name))
             assert counted == sum(job.counters[name] for job in self.jobs)
@@ -107,6 +130,11 @@ def test_all_at_once(config: str, stall_probability: float) -> None:
         assert machine["INTERRUPT"] == 1
         assert machine["STATUS"] & 0b11 == 0
         machine.check()
+        # The table has when each was complete, in order; the last one ended the busy time.
+        cycles = [machine.entry(index)["cycles"] for index in range(len(jobs))]
+        assert cycles == sorted(set(cycles))
+        assert cycles[-1] == machine.transport.read_register(counter_offset("cycles"))
+        assert not any(machine.entry(index)["nonfinite"] or machine.entry(index)["overflow"] for index in range(len(jobs)))
 
 
 def test_a_small_ring_that_is_filled_while_it_runs() -> None:
@@ -126,4 +154,39 @@ def test_a_small_ring_that_is_filled_while_it_runs() -> None:
         while machine["RING_HEAD"] != len(jobs):
             machine["INTERRUPT"] = 1
             transport.wait_interrupt(60)
+        machine.check()
+
+
+def test_a_full_ring_and_more() -> None:
+    """As many jobs as the ring holds are right, also with another doorbell in the midst; one more is an error."""
+    jobs = some_jobs("tiny", 4, seed=3000)
+    machine = Machine("tiny", jobs, 2, Memory())
+    with machine.transport as transport:
+        for index in range(4):
+            machine.place(index, interrupt=index == 3)
+        machine["RING_TAIL"] = 4
+        transport.step(50)
+        machine["RING_TAIL"] = 4
+        transport.wait_interrupt(60)
+        machine.check()
+        machine["INTERRUPT"] = 3
+        for tail in (4 + 5, 0xFFFF):
+            # Nobody asks for more than four, nor backwards.
+            machine["RING_TAIL"] = tail
+            transport.wait_interrupt(60, max_cycles=1000)
+            assert Cause(machine["ERROR_CAUSE"]) is Cause.RING
+            assert (machine["ERROR_ADDRESS_LOW"], machine["ERROR_JOB"]) == (tail, machine["RING_HEAD"])
+            assert machine["STATUS"] & 0b11 == 0b10
+            # No doorbell is taken now.
+            machine["RING_TAIL"] = 4
+            assert machine["RING_TAIL"] == tail
+            machine["CONTROL"] = 1
+            while machine["STATUS"]:
+                transport.step(10)
+            assert machine["RING_TAIL"] == machine["RING_HEAD"] == 0
+            machine["RING_TAIL"] = 0
+        machine.check_memory()
+        machine["COUNTERS_CLEAR"] = 1
+        machine["RING_TAIL"] = 4
+        transport.wait_interrupt(60)
         machine.check()

@@ -271,6 +271,7 @@
 /* Program header: little-endian. First 16 bytes of a program file; microwords of 32 bits follow, little-endian. */
 #define FUSEMAX_PROGRAM_MAGIC_VALUE                      0x58414D46u
 #define FUSEMAX_PROGRAM_VERSION_VALUE                    1u
+#define FUSEMAX_PROGRAM_HEADER_BYTES                     16u
 #define FUSEMAX_PROGRAM_MAGIC_OFFSET                     0x00u /* PROGRAM_MAGIC. */
 #define FUSEMAX_PROGRAM_MAGIC_MASK                       0xFFFFFFFFu
 #define FUSEMAX_PROGRAM_MAGIC_SHIFT                      0
@@ -307,7 +308,7 @@
 #define FUSEMAX_MICROWORD_FIRST_SHIFT                    16
 #define FUSEMAX_MICROWORD_LAST_MASK                      0x00020000u /* Last operation of its kind for the tile: frees the buffer that it read. */
 #define FUSEMAX_MICROWORD_LAST_SHIFT                     17
-#define FUSEMAX_MICROWORD_MAX_MASK                       0x00040000u /* Beside the first QK: downward maximum of the stage 1 tile's scores, which move to a hold register. */
+#define FUSEMAX_MICROWORD_MAX_MASK                       0x00040000u /* In slot 0, beside the first QK or alone: downward maximum of the stage 1 tile's scores; they move to a hold. */
 #define FUSEMAX_MICROWORD_MAX_SHIFT                      18
 #define FUSEMAX_MICROWORD_MASK_MASK                      0x00080000u /* In SUM's slot: the stage 0 tile's key intervals come down the columns. */
 #define FUSEMAX_MICROWORD_MASK_SHIFT                     19

@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fusemax
-from fusemax.errors import DeviceClosedError, DeviceMemoryError, NonFiniteError, ScoreOverflowError
+from fusemax.errors import DeviceClosedError, DeviceMemoryError, NonFiniteError, RuleError, ScoreOverflowError
+from fusemax.jobs import Shape
 from fusemax.model import bitexact
-from fusemax.spec import CONFIGS, Config
+from fusemax.model.cycles import cycles
+from fusemax.schedule import Binding
+from fusemax.spec import CONFIGS, MICROWORD, Config, Op
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -213,3 +216,51 @@ def test_other_configurations(device: fusemax.Device) -> None:
     q, k, v = arrays((2,), 30, 17, 20, 33)
     with fusemax.open(config=config) as opened:
         assert relative_error(fusemax.attention(q, k, v, device=opened, out_dtype="float32"), exact(q, k, v, 20**-0.5)) < 1e-4
+
+
+# -- programs of the caller's ------------------------------------------------------------------------------------------
+
+
+def test_a_program_of_the_caller_s(device: fusemax.Device) -> None:
+    """The same result in its own number of cycles; the next call has the default program again."""
+    q, k, v = arrays((2,), 24, 40, 16, 12)
+    found = []
+    for binding in (*reversed(Binding), Binding.CO_ISSUED):
+        program = fusemax.compile(head_dim=16, value_dim=12, binding=binding)
+        given = program if binding is not Binding.CO_ISSUED else None
+        result = fusemax.attention(q, k, v, device=device, program=given)
+        expected = cycles(program, Shape(heads=2, queries=24, keys=40, e=16, f=12)).cycles
+        assert device.counters.cycles == expected
+        found.append((result.view(np.uint16), expected))
+    assert all(np.array_equal(result, found[0][0]) for result, _ in found)
+    counts = [count for _, count in found]
+    assert counts[0] < counts[1] < counts[2] > counts[3] == counts[0]
+
+
+def test_a_program_without_a_device() -> None:
+    q, k, v = arrays((), 9, 9, 8, 8)
+    program = fusemax.compile(head_dim=8, binding=Binding.SERIAL)
+    np.testing.assert_array_equal(fusemax.attention(q, k, v, program=program), fusemax.attention(q, k, v))
+
+
+def test_a_program_must_fit(device: fusemax.Device) -> None:
+    q, k, v = arrays((), 9, 9, 8, 4)
+    with pytest.raises(TypeError, match="program must be a Program or None, not 'serial'"):
+        fusemax.attention(q, k, v, device=device, program="serial")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="program must be for 'small', as the device is, not for 'tiny'"):
+        fusemax.attention(q, k, v, device=device, program=fusemax.compile(head_dim=8, value_dim=4, config="tiny"))
+    with pytest.raises(ValueError, match="program must be for head dims 8 and 4, as q and v have, not 8 and 8"):
+        fusemax.attention(q, k, v, device=device, program=fusemax.compile(head_dim=8))
+
+
+def test_a_program_that_the_machine_cannot_run(device: fusemax.Device, monkeypatch) -> None:
+    """Found by the host, on any device: the machine itself would go wrong without a word."""
+    q, k, v = arrays((), 9, 9, 8, 4)
+    program = fusemax.compile(head_dim=8, value_dim=4)
+    words = [MICROWORD.unpack(word) for word in program.microwords]
+    for word in words:
+        word["stage"] -= word["op"] == Op.EXP
+    broken = fusemax.Program(program.config, 8, 4, tuple(MICROWORD.pack(word) for word in words))
+    monkeypatch.setattr(device.driver, "attention", lambda *arguments, **options: pytest.fail("was run"))
+    with pytest.raises(RuleError, match=r"^reference, slot"):
+        fusemax.attention(q, k, v, device=device, program=broken)

@@ -6,7 +6,7 @@ import pytest
 
 import fusemax
 from fusemax.cascade import ATTENTION_1PASS
-from fusemax.schedule import check
+from fusemax.schedule import Binding, check
 from fusemax.spec import CONFIGS, Config
 
 
@@ -19,6 +19,12 @@ def test_head_dims_and_configuration() -> None:
 
 def test_programs_are_cached() -> None:
     assert fusemax.compile(head_dim=32) is fusemax.compile(ATTENTION_1PASS, head_dim=32, value_dim=32, config=CONFIGS["small"])
+
+
+def test_bindings() -> None:
+    programs = [fusemax.compile(head_dim=16, config="base", binding=binding) for binding in Binding]
+    assert [program.ii for program in programs] == [60, 35, 34]
+    assert programs[2] is fusemax.compile(head_dim=16, config="base")
 
 
 def test_any_configuration() -> None:
@@ -40,6 +46,7 @@ def test_any_configuration() -> None:
             "config must be one of tiny, small, base, paper or a Config, not 'huge'",
         ),
         ({"head_dim": 8, "config": 3}, TypeError, "config must be a Config or a name, not 3"),
+        ({"head_dim": 8, "binding": "serial"}, TypeError, "binding must be a Binding, not 'serial'"),
         ({"head_dim": 8, "cascade": "flow"}, ValueError, "cascade must be one of attention_1pass"),
     ],
 )

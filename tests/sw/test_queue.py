@@ -242,6 +242,24 @@ def test_memory_is_given_back(slow) -> None:
     assert device.driver._reserved == before
 
 
+def test_arrays_of_a_call_that_ran_out_of_time_are_left_alone(slow) -> None:
+    """The machine is still at them; those that are submitted meanwhile get other memory, or none."""
+    transport, device = slow
+    transport.held = True
+    large = arrays(1, keys=1500, heads=4)
+    with pytest.raises(DeviceTimeoutError):
+        fusemax.attention(*large, device=device, timeout=0.1)
+    (start, end) = device.driver._free, device.driver._arrays_end
+    before = transport.memory[start:end].copy()
+    kept = []
+    with pytest.raises(DeviceMemoryError):
+        while True:
+            kept.append(device.submit(*arrays(2, keys=1000)))
+    np.testing.assert_array_equal(transport.memory[start:end], before)
+    transport.held = False
+    np.testing.assert_array_equal(kept[-1].result(60), expected(*arrays(2, keys=1000)))
+
+
 def test_no_room(slow) -> None:
     transport, device = slow
     transport.held = True

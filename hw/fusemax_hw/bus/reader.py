@@ -36,8 +36,8 @@ class Reader(wiring.Component):
         The window that may be read: first and last byte.
     refused, refused_tag, refused_address : Out
         A burst would have left the window; it was not begun, and its words do not come.
-    waiting_address : Out
-        Address of the oldest burst that is not complete, if there is one.
+    waiting, waiting_address : Out
+        There is a burst that is not complete; address of the oldest one.
     drain : In(1)
         Begin no further burst.
     idle : Out(1)
@@ -60,6 +60,7 @@ class Reader(wiring.Component):
                 "refused": Out(1),
                 "refused_tag": Out(tag),
                 "refused_address": Out(config.address_bits),
+                "waiting": Out(1),
                 "waiting_address": Out(config.address_bits),
                 "drain": In(1),
                 "idle": Out(1),
@@ -95,6 +96,7 @@ class Reader(wiring.Component):
             self.ar.payload.length.eq(bursts.payload.length),
             bursts.ready.eq(~window.allowed | (self.ar.ready & may_begin)),
             pending.w_en.eq(self.ar.valid & self.ar.ready),
+            self.waiting.eq(pending.r_rdy | offered),
             self.waiting_address.eq(Mux(pending.r_rdy, current.address, bursts.payload.address)),
         ]
         m.d.sync += [

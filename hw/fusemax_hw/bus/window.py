@@ -3,7 +3,7 @@
 from typing import Any
 
 from amaranth.hdl import Module, ShapeLike, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from fusemax.spec import Config
@@ -16,8 +16,7 @@ __all__ = ["WindowStage"]
 class WindowStage(wiring.Component):
     """Register stage for bursts, and whether each of them is within the window. A burst per cycle.
 
-    No burst crosses a page. So its first word is compared in full, but of its last word the page before the register, and
-    the place in the page behind it.
+    No burst crosses a page. So of its last word page and place in the page are compared beside each other.
 
     Members
     -------
@@ -47,19 +46,20 @@ class WindowStage(wiring.Component):
         word_log2, page_log2 = (self.config.bus_bytes - 1).bit_length(), (PAGE_BYTES - 1).bit_length()
         burst = self.bursts.payload
         page, last_page = burst.address[page_log2:], self.last[page_log2:]
-        verdict = data.StructLayout({"before": 1, "behind": 1, "same_page": 1, "end": page_log2 - word_log2})
-        known = Signal(verdict)
+        before, behind, same_page, over = (Signal(name=name) for name in ("before", "behind", "same_page", "over"))
+        end = Signal(page_log2 - word_log2)
         m.d.comb += [
             self.bursts.ready.eq(~self.checked.valid | self.checked.ready),
-            self.allowed.eq(~known.before & ~known.behind & ~(known.same_page & (known.end > self.last[word_log2:page_log2]))),
+            end.eq(burst.address[word_log2:page_log2] + burst.length),
+            self.allowed.eq(~(before | behind | (same_page & over))),
         ]
         with m.If(self.bursts.ready):
             m.d.sync += [
                 self.checked.valid.eq(self.bursts.valid),
                 self.checked.payload.eq(burst),
-                known.before.eq(burst.address[word_log2:] < self.first[word_log2:]),
-                known.behind.eq(page > last_page),
-                known.same_page.eq(page == last_page),
-                known.end.eq(burst.address[word_log2:page_log2] + burst.length),
+                before.eq(burst.address[word_log2:] < self.first[word_log2:]),
+                behind.eq(page > last_page),
+                same_page.eq(page == last_page),
+                over.eq(end > self.last[word_log2:page_log2]),
             ]
         return m

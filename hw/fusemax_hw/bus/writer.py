@@ -101,8 +101,8 @@ class Writer(wiring.Component):
         m.submodules.lengths = lengths = SyncFIFOBuffered(width=burst.size, depth=config.outstanding_writes)
         m.submodules.answers = answers = SyncFIFOBuffered(width=answer.size, depth=config.outstanding_writes)
         new_burst, new_answer = Signal(burst), Signal(answer)
-        # A burst that has been offered must be begun (AXI4, section A3.2.1). None is begun behind one that was refused, since
-        # the data would be another one's.
+        # A burst that has been offered must be begun (AXI4, section A3.2.1). One that is refused stays where it is and holds up
+        # those behind it, since the next data are its own.
         offered, may_begin, refused = Signal(), Signal(), Signal()
         job_last = bursts.payload.last & bursts.payload.tag.job_last
         m.d.comb += [
@@ -115,7 +115,7 @@ class Writer(wiring.Component):
             new_answer.ring_index.eq(bursts.payload.tag.ring_index),
             lengths.w_data.eq(new_burst),
             answers.w_data.eq(new_answer),
-            may_begin.eq(lengths.w_rdy & answers.w_rdy & (offered | ~(self.drain | refused)) & window.allowed),
+            may_begin.eq(lengths.w_rdy & answers.w_rdy & (offered | ~self.drain) & window.allowed),
             self.aw.valid.eq(bursts.valid & may_begin),
             self.aw.payload.address.eq(bursts.payload.address),
             self.aw.payload.length.eq(bursts.payload.length),

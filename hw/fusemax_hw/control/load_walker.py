@@ -98,9 +98,9 @@ class LoadWalker(wiring.Component):
         wiring.connect(m, wiring.flipped(self.jobs), tiles.jobs)
         next_tile = tiles.tiles.payload
         tile = Signal(next_tile.shape())
-        # A tile is fresh for a cycle, so that its deadline is there a cycle before its first row is asked for: the arbiter
-        # compares deadlines ahead.
-        running, first, fresh = Signal(), Signal(), Signal()
+        # Between tiles a cycle passes in which the next one is taken. So its deadline is there a cycle before its first row is
+        # asked for, as the arbiter wants it, and the tile walker does not wait for the arbiter in the same cycle.
+        running, first = Signal(), Signal()
         rows = Countdown(m, 8, "rows")
         row = Signal(8)
         accepted, take, void = Signal(), Signal(), Signal()
@@ -108,11 +108,10 @@ class LoadWalker(wiring.Component):
             # The queries of a job that continues another are there.
             m.d.comb += void.eq(tile.job.continued)
         m.d.comb += [
-            accepted.eq(running & ~fresh & (void | (self.rows.valid & self.rows.ready))),
-            tiles.tiles.ready.eq(~running | (accepted & rows.last)),
+            accepted.eq(running & (void | (self.rows.valid & self.rows.ready))),
+            tiles.tiles.ready.eq(~running),
             take.eq(tiles.tiles.valid & tiles.tiles.ready),
         ]
-        m.d.sync += fresh.eq(take)
         with m.If(accepted):
             m.d.sync += [row.eq(row + 1), first.eq(0)]
             rows.step(0)
@@ -191,7 +190,7 @@ class LoadWalker(wiring.Component):
                 m.d.sync += deadline.eq(deadline + tile.group_tiles)
 
         m.d.comb += [
-            self.rows.valid.eq(running & ~fresh & ~void & (~first | room)),
+            self.rows.valid.eq(running & ~void & (~first | room)),
             self.rows.payload.address.eq(address),
             self.rows.payload.deadline.eq(deadline),
             self.rows.payload.tag.kind.eq(kind),

@@ -38,9 +38,8 @@ def core_members(config: Config) -> dict[str, wiring.Member]:
         "ring_size_log2": Out(5),
         "tail": Out(16),
         "head": In(16),
-        "reset": Out(1),
+        "halt": Out(1),
         "emptied": In(1),
-        "stop": Out(1),
         "read_first": Out(address),
         "read_last": Out(address, init=(1 << address) - 1),  # pyright: ignore[reportCallIssue]
         "write_first": Out(address),
@@ -82,17 +81,19 @@ class Registers(wiring.Component):
     bus : AxiLiteSlave
     irq : Out(1)
         Level interrupt.
+    busy, error : Out(1)
+        As in STATUS.
     ring_base, ring_size_log2, tail : Out
         The ring.
     head : In(16)
         Oldest job that is not complete.
-    reset : Out(1)
-        CONTROL.reset was written: everything but this block's ring, window and watchdog registers starts anew. High until
-        ``emptied``, while the doorbell is refused.
+    halt : Out(1)
+        After an error, and from CONTROL.reset on until the machine is empty: nothing new is begun, the doorbell is refused.
     emptied : In(1)
-        No bus transaction is under way. Whoever is reset starts anew in the next cycle.
-    stop : Out(1)
-        After an error: nothing new is begun.
+        No bus transaction is under way; stays while ``halt`` does.
+    clear : Out(1)
+        Behind ``emptied``, if CONTROL.reset was written: everything but this block's ring, window and watchdog registers starts
+        anew in the next cycle, the last one of ``halt``.
     read_first, read_last, write_first, write_last : Out
         The windows.
     job_done, job_interrupt, job_index : In
@@ -118,6 +119,9 @@ class Registers(wiring.Component):
             {
                 "bus": Out(AxiLiteSlave()),
                 "irq": Out(1),
+                "busy": Out(1),
+                "error": Out(1),
+                "clear": Out(1),
                 **core_members(config),
             }
         )
@@ -166,13 +170,13 @@ class Registers(wiring.Component):
             values[name] = Const(layout.pack({parameter: getattr(config, parameter) for parameter in parameters}), 32)
 
         # Ring and windows. Bits that an address does not have are zero.
-        halted = self.stop | self.reset
-        doorbell = written("RING_TAIL") & ~halted
+        reset = Signal()
+        doorbell = written("RING_TAIL") & ~self.halt
         with m.If(written("RING_SIZE_LOG2")):
             m.d.sync += self.ring_size_log2.eq(write_data)
         with m.If(doorbell):
             m.d.sync += self.tail.eq(write_data)
-        values |= {"RING_SIZE_LOG2": self.ring_size_log2, "RING_TAIL": self.tail, "RING_HEAD": Mux(self.reset, 0, self.head)}
+        values |= {"RING_SIZE_LOG2": self.ring_size_log2, "RING_TAIL": self.tail, "RING_HEAD": Mux(reset, 0, self.head)}
         base = Signal(config.address_bits)
         m.d.comb += self.ring_base[low_bits:].eq(base[low_bits:])
         for prefix, target in (
@@ -186,14 +190,14 @@ class Registers(wiring.Component):
                 with m.If(written(f"{prefix}_{half}")):
                     m.d.sync += part.eq(write_data)
                 values[f"{prefix}_{half}"] = part
-        # A ring that holds fewer jobs than are announced, in two steps.
+        # A ring that holds fewer jobs than are announced, in three steps.
         rung, ahead, capacity, overrun = Signal(2), Signal(16), Signal(32), Signal()
         m.d.sync += [
             rung.eq(Cat(doorbell, rung[0])),
             ahead.eq(self.tail - self.head),
             capacity.eq(1 << self.ring_size_log2),
+            overrun.eq(rung[1] & (ahead > capacity)),
         ]
-        m.d.comb += overrun.eq(rung[1] & (ahead > capacity))
 
         # Errors: the first one stays, with the oldest job that is not complete, if nobody knows better.
         m.submodules.watchdog = watchdog = Watchdog()
@@ -211,13 +215,14 @@ class Registers(wiring.Component):
             (aborts, Cause.ABORT, 0),
         )
         any_error = Signal()
-        m.d.comb += any_error.eq(Cat(happened for happened, _, _ in sources).any() & ~halted)
+        m.d.comb += any_error.eq(Cat(happened for happened, _, _ in sources).any() & ~self.halt)
         with m.If(any_error):
             for happened, why, address in reversed(sources):
                 with m.If(happened):
                     m.d.sync += [cause.eq(why), error_address.eq(address)]
             m.d.sync += error_job.eq(Mux(self.fault, self.fault_job, self.head))
-        m.d.comb += self.stop.eq(cause != Cause.NONE)
+        stopped = Signal()
+        m.d.comb += stopped.eq(cause != Cause.NONE)
         values |= {
             "ERROR_CAUSE": cause,
             "ERROR_ADDRESS_LOW": error_address[:32],
@@ -227,15 +232,17 @@ class Registers(wiring.Component):
         }
 
         # Status and interrupt.
-        busy, nonfinite, overflow = Signal(), Signal(), Signal()
-        m.d.comb += busy.eq((self.tail != self.head) & ~halted)
+        nonfinite, overflow = Signal(), Signal()
+        m.d.comb += [self.busy.eq((self.tail != self.head) & ~self.halt), self.error.eq(stopped)]
         clear_flags = written("FLAGS_CLEAR") & write_data[0]
         m.d.sync += [
             nonfinite.eq(self.nonfinite | (nonfinite & ~clear_flags)),
             overflow.eq(self.overflow | (overflow & ~clear_flags)),
         ]
-        draining = (self.stop & ~self.emptied) | self.reset
-        values["STATUS"] = Cat(busy, self.stop, nonfinite, overflow, draining)
+        emptied = Signal()
+        m.d.sync += emptied.eq(self.emptied)
+        draining = (stopped & ~emptied) | reset
+        values["STATUS"] = Cat(self.busy, stopped, nonfinite, overflow, draining)
         pending, enable = Signal(2), Signal(2)
         happened = Cat(self.job_done & self.job_interrupt, any_error)
         m.d.sync += pending.eq(happened | Mux(written("INTERRUPT"), pending & ~write_data[:2], pending))
@@ -246,29 +253,34 @@ class Registers(wiring.Component):
 
         # Watchdog: what it watches, a cycle later.
         issued = Cat(self.events[f"slots_{name}"] for name in ("qk", "exp", "sum", "slnv", "max")).any()
-        m.d.sync += watchdog.quiet.eq(busy & ~self.progress & ~issued)
+        m.d.sync += watchdog.quiet.eq(self.busy & ~self.progress & ~issued)
         with m.If(written("WATCHDOG")):
             m.d.sync += watchdog.limit.eq(write_data)
 
-        # Soft reset.
+        # Soft reset. Once nothing is under way while halted, nothing will be.
+        m.d.sync += self.clear.eq(reset & emptied & self.halt & ~self.clear)
+        with m.If(any_error | resets):
+            m.d.sync += self.halt.eq(1)
+        with m.Elif(self.clear):
+            m.d.sync += self.halt.eq(0)
         with m.If(resets):
-            m.d.sync += self.reset.eq(1)
-        with m.Elif(self.emptied):
-            m.d.sync += self.reset.eq(0)
-        with m.If(self.reset):
+            m.d.sync += reset.eq(1)
+        with m.Elif(self.clear):
+            m.d.sync += reset.eq(0)
+        with m.If(reset):
             m.d.sync += [self.tail.eq(0), cause.eq(Cause.NONE), pending.eq(0), nonfinite.eq(0), overflow.eq(0)]
 
         # Counters.
         increments: dict[str, Any] = {
-            "cycles": busy,
+            "cycles": self.busy,
             "jobs": self.job_done,
             "tiles_skipped": self.tile_skipped,
             "bytes_read": self.bytes_read,
             "bytes_written": self.bytes_written,
             **{name: getattr(self.events, name) for name in sequencer_events().members},
         }
-        increments["idle"] = self.events.idle & busy
-        clear_counters = (written("COUNTERS_CLEAR") & write_data[0]) | self.reset
+        increments["idle"] = self.events.idle & self.busy
+        clear_counters = (written("COUNTERS_CLEAR") & write_data[0]) | reset
         counters = {}
         for name, _ in COUNTERS:
             counters[name] = counter = Signal(COUNTER_BITS, name=f"counter_{name}")
@@ -279,12 +291,12 @@ class Registers(wiring.Component):
 
         # Completed jobs, a cycle later: the cycle in which a job is complete counts.
         m.submodules.jobs = jobs = JobTable(COUNTER_BITS)
-        m.d.sync += [jobs.write.eq(self.job_done & ~halted), jobs.index.eq(self.job_index - 1)]
+        m.d.sync += [jobs.write.eq(self.job_done & ~self.halt), jobs.index.eq(self.job_index - 1)]
         m.d.comb += [
             jobs.cycles.eq(counters["cycles"]),
             jobs.nonfinite.eq(self.nonfinite),
             jobs.overflow.eq(self.overflow),
-            jobs.clear.eq(self.reset),
+            jobs.clear.eq(reset),
             jobs.read_index.eq(read_address[3:]),
         ]
 

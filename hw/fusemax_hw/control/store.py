@@ -82,7 +82,8 @@ class Store(wiring.Component):
         m.d.comb += [
             row_end.eq(beats.last),
             tile_end.eq(beats.last & columns.last),
-            tiles.tiles.ready.eq(~running | (request & tile_end)),
+            # Between rows, so that the tile walker does not wait for the writer in the same cycle.
+            tiles.tiles.ready.eq(~running),
             take.eq(tiles.tiles.valid & tiles.tiles.ready),
             row_bytes.eq(Mux(next_tile.job.float32_out, next_tile.job.f << 2, next_tile.job.f << 1)),
             rest.eq(row_bytes),

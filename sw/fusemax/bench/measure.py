@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..attention import attention
 from ..compiler import compile as compile_program
 from ..device import MEMORY_BYTES, Device, open_device, simulated_memory
+from ..program import Program
 from ..schedule import residency
 from ..spec import Config
 from .case import Case
@@ -44,9 +45,10 @@ class Digests:
         self._verilog: dict[str, str] = {}
         self._board = ""
 
-    def of(self, case: Case) -> str:
+    def of(self, case: Case, program: Program | None = None) -> str:
+        """``program`` is the default one if not given."""
         config = case.machine
-        program = compile_program(head_dim=case.e, value_dim=case.f, config=config)
+        program = program or compile_program(head_dim=case.e, value_dim=case.f, config=config)
         groups = residency(config, case.e, case.f, case.queries, case.keys)
         parts = (self._verilog_of(config), program.to_bytes().hex(), repr(groups), self._board_digest())
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
@@ -89,15 +91,20 @@ def memory_of(case: Case) -> int:
     return MEMORY_BYTES + -(-array_bytes // case.machine.bus_bytes) * case.machine.bus_bytes
 
 
-def measure(case: Case, device: Device, model: Device, timeout: float | None = None) -> dict[str, Any]:
-    """Run a case on ``device`` and describe it; the results are compared with those of ``model``."""
+def measure(
+    case: Case, device: Device, model: Device, timeout: float | None = None, program: Program | None = None
+) -> dict[str, Any]:
+    """Run a case on ``device`` and describe it; the results are compared with those of ``model``.
+
+    ``program`` is the default one if not given.
+    """
     problem = random_problem(case)
     started = time.perf_counter()
-    result = attention(*problem, device=device, timeout=timeout)
+    result = attention(*problem, device=device, timeout=timeout, program=program)
     seconds = time.perf_counter() - started
     counters = device.counters
     testbench_cycles: int = device.transport.testbench_cycles  # type: ignore[attr-defined]
-    expected = attention(*problem, device=model)
+    expected = attention(*problem, device=model, program=program)
     return {
         **describe(case, counters.cycles),
         "kind": "RTL",

@@ -6,16 +6,20 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
-
-from .case import Case
+from typing import Any, Protocol
 
 __all__ = ["Results", "key_of"]
 
 Row = dict[str, Any]
 
 
-def key_of(case: Case, digest: str) -> str:
+class Measured(Protocol):
+    """What a row is about: a :class:`.case.Case`, or a point of :mod:`fusemax.explore`."""
+
+    def parameters(self) -> dict[str, Any]: ...
+
+
+def key_of(case: Measured, digest: str) -> str:
     """Key of a row: all parameters, and the digest of what it was measured on."""
     text = json.dumps([case.parameters(), digest], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -50,11 +54,11 @@ class Results:
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{str(path)!r} must hold results of the benchmark ({error!r})") from None
 
-    def get(self, case: Case, digest: str) -> Row | None:
+    def get(self, case: Measured, digest: str) -> Row | None:
         """The row of a case that has been measured."""
         return self.rows.get(key_of(case, digest))
 
-    def put(self, case: Case, digest: str, row: Row) -> Row:
+    def put(self, case: Measured, digest: str, row: Row) -> Row:
         """Add a row, and save."""
         key = key_of(case, digest)
         self.rows[key] = {"key": key, **row}

@@ -217,8 +217,9 @@ class _Analysis:
 
     def is_given(self, operand: Reference) -> bool:
         iteration = self.cascade.iteration
-        carried = self.own_fibers and iteration is not None and operand.tensor in self.cascade.iterative
-        return carried and Variable(iteration.variable) in operand.indices
+        if iteration is None or not self.own_fibers or operand.tensor not in self.cascade.iterative:
+            return False
+        return Variable(iteration.variable) in operand.indices
 
     def touches(self, reference: Reference, access: Access) -> bool:
         return self.of(reference.tensor).full and (access.gather or (access.aligned and access.whole))

@@ -5,6 +5,17 @@ from __future__ import annotations
 from .checker import RULES, check
 from .encode import decode, encode
 from .residency import Residency, residency
-from .schedule import Placed, Schedule, modulo_schedule
+from .schedule import Binding, Placed, Schedule, modulo_schedule
 
-__all__ = ["RULES", "Placed", "Residency", "Schedule", "check", "decode", "encode", "modulo_schedule", "residency"]
+__all__ = [
+    "RULES",
+    "Binding",
+    "Placed",
+    "Residency",
+    "Schedule",
+    "check",
+    "decode",
+    "encode",
+    "modulo_schedule",
+    "residency",
+]

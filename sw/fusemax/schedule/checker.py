@@ -25,7 +25,7 @@ RULES: dict[str, str] = {
     "flags": "first is on the first QK and SLNV of a tile, last on the last ones, both nowhere else.",
     "partial bus": "MAX, SUM and SLNV share the bus down the columns.",
     "north bus": "QK, EXP and MASK share the bus from the north.",
-    "maximum": "MAX is once, in slot 0, beside the first QK.",
+    "maximum": "MAX is once, in slot 0, beside the first QK or alone.",
     "mask": "MASK is once, in SUM's slot: behind MAX of the tile before, before its own tile's MAX.",
     "accumulator": "QKs of a tile come in order of their index, before MAX, with no other tile's in between.",
     "value order": "SLNVs come in order of their index, a tile's before the next one's.",
@@ -109,8 +109,8 @@ def _check_words(words: list[dict[str, int]], e: int, f: int) -> None:
             raise RuleError("partial bus", slot, f"MAX must not be beside {op.name}")
         if word["mask"] and op in (Op.QK, Op.EXP):
             raise RuleError("north bus", slot, f"MASK must not be beside {op.name}")
-        if word["max"] != (slot == 0) or (word["max"] and not (op is Op.QK and word["first"])):
-            raise RuleError("maximum", slot, "MAX must be in slot 0, beside the first QK, and nowhere else")
+        if word["max"] != (slot == 0) or (word["max"] and op is not Op.NOP and not (op is Op.QK and word["first"])):
+            raise RuleError("maximum", slot, "MAX must be in slot 0, beside the first QK or alone, and nowhere else")
         if word["mask"] != (op is Op.SUM):
             raise RuleError("mask", slot, "MASK must be in SUM's slot and nowhere else")
     for op, indices in wanted.items():

@@ -7,6 +7,7 @@ never meet. (Rau, *Iterative Modulo Scheduling*, MICRO 1994; kernel-only code wi
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +20,18 @@ from ..spec import STAGES, Config, Timing
 if TYPE_CHECKING:
     from os import PathLike
 
-__all__ = ["Placed", "Schedule", "modulo_schedule"]
+__all__ = ["Binding", "Placed", "Schedule", "modulo_schedule"]
+
+
+class Binding(enum.Enum):
+    """What of two tiles may be under way at the same time."""
+
+    #: Nothing: a tile's first QK follows the last SLNV of the tile before.
+    SERIAL = "serial"
+    #: Tiles overlap; MAX has a slot of its own as every other operation.
+    OVERLAPPED = "overlapped"
+    #: Tiles overlap; MAX is issued beside the next tile's first QK.
+    CO_ISSUED = "co-issued"
 
 
 @dataclass(frozen=True)
@@ -68,13 +80,22 @@ class Schedule:
 
 
 def modulo_schedule(
-    config: Config, e: int, f: int, cascade: Cascade = ATTENTION_1PASS, *, timing: Timing | None = None
+    config: Config,
+    e: int,
+    f: int,
+    cascade: Cascade = ATTENTION_1PASS,
+    *,
+    timing: Timing | None = None,
+    binding: Binding = Binding.CO_ISSUED,
 ) -> Schedule:
     """The schedule with the smallest initiation interval that the machine can run.
 
     Every interval from the number of main operations and :attr:`fusemax.spec.Timing.recurrence` upward is tried; the
     first is ``e + f + 2`` for attention. What is placed greedily ends as early as it can, so a larger interval is taken
     only if no placement fits the hold registers at a smaller one. ``timing`` is the machine's if not given.
+
+    The other bindings are there to measure what overlap and co-issue are worth (docs/ablation.md): e + f + 3 slots, and
+    e + f and the waits for the reference and for the weights.
 
     Raises
     ------
@@ -88,7 +109,10 @@ def modulo_schedule(
     counts = program.slots(e, f)
     main_operations = sum(count for operation, count in counts.items() if operation.op is not None)
     for ii in range(max(main_operations, timing.recurrence), config.program_words + 1):
-        placed = tuple(sorted(_place(program, counts, timing, ii), key=lambda p: (p.offset, p.operation.op is not None)))
+        offsets = _place(program, counts, timing, ii, binding)
+        if offsets is None:
+            continue
+        placed = tuple(sorted(offsets, key=lambda p: (p.offset, p.operation.op is not None)))
         last = placed[-1].offset
         # The scores' hold register is written again beside MAX of the tile `holds` later, in its slot `ii`.
         if last < ii * (config.holds + 1) and last < ii * STAGES:
@@ -99,11 +123,30 @@ def modulo_schedule(
     )
 
 
-def _place(program: ArrayProgram, counts: dict[Operation, int], timing: Timing, ii: int) -> Iterator[Placed]:
-    """Operations of a tile at initiation interval ``ii``; MAX beside the next tile's first QK, the rest around them."""
+def _place(
+    program: ArrayProgram, counts: dict[Operation, int], timing: Timing, ii: int, binding: Binding
+) -> list[Placed] | None:
+    """Operations of a tile at initiation interval ``ii``: MAX in the next tile's slot 0, the rest around it.
+
+    None if they do not fit.
+    """
+    behind = list(_place_behind_maximum(program, counts, timing, ii))
+    taken = {p.offset % ii for p in behind if p.operation.op is not None}
+    if binding is Binding.SERIAL:
+        free = list(range(max(p.offset for p in behind) - ii + 1, ii))
+    else:
+        free = [slot for slot in range(0 if binding is Binding.CO_ISSUED else 1, ii) if slot not in taken]
+    count = counts[Operation.QK]
+    if len(free) < count:
+        return None
+    scores = (Placed(Operation.QK, index, slot) for index, slot in enumerate(free[:count]))
+    return [*scores, Placed(Operation.MAX, 0, ii), *behind]
+
+
+def _place_behind_maximum(program: ArrayProgram, counts: dict[Operation, int], timing: Timing, ii: int) -> Iterator[Placed]:
+    """Operations that need the new reference, each as early as it can be, and MASK beside SUM."""
     taken = {0}
     issued: dict[Operation, int] = {Operation.MAX: ii}
-    yield Placed(Operation.MAX, 0, ii)
     order = [operation for operation in program.operations if operation not in (Operation.QK, Operation.MAX)]
     previous = ii
     for operation in order:
@@ -124,10 +167,6 @@ def _place(program: ArrayProgram, counts: dict[Operation, int], timing: Timing, 
         issued[operation] = previous
         if operation is Operation.SUM:
             yield Placed(Operation.MASK, 0, previous % ii)
-    free = (offset for offset in range(ii) if offset not in taken)
-    yield Placed(Operation.QK, 0, 0)
-    for index in range(1, counts[Operation.QK]):
-        yield Placed(Operation.QK, index, next(free))
 
 
 def _distance(dependence: Dependence, timing: Timing) -> int:

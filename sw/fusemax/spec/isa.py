@@ -41,7 +41,11 @@ MICROWORD = Layout(
         Field("index", 9, "Head dim index: e of QK, f of SLNV, F for SUM."),
         Field("first", 1, "First operation of its kind for the tile: QK loads S instead of adding; K, V or Q must be there."),
         Field("last", 1, "Last operation of its kind for the tile: frees the buffer that it read."),
-        Field("max", 1, "Beside the first QK: downward maximum of the stage 1 tile's scores, which move to a hold register."),
+        Field(
+            "max",
+            1,
+            "In slot 0, beside the first QK or alone: downward maximum of the stage 1 tile's scores; they move to a hold.",
+        ),
         Field("mask", 1, "In SUM's slot: the stage 0 tile's key intervals come down the columns."),
         Field("_reserved", 12, "Zero."),
     ),

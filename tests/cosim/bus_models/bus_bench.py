@@ -80,6 +80,7 @@ async def faults(dut: Any) -> None:
         return targets[0]
 
     board = Board(dut, paces=(0.0, 0.3, 0.7), target=target)
+    board.memory_rules.may_stop = True
     await board.start()
 
     def calls() -> None:
@@ -110,10 +111,11 @@ async def faults(dut: Any) -> None:
 
 @cocotb.test()
 async def soft_reset(dut: Any) -> None:
-    """A reset in the midst of traffic is answered when all bursts have ended; the next call is right."""
+    """After a reset in the midst of traffic the machine drains until all bursts have ended; the next call is right."""
     board = Board(dut, paces=(0.1, 0.6, 0.9))
+    board.memory_rules.may_stop = True
     await board.start()
-    control, tail = register("CONTROL").offset, register("RING_TAIL").offset
+    control, tail, status = register("CONTROL").offset, register("RING_TAIL").offset, register("STATUS")
     stride = fusemax.spec.DESCRIPTOR_STRIDE_BYTES
     cut_short = 0
 
@@ -127,6 +129,8 @@ async def soft_reset(dut: Any) -> None:
             resume(board.step)(random.randrange(600))
             cut_short += board.memory_rules.under_way > 0
             board.write_register(control, 1)
+            while status.fields.unpack(board.read_register(status.offset))["draining"]:
+                pass
             assert board.memory_rules.under_way == 0
             assert board.read_register(tail) == 0
 
@@ -141,7 +145,7 @@ KEPT = {
     register(name).offset: mask
     for name, mask in (
         ("RING_BASE_LOW", 0xFFFF_FFFF),
-        ("RING_BASE_HIGH", 0xFFFF_FFFF),
+        ("RING_BASE_HIGH", (1 << CONFIG.address_bits - 32) - 1),
         ("RING_SIZE_LOG2", 0x1F),
         ("INTERRUPT_ENABLE", 0x3),
     )

@@ -64,6 +64,8 @@ class MemoryRules:
     most_writes: int = 0
     cut_reads: int = 0
     cut_writes: int = 0
+    #: After an error or a reset, words of bursts that are under way may be written with all strobes off.
+    may_stop: bool = False
     _offers: dict[str, Offer] = field(default_factory=lambda: {name: Offer(name) for name in ("ar", "aw", "w")})
     _ends: dict[str, int] = field(default_factory=lambda: {"ar": -1, "aw": -1})
     #: Words that the accepted bursts are still to read.
@@ -128,7 +130,8 @@ class MemoryRules:
             raise BrokenRule("wlast is missing at the burst's last word" if last else "wlast came before the burst's last word")
         strobe, every = payload["wstrb"], (1 << self.config.bus_bytes) - 1
         # Only a row's last word is not written in full, and that from its first byte on.
-        if strobe == 0 or strobe & (strobe + 1) or (strobe != every and not last):
+        stopped = strobe == 0 and self.may_stop
+        if not stopped and (strobe == 0 or strobe & (strobe + 1) or (strobe != every and not last)):
             raise BrokenRule(f"wstrb is {strobe:#b} in a word that is {'' if last else 'not '}the burst's last")
         self.bytes_written += strobe.bit_count()
         if last:

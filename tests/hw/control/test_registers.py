@@ -54,7 +54,7 @@ class Model:
     def __init__(self):
         self.base = self.size = self.enable = self.error_address = self.error_job = self.watchdog = 0
         self.windows = {name: ADDRESS if name.endswith("LAST") else 0 for name in WINDOWS}
-        self.resetting = False
+        self.resetting = self.halted = self.clear = self.emptied = False
         self.jobs = [0] * 16
         self.job_writes, self.seen = [], 0
         self.rung = []
@@ -67,10 +67,6 @@ class Model:
     def empty(self):
         self.tail = self.cause = self.pending = self.nonfinite = self.overflow = 0
         self.counters = dict.fromkeys((name for name, _ in COUNTERS), 0)
-
-    @property
-    def halted(self):
-        return bool(self.cause or self.resetting)
 
     @property
     def busy(self):
@@ -87,7 +83,7 @@ class Model:
         for window, value in self.windows.items():
             if name.startswith(window):
                 return value >> 32 if name.endswith("HIGH") else value & WORD
-        draining = self.resetting or (self.cause != 0 and not self.inputs["emptied"])
+        draining = self.resetting or (self.cause != 0 and not self.emptied)
         status = (self.busy, self.cause != 0, self.nonfinite, self.overflow, draining)
         return {
             "IDENTITY": IDENTITY,
@@ -117,8 +113,8 @@ class Model:
         for error, cause in ERRORS.items():
             if inputs[error]:
                 yield cause, inputs[f"{error}_address"], head
-        # The doorbell of two cycles ago, with the tail and the head of the cycle before this one.
-        if self.rung and self.rung[0][0] == self.cycle - 2 and self.rung[0][1] > 1 << self.rung[0][2]:
+        # The doorbell of three cycles ago, with the tail and the head of the cycle behind it.
+        if self.rung and self.rung[0][0] == self.cycle - 3 and self.rung[0][1] > 1 << self.rung[0][2]:
             yield Cause.RING, self.tail, head
         if self.expired:
             yield Cause.TIMEOUT, inputs["waiting_address"], head
@@ -172,12 +168,14 @@ class Model:
                 self.windows[window] = (self.windows[window] >> 32 << 32 | data) & ADDRESS
             elif name == f"{window}_HIGH":
                 self.windows[window] = (self.windows[window] & WORD | data << 32) & ADDRESS
+        resets = name == "CONTROL" and data & 1
         if self.resetting:
             self.empty()
-            self.resetting = not inputs["emptied"]
             self.seen = 0
-        elif name == "CONTROL" and data & 1:
-            self.resetting = True
+        clears = self.resetting and self.emptied and self.halted and not self.clear
+        self.halted = bool(errors or resets or (self.halted and not self.clear))
+        self.resetting = bool(resets or (self.resetting and not self.clear))
+        self.clear, self.emptied = clears, inputs["emptied"]
         self.cycle += 1
 
     def _jobs(self, halted):
@@ -278,8 +276,8 @@ def test_registers(seed):
         "ring_base",
         "ring_size_log2",
         "tail",
-        "reset",
-        "stop",
+        "halt",
+        "clear",
         *(name.lower().replace("window_", "") for name in WINDOWS),
     )
     for name in outputs:
@@ -294,8 +292,8 @@ def test_registers(seed):
             **{name.lower().replace("window_", ""): value for name, value in model.windows.items()},
             "ring_size_log2": model.size,
             "tail": model.tail,
-            "reset": model.resetting,
-            "stop": model.cause != 0,
+            "halt": model.halted,
+            "clear": model.clear,
         }, f"cycle {cycle}"
         if read_address.taken and read_address.taken[-1] == cycle - 1:
             expected.append(model.read(reads[len(expected)]))

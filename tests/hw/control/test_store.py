@@ -1,6 +1,7 @@
 """Store engine with a model of the lanes: rows, addresses and words in order, whatever the writer's pace."""
 
 from collections import deque
+from itertools import accumulate
 
 import pytest
 from bench import Bench, pack, unpack
@@ -154,7 +155,7 @@ def test_rows(machine):
     assert not lanes.tiles and not lanes.issued and lanes._used == 0
 
 
-def test_a_word_every_cycle():
+def test_a_word_every_cycle_within_a_tile():
     config = MACHINES[1]
     bench = Bench(Store(config), seed=4)
     job = random_job(bench.rng, config, 1, 18, queries=14, keys=5) | {"restart": 1}
@@ -162,6 +163,9 @@ def test_a_word_every_cycle():
     bench.run(lambda: len(data.received) == len(words), 3 * len(words) + 200)
     assert run_sink.received == runs
     assert data.received == words
-    # The first tiles' words are in the buffers together; what waits for a place comes when it can.
-    together = 2 * config.columns * config.beats(18)
-    assert data.taken[:together] == list(range(data.taken[0], data.taken[0] + together))
+    # The first two tiles' words are in the buffers together; what waits for a place comes when it can. Between tiles a cycle
+    # passes, in which the next one is taken.
+    starts = [new for new, run, _ in rows_of(config, [job]) for new in (new, *[False] * (run["beats"] - 1))]
+    together = [place for place, new in enumerate(starts) if new][2]
+    gaps = [1 + new for new in starts[1:together]]
+    assert data.taken[:together] == list(accumulate(gaps, initial=data.taken[0]))

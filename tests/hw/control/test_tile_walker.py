@@ -51,7 +51,7 @@ def test_jobs(tensor, stalls):
         job = random_job(
             rng, CONFIG, rng.randint(1, 20), rng.randint(1, 24), queries=rng.choice((3, 25)), keys=rng.choice((5, 22))
         )
-        jobs.append(job | {"restart": rng.getrandbits(1)})
+        jobs.append(job | {"restart": rng.getrandbits(1), "ring_index": rng.getrandbits(16)})
     go = {"go": bench.stalls()} if stalls else {}
     names = (*tensor_fields(tensor), "restart")
     source = bench.source(dut.jobs, [{name: job[name] for name in names} for job in jobs], **go)

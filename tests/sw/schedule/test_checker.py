@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusemax.errors import RuleError
-from fusemax.schedule import RULES, check, checker, encode, modulo_schedule
+from fusemax.schedule import RULES, Binding, check, checker, encode, modulo_schedule
 from fusemax.spec import CONFIGS, MICROWORD, Config, Op, Timing
 
 Words = list[dict[str, int]]
 SMALL = CONFIGS["small"]
 
 
-def program(config: Config = SMALL, e: int = 8, f: int = 8) -> Words:
-    return [MICROWORD.unpack(word) for word in encode(modulo_schedule(config, e, f))]
+def program(config: Config = SMALL, e: int = 8, f: int = 8, binding: Binding = Binding.CO_ISSUED) -> Words:
+    return [MICROWORD.unpack(word) for word in encode(modulo_schedule(config, e, f, binding=binding))]
 
 
 def pack(words: Words) -> list[int]:
@@ -87,6 +87,8 @@ def exchange(one: tuple[Op, int], other: tuple[Op, int], *, indices_only: bool =
         ("north bus", change(Op.EXP, mask=1)),
         ("maximum", change(Op.QK, 0, max=0)),
         ("maximum", change(Op.QK, 1, max=1)),
+        ("maximum", exchange((Op.QK, 0), (Op.EXP, 0))),
+        ("maximum", exchange((Op.QK, 0), (Op.QK, 1))),
         ("maximum", lambda words: words.append(words.pop(0))),
         ("mask", change(Op.SUM, mask=0)),
         ("accumulator", exchange((Op.QK, 2), (Op.QK, 3), indices_only=True)),
@@ -111,6 +113,25 @@ def test_a_broken_program_is_refused(rule: str, break_it: Callable[[Words], None
         check(pack(words), SMALL, 8, 8)
     assert caught.value.rule == rule, caught.value
     assert str(caught.value).startswith(f"{rule}, slot {caught.value.slot}: ")
+
+
+@pytest.mark.parametrize("binding", [Binding.SERIAL, Binding.OVERLAPPED])
+def test_the_maximum_may_stand_alone(binding: Binding) -> None:
+    """But not beside an operation that is not the first QK, and its tile's QKs come before it."""
+    words = program(binding=binding)
+    check(pack(words), SMALL, 8, 8)
+    for op, number in ((Op.EXP, 0), (Op.QK, 3)):
+        broken = [dict(word) for word in words]
+        at = slot(broken, op, number)
+        for field in ("op", "stage", "index"):
+            broken[0][field], broken[at][field] = broken[at][field], broken[0][field]
+        with pytest.raises(RuleError, match=r"^maximum, slot 0: MAX must be in slot 0, beside the first QK or alone"):
+            check(pack(broken), SMALL, 8, 8)
+    late = [dict(word) for word in words]
+    for word in late:
+        word["stage"] += word["op"] == Op.QK
+    with pytest.raises(RuleError, match=r"^accumulator, slot 0: MAX of tile 0 must find QK 7 of tile 0"):
+        check(pack(late), SMALL, 8, 8)
 
 
 def test_reserved_bits_are_refused() -> None:
@@ -172,7 +193,6 @@ def legal(words: Words, config: Config, e: int, f: int) -> bool:
     exp, total = offsets[Op.EXP, 0], offsets[Op.SUM, f]
     return (
         ii >= timing.recurrence
-        and qk[0] == 0
         and qk == sorted(qk)
         and qk[-1] < ii
         and exp - ii >= timing.max_to_exp
@@ -194,7 +214,7 @@ def test_verdict_is_that_of_the_closed_form(data: st.DataObject) -> None:
         pe_latency=data.draw(st.integers(2, 5)),
     )
     e, f = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))
-    words = program(config, e, f)
+    words = program(config, e, f, data.draw(st.sampled_from(list(Binding))))
     for _ in range(data.draw(st.integers(0, 2))):
         a, b = (data.draw(st.integers(1, len(words) - 1)) for _ in range(2))
         words[a], words[b] = words[b], words[a]

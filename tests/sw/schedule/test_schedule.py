@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fusemax.cascade import Operation
 from fusemax.errors import ScheduleError
-from fusemax.schedule import check, decode, encode, modulo_schedule
+from fusemax.schedule import Binding, check, decode, encode, modulo_schedule
 from fusemax.spec import CONFIGS, MICROWORD, STAGES, Config, Op, Timing
 
 
@@ -31,6 +31,45 @@ def test_every_schedule_passes_the_checker(config: Config, e: int, f: int, seed:
     assert len(words) == schedule.ii >= max(e + f + 2, Timing(config).recurrence)
     assert schedule.stages <= STAGES
     assert decode(words, config, e, f) == schedule
+
+
+@settings(max_examples=150, deadline=None)
+@given(machines, head_dims, head_dims, st.sampled_from(list(Binding)), st.integers(0, 2**32))
+def test_every_binding_passes_the_checker(config: Config, e: int, f: int, binding: Binding, seed: int) -> None:
+    try:
+        schedule = modulo_schedule(config, e, f, binding=binding)
+    except ScheduleError:
+        # One tile after the other takes longer than the largest program, with rows and head dims as large as they can be.
+        assert binding is Binding.SERIAL
+        return
+    words = encode(schedule)
+    check(words, config, e, f, seed=seed)
+    assert decode(words, config, e, f) == schedule
+    alone = MICROWORD.unpack(words[0])["op"] == Op.NOP
+    assert alone == (binding is not Binding.CO_ISSUED)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_what_overlap_and_co_issue_are_worth(config: Config) -> None:
+    """Slots in closed form, as docs/ablation.md has them."""
+    e, f, timing = config.max_e, config.max_f, Timing(config)
+    intervals = [modulo_schedule(config, e, f, binding=binding).ii for binding in Binding]
+    assert intervals == [e + f + timing.max_to_exp + timing.exp_to_sum + 1, e + f + 3, e + f + 2]
+
+
+@settings(max_examples=50, deadline=None)
+@given(machines, head_dims, head_dims)
+def test_serial_tiles_do_not_overlap(config: Config, e: int, f: int) -> None:
+    """A tile's operations, MAX and all, are issued before the next tile's first one; MASK belongs to the tile that comes."""
+    try:
+        schedule = modulo_schedule(config, e, f, binding=Binding.SERIAL)
+    except ScheduleError:
+        return
+    offsets = [p.offset for p in schedule.placed if p.operation is not Operation.MASK]
+    assert offsets[-1] - offsets[0] < schedule.ii
+    # The maximum waits for nothing, nor do the next tile's scores.
+    assert schedule.offset(Operation.MAX) == schedule.offset(Operation.QK, e - 1) + 1
+    assert offsets[0] + schedule.ii == offsets[-1] + 1
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

@@ -10,28 +10,15 @@ from ..machine import FLAT_MACHINE, MIB
 from ..plan import Move, Phase, Stage
 from ..workloads import Model
 from .design import Design, ranks_of
-from .one_pass import bind, group_tiles, moves
+from .one_pass import CASCADE_5, bind, group_tiles, moves
 
 __all__ = ["CASCADE"]
 
-MAC, ADD, MAX, EXP, DIVIDE = Operation.MAC, Operation.ADD, Operation.MAX, Operation.EXP, Operation.DIVIDE
-
 #: The artifact's energy leaves out the exponentials, a misspelt key; their slots are counted.
 BOUND = bind(
-    array={"BQK": {MAC: 1}, "SLNV": {MAC: 1}},
-    lanes={
-        "LM": {MAX: 1},
-        "RM": {MAX: 1},
-        "SLN": {EXP: 1, ADD: 1},
-        "SLD": {ADD: 1},
-        "PRM": {EXP: 1, ADD: 1},
-        "SPD": {MAC: 1},
-        "RD": {ADD: 1},
-        "SPNV": {MAC: 1},
-        "RNV": {ADD: 1},
-        "AV": {DIVIDE: 1},
-    },
-    unbilled=(EXP,),
+    array=CASCADE_5.evaluated("BQK SLNV"),
+    lanes=CASCADE_5.evaluated("LM RM SLN SLD PRM SPD RD SPNV RNV AV"),
+    unbilled=(Operation.EXP,),
 )
 PHASES = (Phase(BOUND("BQK SLNV LM RM SLN SLD PRM SPD RD SPNV RNV AV")),)
 #: Groups of query tiles are chosen for half of the buffer that FLAT's machine has.

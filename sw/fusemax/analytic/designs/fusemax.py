@@ -13,24 +13,15 @@ from ..plan import Phase, Stage
 from ..ranks import Ranks
 from ..workloads import Model
 from .design import Design, ranks_of
-from .one_pass import bind, group_tiles, moves
+from .one_pass import CASCADE_5, bind, group_tiles, moves
 
 __all__ = ["ARCHITECTURE", "BINDING", "BINDING_PHASES", "stages"]
 
-MAC, ADD, MAX, DIVIDE = Operation.MAC, Operation.ADD, Operation.MAX, Operation.DIVIDE
-EXPONENTIAL = {MAC: 6, ADD: 1}
+UNITS = {Operation.EXP: {Operation.MAC: 6}}
 
 BOUND = bind(
-    array={"BQK": {MAC: 1}, "LM": {MAX: 1}, "SLN": EXPONENTIAL, "SLD": {ADD: 1}, "SLNV": {MAC: 1}},
-    lanes={
-        "RM": {MAX: 1},
-        "PRM": EXPONENTIAL,
-        "SPD": {MAC: 1},
-        "RD": {ADD: 1},
-        "SPNV": {MAC: 1},
-        "RNV": {ADD: 1},
-        "AV": {DIVIDE: 1},
-    },
+    array=CASCADE_5.evaluated("BQK LM SLN SLD SLNV", UNITS),
+    lanes=CASCADE_5.evaluated("RM PRM SPD RD SPNV RNV AV", UNITS),
 )
 
 #: Tile by tile: after the maximum the array waits until it has come down all rows.

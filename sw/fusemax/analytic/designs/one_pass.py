@@ -11,24 +11,14 @@ from ..energy import Operation, wrapped
 from ..machine import WORD_BYTES, Machine, Unit
 from ..plan import Move, Work
 from ..ranks import Ranks
+from .einsums import Einsums
 
-__all__ = ["EINSUMS", "bind", "group_tiles", "moves"]
+__all__ = ["CASCADE_5", "EINSUMS", "bind", "group_tiles", "moves"]
 
-#: Iteration space of every Einsum (equations 44 to 55).
-EINSUMS: dict[str, str] = {
-    "BQK": "e m1 m0 p",
-    "LM": "m1 m0 p",
-    "RM": "m1 p",
-    "SLN": "m1 m0 p",
-    "SLD": "m1 m0 p",
-    "SLNV": "f m1 m0 p",
-    "PRM": "m1 p",
-    "SPD": "m1 p",
-    "RD": "m1 p",
-    "SPNV": "f m1 p",
-    "RNV": "f m1 p",
-    "AV": "f p",
-}
+#: Equations 44 to 55: what :data:`fusemax.cascade.ATTENTION_1PASS`, and so the program of our array, is made of.
+CASCADE_5 = Einsums.of("attention_1pass")
+#: Iteration space of every Einsum.
+EINSUMS: Mapping[str, str] = CASCADE_5.ranks
 #: Ranks in space, by unit: keys of a tile on the rows, queries on the columns and on the lanes.
 SPACE = {Unit.ARRAY: "m0 p", Unit.LANES: "p"}
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...arith.state import STATE_BITS
+from ...cascade import ATTENTION_1PASS
+from ...cascade import Unit as Part
 from ...spec import CONFIGS
 from ..energy import Operation
 from ..machine import FUSEMAX_MACHINE, WORD_BYTES, Machine, Unit
@@ -18,29 +20,28 @@ from ..plan import Move, Phase, Stage, Work
 from ..ranks import Ranks
 from ..workloads import Model
 from .design import Design, ranks_of
-from .one_pass import bind
+from .one_pass import CASCADE_5, bind
 
 __all__ = ["OURS", "OURS_PHASE", "QUERY_BITS", "REFERENCE_BITS", "ours_moves"]
 
-MAC, ADD, MAX, DIVIDE = Operation.MAC, Operation.ADD, Operation.MAX, Operation.DIVIDE
+MAC, ADD, DIVIDE = Operation.MAC, Operation.ADD, Operation.DIVIDE
 
 #: Bits of a scaled query element (operand and exponent word), and of a reference with its valid bit.
 QUERY_BITS, REFERENCE_BITS = 27, CONFIGS["paper"].reference_bits + 1
 WORD_BITS = 8 * WORD_BYTES
 
-#: The sum of the weights is a numerator with v = 1 and billed as one (docs/decisions/0002). AV has a multiplier of its own
-#: behind the lane's adder and takes none of its slots.
+
+def names_on(part: Part) -> str:
+    """Einsums that the compiled program leaves to a part of the machine."""
+    return " ".join(step.einsum.result.tensor for step in ATTENTION_1PASS.array.steps if step.unit is part)
+
+
+#: The cascade's own operations, but for those that the machine does otherwise. The sum of the weights is a numerator with
+#: v = 1 and billed as one (docs/decisions/0002). AV has a multiplier of its own behind the lane's adder and takes none of its
+#: slots.
 BOUND = bind(
-    array={"BQK": {MAC: 1}, "LM": {MAX: 1}, "SLN": {MAC: 1}, "SLD": {MAC: 1}, "SLNV": {MAC: 1}},
-    lanes={
-        "RM": {MAX: 1},
-        "PRM": {ADD: 1},
-        "SPD": {},
-        "RD": {ADD: 1},
-        "SPNV": {},
-        "RNV": {ADD: 1},
-        "AV": {MAC: 1},
-    },
+    array=CASCADE_5.evaluated(names_on(Part.ARRAY)) | {"SLN": {MAC: 1}, "SLD": {MAC: 1}},
+    lanes=CASCADE_5.evaluated(names_on(Part.LANE)) | {"PRM": {ADD: 1}, "SPD": {}, "SPNV": {}, "AV": {MAC: 1}},
     slots={"LM": 0, "PRM": 0, "AV": 0},
 )
 #: What Cascade 5 does not name: queries times scale as they are loaded, and the reciprocal of the denominator.

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from ..energy import Operation, wrapped
+from collections.abc import Mapping
+
+from ..energy import wrapped
 from ..machine import Unit
 from ..plan import Move, Work
 from ..ranks import Ranks
+from .einsums import Einsums
 
 __all__ = ["EINSUMS", "SOFTMAX", "matrix_product", "softmax_moves"]
 
-#: Iteration space of every Einsum (equations 33 to 38).
-EINSUMS: dict[str, str] = {"QK": "e m p", "GM": "m p", "SN": "m p", "SD": "m p", "A": "m p", "AV": "f m p"}
+#: Equations 33 to 38.
+CASCADE_4 = Einsums.of("attention_3pass")
+#: Iteration space of every Einsum.
+EINSUMS: Mapping[str, str] = CASCADE_4.ranks
 
 
-def on_lanes(name: str, operations: dict[Operation, int]) -> Work:
+def on_lanes(name: str) -> Work:
     """A pipelined unit for every operation: a slot each, whatever it is."""
-    return Work(name, EINSUMS[name], Unit.LANES, "m", operations, slots=1)
+    return Work(name, EINSUMS[name], Unit.LANES, "m", CASCADE_4.operations[name], slots=1)
 
 
-SOFTMAX: tuple[Work, ...] = (
-    on_lanes("GM", {Operation.MAX: 1}),
-    on_lanes("SN", {Operation.ADD: 1, Operation.EXP: 1}),
-    on_lanes("SD", {Operation.ADD: 1}),
-    on_lanes("A", {Operation.DIVIDE: 1}),
-)
+SOFTMAX: tuple[Work, ...] = tuple(on_lanes(name) for name in ("GM", "SN", "SD", "A"))
 
 
 def matrix_product(name: str, space: str) -> Work:
     """QK or AV on the array, with these ranks on its rows and columns."""
-    return Work(name, EINSUMS[name], Unit.ARRAY, space, {Operation.MAC: 1})
+    return Work(name, EINSUMS[name], Unit.ARRAY, space, CASCADE_4.operations[name])
 
 
 def softmax_moves(ranks: Ranks, *, off_chip: bool) -> tuple[Move, ...]:

@@ -36,8 +36,8 @@ class Latencies:
     offer: int = 2
     #: Job taken, or a tile offered or left out, until the issue walker can offer or leave out the next one.
     issue_tile: int = 5
-    #: Tile taken to the request of its first row, when it is loaded (its deadline is compared first) and when it is stored.
-    first_load: int = 2
+    #: Last row of a tile granted or asked for until the next tile is taken; tile taken to the request of its first row.
+    next_tile: int = 1
     first_row: int = 1
     #: Row granted by the arbiter to the burst splitter; row in the splitter to its first burst; burst to its address, when it
     #: was compared with the window.

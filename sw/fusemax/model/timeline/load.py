@@ -92,7 +92,7 @@ class LoadWalker(Walk):
         """Take the tile that is offered."""
         job = self.job
         assert job is not None
-        config, cycle = self._config, max(self._ended, self.offered)
+        config, cycle = self._config, max(self._ended + self._latencies.next_tile, self.offered)
         if self.arrived < 0:
             beats = config.beats(job["f" if self._tensor == "v" else "e"])
             self._rows = Rows(config, job, self._tensor, beats + (job["row_scale"] if self._tensor == "q" else 0))
@@ -115,7 +115,7 @@ class LoadWalker(Walk):
         self._tile_rows = last_rows if last else rows
         self._row = 0
         self._busy = True
-        self._ready = cycle + self._latencies.first_load
+        self._ready = cycle + self._latencies.first_row
         # The queries of a job that continues another are there.
         there = self._tensor == "q" and job["continued"]
         if not there:

@@ -34,7 +34,7 @@ class Store(Walk):
         """Write a query tile whose last SLNV is issued in that cycle; from when its room in the output buffers is free."""
         job, config = self.job, self._config
         assert job is not None
-        cycle = max(self._asked, self.offered)
+        cycle = max(self._asked + self._latencies.next_tile, self.offered)
         if self.arrived < 0:
             beats = config.beats(job["f"], 4 if job["float32_out"] else 2)
             self._rows = Rows(config, job, "o", beats + job["state_out"])

@@ -1,0 +1,102 @@
+"""Many independent tasks on the processes of a Dask cluster (extra ``explore``)."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Task", "cores", "work_through"]
+
+#: Seconds until a scheduler must have answered.
+CONNECT_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Task:
+    """A call. The function travels to the process that calls it, so it must depend on nothing but its arguments and what is
+    installed there.
+
+    Members
+    -------
+    name
+        Of the task among the others.
+    function, arguments
+        What is called.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def work_through(
+    tasks: Iterable[Task],
+    done: Callable[[Task, Any], None],
+    *,
+    scheduler: str | None = None,
+    workers: int | None = None,
+) -> None:
+    """Call all tasks, several at a time.
+
+    A task whose process is lost is called again in another one, so every task should give the same result whenever it is
+    called.
+
+    Parameters
+    ----------
+    done
+        Called in this process, once for every task, with its result, as soon as there is one. What it saves is safe: if this
+        process ends before all tasks are done, the next call needs to be given the others only.
+    scheduler
+        Address of a running ``dask scheduler``, as in ``tcp://host:8786``; its workers need the same version of this package.
+        A local cluster is started if not given.
+    workers
+        Processes of the local cluster, one task at a time each; as many as cores if not given.
+
+    Raises
+    ------
+    ValueError
+        If ``workers`` is less than 1 or is given with ``scheduler``, or two tasks have the same name.
+    OSError
+        If the scheduler does not answer.
+    Exception
+        What a task or ``done`` raises; the tasks that are not done are dropped then.
+    """
+    by_name: dict[str, Task] = {}
+    for task in tasks:
+        if by_name.setdefault(task.name, task) is not task:
+            raise ValueError(f"the name of a task must be its own, not {task.name!r} again")
+    if workers is not None and scheduler is not None:
+        raise ValueError("workers must be given for a local cluster only, not with a scheduler")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers!r}")
+    if not by_name:
+        return
+
+    from distributed import Client, LocalCluster, as_completed
+
+    with ExitStack() as stack:
+        if scheduler is None:
+            where = stack.enter_context(
+                LocalCluster(
+                    n_workers=min(workers or cores(), len(by_name)),
+                    threads_per_worker=1,
+                    dashboard_address=None,  # pyright: ignore[reportArgumentType] (its documentation says so)
+                    silence_logs=logging.ERROR,
+                )
+            )
+        else:
+            where = scheduler
+        client = stack.enter_context(Client(where, timeout=CONNECT_SECONDS))
+        # Keys are the cluster's, which may know others of these names.
+        pending = {client.submit(task.function, *task.arguments, pure=False): task for task in by_name.values()}
+        for future, result in as_completed(list(pending), with_results=True):
+            done(pending.pop(future), result)
