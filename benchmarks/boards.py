@@ -37,10 +37,11 @@ GOWIN = replace(
     columns=2,
     max_e=32,
     max_f=32,
-    query_tiles=2,
+    query_tiles=1,
+    contexts=2,
     bus_bits=32,
-    outstanding_reads=4,
-    outstanding_writes=4,
+    outstanding_reads=2,
+    outstanding_writes=2,
 )
 
 

@@ -25,6 +25,7 @@ import numpy as np
 import fusemax
 from fusemax import exact, minilm
 from fusemax.board.selftest import check_results
+from fusemax.bridge import BridgeTransport
 from fusemax.cli.explore import add_cluster
 from fusemax.farm import Task, work_through
 from fusemax_sim import injections, problems
@@ -136,6 +137,7 @@ def noisy_board(seed: int) -> Row:
         fusemax.open("board", BOARD_CONFIG, port=board.port, baud=board.baud) as device,
     ):
         outcomes = list(check_results(device, heads=2, decode=12))
+        assert isinstance(device.transport, BridgeTransport)
         counts = device.transport.counts
         seen = board.seen
     return {

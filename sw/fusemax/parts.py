@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +21,7 @@ from .masks import Mask
 __all__ = ["Part", "PartKeys", "Results", "split"]
 
 Range = tuple[int, int]
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Part:
         first = self.heads[0] * shape.share + self.share[0]
         return first, first + (self.heads[1] - self.heads[0]) * (self.share[1] - self.share[0])
 
-    def rows(self, shape: Shape, name: str, array: NDArray[np.generic]) -> NDArray[np.generic]:
+    def rows(self, shape: Shape, name: str, array: NDArray[Number]) -> NDArray[Number]:
         """The part's rows of an array (batch, heads, ...) called ``q``, ``k``, ``v`` or ``o``."""
         heads = self.heads if name in "kv" else self.query_heads(shape)
         return array[slice(*self.batch), slice(*heads)]

@@ -197,7 +197,7 @@ def area(cells: dict[str, tuple[str, int]], modules: dict[str, dict[str, Any]]) 
     counts = {name.lstrip("\\"): entry["num_cells_by_type"] for name, entry in modules.items()}
 
     def of(module: str) -> dict[str, int]:
-        total = dict.fromkeys(RESOURCES, 0)
+        total: dict[str, int] = dict.fromkeys(RESOURCES, 0)
         for cell, count in counts[module].items():
             cell = cell.lstrip("\\")
             if cell in counts:

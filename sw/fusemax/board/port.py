@@ -68,9 +68,8 @@ class Port:
         self.name = name
         self.timeout: float | None = 0.0
         try:
+            # What a program before us has asked for and not read is dropped.
             self._serial = serial.Serial(name, baud, timeout=0.0, exclusive=True)
-            # What a program before us has asked for and not read.
-            self._serial.reset_input_buffer()
         except ValueError as error:
             raise ValueError(f"baud must be a rate that {name} has, not {baud!r} ({error})") from error
         except OSError as error:
