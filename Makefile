@@ -1,11 +1,12 @@
 # Every target is one line of Python in .venv, which `make install` creates. PATH stays as it is.
 PYTHON ?= python3
 CONFIG ?= base
+BOARD ?= ulx3s_85f
 VENV := .venv/bin/python
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run verilog test regress cosim lint bench area docs clean
+.PHONY: help install run verilog bitstream test regress cosim lint bench area docs clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -20,8 +21,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 run: $(INSTALLED) ## Attention of a real layer on the emitted Verilog, checked and measured
 	$(VENV) -m fusemax run --config $(CONFIG) -o build/run
 
-verilog: $(INSTALLED) ## Write Verilog and its manifest to build/verilog/CONFIG (CONFIG=tiny, small, base or paper)
+verilog: $(INSTALLED) ## Write Verilog, its page, FuseSoC core and C driver to build/verilog/CONFIG (CONFIG=tiny, small, base or paper)
 	$(VENV) -m fusemax verilog --config $(CONFIG) -o build/verilog/$(CONFIG)
+
+bitstream: CONFIG := tiny
+bitstream: $(INSTALLED) ## Bitstream in build/board/BOARD-CONFIG (BOARD=ulx3s_85f CONFIG=tiny)
+	$(VENV) -m fusemax board build $(BOARD) --config $(CONFIG)
 
 test: $(INSTALLED) ## All tests
 	$(VENV) -m pytest -n auto --dist worksteal

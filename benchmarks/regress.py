@@ -1,4 +1,5 @@
-"""Full regression on the emitted Verilog: random problems on every configuration, the MiniLM heads, and injected faults.
+"""Full regression on the emitted Verilog: random problems on every configuration, the MiniLM heads, injected faults, and the
+board system behind its serial line.
 
     python benchmarks/regress.py [RESULTS] [--scheduler ADDRESS | --workers N] [--config NAME]... [--count N]
 
@@ -23,9 +24,13 @@ import numpy as np
 
 import fusemax
 from fusemax import exact, minilm
+from fusemax.board.selftest import check_results
+from fusemax.bridge import BridgeTransport
 from fusemax.cli.explore import add_cluster
 from fusemax.farm import Task, work_through
 from fusemax_sim import injections, problems
+from fusemax_sim.board import BoardSimulation
+from fusemax_sim.bridge import Noise
 from fusemax_sim.emission import emission_digest
 
 RESULTS = Path(__file__).resolve().parent / "results" / "regress.json"
@@ -36,6 +41,9 @@ MINILM_CONFIG = "base"
 #: Sessions of injected faults, and how many each has.
 SESSIONS = {"tiny": 30, "small": 6, "odd3x5": 8, "flat2x7": 6, "tall9x2": 6, "wide5x6": 6}
 INJECTIONS = 20
+BOARD_CONFIG = "tiny"
+#: Whole tests of a noisy board.
+NOISE_SEEDS = range(8)
 #: Relative L2 error against float64 that a head may have with float32 out.
 BUDGET = 1e-4
 
@@ -107,8 +115,43 @@ def minilm_head(layer: int, head: int) -> Row:
     return {"suite": "minilm", "machine": machine(MINILM_CONFIG), **found}
 
 
+def board_head(layer: int, head: int) -> Row:
+    """A head on the board system, the RTL device and the model: the same bits."""
+    data = minilm.load()
+    q, k, v = (array[layer, head] for array in (data.q, data.k, data.v))
+    results = []
+    with BoardSimulation(BOARD_CONFIG) as board:
+        for kind, options in (("board", {"port": board.port, "baud": board.baud}), ("rtl", {}), ("model", {})):
+            with fusemax.open(kind, BOARD_CONFIG, **options) as device:
+                results.append(fusemax.attention(q, k, v, device=device).view(np.uint16))
+        cycles = board.seen.cycles
+    equal = all(np.array_equal(results[0], other) for other in results[1:])
+    return {"suite": "board", "machine": machine(BOARD_CONFIG), "equal": equal, "cycles": cycles}
+
+
+def noisy_board(seed: int) -> Row:
+    """The tests of ``fusemax board test`` with noise on the line: every bit is right, whatever had to be repeated."""
+    noise = Noise(flip=2e-4, drop=1e-4, extra=1e-4, seed=seed)
+    with (
+        BoardSimulation(BOARD_CONFIG, noise=noise) as board,
+        fusemax.open("board", BOARD_CONFIG, port=board.port, baud=board.baud) as device,
+    ):
+        outcomes = list(check_results(device, heads=2, decode=12))
+        assert isinstance(device.transport, BridgeTransport)
+        counts = device.transport.counts
+        seen = board.seen
+    return {
+        "suite": "board noise",
+        "machine": machine(BOARD_CONFIG),
+        "equal": all(outcome.right for outcome in outcomes),
+        "noise": seen.flips + seen.drops + seen.extras,
+        "repeated": counts.repeated_requests,
+        "damaged": counts.damaged,
+    }
+
+
 def wanted(configs: Sequence[str], count: int | None) -> list[tuple[str, Task]]:
-    """All tasks with their configurations; of each configuration at most ``count`` problems, and MiniLM if all are wanted."""
+    """All tasks with their configurations; of each at most ``count`` problems, and MiniLM and the board if all are wanted."""
     found = [
         (config, Task(f"{config} {seed}", random_problem, (config, seed)))
         for config in configs or COUNTS
@@ -123,6 +166,8 @@ def wanted(configs: Sequence[str], count: int | None) -> list[tuple[str, Task]]:
         layers, heads = minilm.load().q.shape[:2]
         pairs = [(layer, head) for layer in range(layers) for head in range(heads)]
         found += [(MINILM_CONFIG, Task(f"minilm {layer} {head}", minilm_head, (layer, head))) for layer, head in pairs]
+        found += [(BOARD_CONFIG, Task(f"board {layer} {head}", board_head, (layer, head))) for layer, head in pairs]
+        found += [(BOARD_CONFIG, Task(f"board noise {seed}", noisy_board, (seed,))) for seed in NOISE_SEEDS]
     return found
 
 

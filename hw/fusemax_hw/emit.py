@@ -25,7 +25,7 @@ from fusemax.spec import Config, config_named
 
 from .memory.ram import RAM_FILE, ram
 
-__all__ = ["LINT_FILE", "MANIFEST_FILE", "EmissionPlatform", "emit", "emit_component"]
+__all__ = ["LINT_FILE", "MANIFEST_FILE", "EmissionPlatform", "emit", "emit_component", "own_yosys"]
 
 MANIFEST_FILE = "manifest.json"
 #: What Verilator's lint need not say about generated Verilog, and why.
@@ -139,7 +139,7 @@ def _tidy(text: str) -> str:
 
 
 @contextmanager
-def _own_yosys() -> Iterator[None]:
+def own_yosys() -> Iterator[None]:
     """Amaranth's own Yosys, whatever the environment says: another one writes another text."""
     key = "AMARANTH_USE_YOSYS"
     before = os.environ.get(key)
@@ -162,7 +162,7 @@ def emit_component(component: wiring.Component, name: str) -> EmissionPlatform:
         If two modules have the same name.
     """
     platform = EmissionPlatform()
-    with _own_yosys():
+    with own_yosys():
         platform.emit(component, name)
     names = re.findall(r"^module (\S+?)\(", "".join(platform.modules.values()), re.MULTILINE)
     if twice := sorted({name for name in names if names.count(name) > 1}):

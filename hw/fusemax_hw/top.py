@@ -9,7 +9,7 @@ from amaranth.lib.wiring import Out, connect, flipped
 from fusemax.spec import Config
 
 from .array.array import Array
-from .bus.axi import Axi4Master, connect_flat, flat_members
+from .bus.axi import Axi4Master, AxiLiteSlave, connect_flat, flat_members
 from .bus.reader import Reader
 from .bus.writer import Writer
 from .control.dispatcher import Dispatcher
@@ -22,7 +22,7 @@ from .control.request_arbiter import RequestArbiter
 from .control.sequencer import Sequencer
 from .control.store import Store
 
-__all__ = ["Core", "Top"]
+__all__ = ["Core", "Machine", "Top"]
 
 
 class Core(wiring.Component):
@@ -160,11 +160,58 @@ class Core(wiring.Component):
         return m
 
 
+class Machine(wiring.Component):
+    """Registers and core, with the buses as streams.
+
+    After an error or a soft reset no transaction is begun on the memory's bus; those under way end, writes without strobes.
+    Then a soft reset empties the core.
+
+    Members
+    -------
+    memory : Out(Axi4Master(config))
+    registers : Out(AxiLiteSlave())
+    irq : Out(1)
+        Level interrupt.
+    busy, error : Out(1)
+        As in register STATUS.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__(
+            {
+                "memory": Out(Axi4Master(config)),
+                "registers": Out(AxiLiteSlave()),
+                "irq": Out(1),
+                "busy": Out(1),
+                "error": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.domains.core = domain = ClockDomain("core", local=True)
+        m.submodules.registers = registers = Registers(self.config)
+        core = Core(self.config)
+        m.submodules.core = DomainRenamer("core")(core)
+        m.d.comb += [
+            domain.clk.eq(ClockSignal()),
+            domain.rst.eq(ResetSignal() | registers.clear),
+            self.irq.eq(registers.irq),
+            self.busy.eq(registers.busy),
+            self.error.eq(registers.error),
+        ]
+        connect(m, core.memory, flipped(self.memory))
+        connect(m, registers.bus, flipped(self.registers))
+        for name, member in core.signature.members.items():
+            if name != "memory":
+                inner, outer = getattr(core, name), getattr(registers, name)
+                m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)
+        return m
+
+
 class Top(wiring.Component):
     """The machine as it is emitted: clock ``clk``, synchronous reset ``rst``, AXI4 master, AXI4-Lite slave, interrupt.
-
-    After an error or a soft reset no transaction is begun on the AXI4 port; those under way end, writes without strobes. Then
-    a soft reset empties the core.
 
     Members
     -------
@@ -184,14 +231,7 @@ class Top(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.domains.core = domain = ClockDomain("core", local=True)
-        m.submodules.registers = registers = Registers(self.config)
-        core = Core(self.config)
-        m.submodules.core = DomainRenamer("core")(core)
-        m.d.comb += [domain.clk.eq(ClockSignal()), domain.rst.eq(ResetSignal() | registers.clear), self.irq.eq(registers.irq)]
-        connect_flat(m, self, self.config, core.memory, registers.bus)
-        for name, member in core.signature.members.items():
-            if name != "memory":
-                inner, outer = getattr(core, name), getattr(registers, name)
-                m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)
+        m.submodules.machine = machine = Machine(self.config)
+        connect_flat(m, self, self.config, machine.memory, machine.registers)
+        m.d.comb += self.irq.eq(machine.irq)
         return m

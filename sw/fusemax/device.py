@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from types import TracebackType
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from numpy.typing import NDArray
 
 from .driver import Driver
-from .errors import DeviceClosedError, DeviceError, MissingExtraError
+from .errors import DeviceClosedError, MismatchError, MissingExtraError
 from .request import Options, Request
 from .spec import COUNTERS, IDENTITY, INTERFACE_VERSION, Config, config_named, counter_offset, register
 from .submission import Submission
@@ -19,7 +20,7 @@ from .transport import Transport
 if TYPE_CHECKING:
     from fusemax_sim.memory import Memory
 
-__all__ = ["Counters", "Device", "open_device"]
+__all__ = ["Counters", "Device", "check_machine", "open_device"]
 
 #: Device memory if nothing else is asked for.
 MEMORY_BYTES = 64 << 20
@@ -66,7 +67,7 @@ class Device:
 
     Raises
     ------
-    DeviceError
+    MismatchError
         If identity, version or shape of the machine are not those of ``config``.
     """
 
@@ -75,24 +76,11 @@ class Device:
         self.transport = transport
         self._closed = False
         try:
-            self._check_machine()
+            check_machine(transport.read_register, self.config)
             self._driver = Driver(transport, self.config)
         except BaseException:
             self.close()
             raise
-
-    def _check_machine(self) -> None:
-        config = self.config
-        for name, expected in (("IDENTITY", IDENTITY), ("VERSION", INTERFACE_VERSION)):
-            value = self.transport.read_register(register(name).offset)
-            if value != expected:
-                raise DeviceError(f"the device's {name} must be {expected:#x}, not {value:#x}")
-        for name in ("SHAPE", "LIMITS"):
-            entry = register(name)
-            assert entry.fields is not None
-            for key, value in entry.fields.unpack(self.transport.read_register(entry.offset)).items():
-                if value != getattr(config, key):
-                    raise DeviceError(f"the device's {key} must be {getattr(config, key)} as in {config.name!r}, not {value}")
 
     @property
     def driver(self) -> Driver:
@@ -166,6 +154,26 @@ class Device:
         return f"<{state} {type(self.transport).__name__} device, config {self.config.name!r}>"
 
 
+def check_machine(read: Callable[[int], int], config: Config) -> None:
+    """Compare identity, version and configuration of a machine, whose registers ``read`` reads.
+
+    Raises
+    ------
+    MismatchError
+        If one is not that of ``config``.
+    """
+    for name, expected in (("IDENTITY", IDENTITY), ("VERSION", INTERFACE_VERSION)):
+        value = read(register(name).offset)
+        if value != expected:
+            raise MismatchError(f"the device's {name} must be {expected:#x}, not {value:#x}")
+    for name in ("SHAPE", "LIMITS"):
+        entry = register(name)
+        assert entry.fields is not None
+        for key, value in entry.fields.unpack(read(entry.offset)).items():
+            if value != getattr(config, key):
+                raise MismatchError(f"the device's {key} must be {getattr(config, key)} as in {config.name!r}, not {value}")
+
+
 def open_device(
     kind: str = "model",
     config: str | Config = "small",
@@ -173,6 +181,10 @@ def open_device(
     memory: Memory | None = None,
     trace: str | PathLike[str] | None = None,
     memory_bytes: int | None = None,
+    port: str | None = None,
+    baud: int | None = None,
+    latency_s: float | None = None,
+    transfer_progress: Callable[[int, int], None] | None = None,
 ) -> Device:
     """Open a device.
 
@@ -180,38 +192,61 @@ def open_device(
     ----------
     kind
         ``model`` for the bit-exact model in this process, ``rtl`` for the emitted Verilog in a simulator
-        (``pip install 'fusemax[sim]'``).
+        (``pip install 'fusemax[sim]'``), ``board`` for an FPGA board at a serial port (``pip install 'fusemax[board]'``).
     config
-        A configuration or the name of a shipped one.
+        A configuration or the name of a shipped one; of a board, the one that its bitstream was made for.
     memory
         A :class:`fusemax.Memory`: width, latency and stalls of the simulated memory; ``rtl`` only.
     trace
         File to write the waveform to; ``rtl`` only.
     memory_bytes
-        Size of the device memory; 64 MiB if not given.
+        Size of the device memory; 64 MiB if not given, or all that a board has.
+    port
+        Serial port; ``board`` only, which needs it.
+    baud, latency_s
+        Bits per second of the line, 3 000 000 if not given, and the longest time that bytes spend on the way beside that on the
+        line, 0.05 s; ``board`` only. Time-outs follow from both.
+    transfer_progress
+        Called during transfers to and from the board's memory with the bytes done and all; ``board`` only.
 
     Raises
     ------
     TypeError, ValueError
         If an argument is not as above.
     MissingExtraError
-        If the simulator is not installed.
+        If the simulator, or pyserial, is not installed.
+    PortError, BoardTimeoutError, BitstreamError
+        If the board's port is absent, nothing answers there, or another machine does (:mod:`fusemax.board`).
     """
     machine = config_named(config)
-    if kind not in ("model", "rtl"):
-        raise ValueError(f"kind must be 'model' or 'rtl', not {kind!r}")
+    if kind not in ("model", "rtl", "board"):
+        raise ValueError(f"kind must be 'model', 'rtl' or 'board', not {kind!r}")
+    if memory_bytes is not None:
+        if not isinstance(memory_bytes, int) or isinstance(memory_bytes, bool):
+            raise TypeError(f"memory_bytes must be an integer, not {memory_bytes!r}")
+        if not 1 << 13 <= memory_bytes <= 1 << machine.address_bits or memory_bytes % machine.bus_bytes:
+            rule = f"a multiple of {machine.bus_bytes} from 8192 to 2^{machine.address_bits}"
+            raise ValueError(f"memory_bytes must be {rule}, not {memory_bytes}")
+    simulated = {"memory": memory, "trace": trace}
+    serial = {"port": port, "baud": baud, "latency_s": latency_s, "transfer_progress": transfer_progress}
+    refused, what = {
+        "model": (simulated | serial, "the model, which has no signals"),
+        "rtl": (serial, "the simulation, which has no serial line"),
+        "board": (simulated, "a board, which is not simulated"),
+    }[kind]
+    for name, value in refused.items():
+        if value is not None:
+            raise ValueError(f"{name} must be None for {what}, not {value!r}")
+    if kind == "board":
+        from .board.opening import open_board
+
+        if port is None:
+            raise TypeError("port must be the name of a serial port, not None")
+        given = {name: value for name, value in serial.items() if value is not None}
+        return open_board(machine, memory_bytes=memory_bytes, **given)
     memory_bytes = MEMORY_BYTES if memory_bytes is None else memory_bytes
-    if not isinstance(memory_bytes, int) or isinstance(memory_bytes, bool):
-        raise TypeError(f"memory_bytes must be an integer, not {memory_bytes!r}")
-    if not 1 << 13 <= memory_bytes <= 1 << machine.address_bits or memory_bytes % machine.bus_bytes:
-        raise ValueError(
-            f"memory_bytes must be a multiple of {machine.bus_bytes} from 8192 to 2^{machine.address_bits}, not {memory_bytes}"
-        )
     if kind == "rtl":
         return Device(_rtl_transport(machine, memory, trace, memory_bytes), machine)
-    for name, value in (("memory", memory), ("trace", trace)):
-        if value is not None:
-            raise ValueError(f"{name} must be None for the model, which has no signals, not {value!r}")
     from .model.transport import ModelTransport
 
     return Device(ModelTransport(machine, memory_bytes), machine)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .arrays import Arrays, Rows
 from .compiler import compile as compile_program
@@ -16,11 +16,12 @@ from .errors import DeviceMemoryError, ProgramFaultError
 from .jobs import Keys, describe
 from .layout import PAGE_BYTES, Buffer, Shape, align, place_arrays, place_program, ring_size_log2, row_alignment
 from .masks import Mask
+from .parts import Part, PartKeys, Results, split
 from .program import Program
 from .queue import CallQueue, QueuedCall
 from .ring import Deadline, JobRing
 from .spec import DESCRIPTOR_STRIDE_BYTES, Config
-from .strided import find_blocks
+from .strided import Block, find_blocks
 from .transport import Transport
 from .turns import Turns
 
@@ -146,27 +147,59 @@ class Driver:
             with self._places:
                 program = call.program or compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
                 program_address = self._load_program(program)
-                buffers = self._place(arrays, shape)
-                self._arrays_end = max(buffer.address + buffer.size for buffer in buffers.values())
-            self._arrays.put_scale(buffers["q"], shape, call.scale)
-            descriptors = self._describe(shape, program, program_address, {**buffers, **there}, call)
-            self._under_way = self.queue.add(descriptors, measured=True)
-            try:
-                self.queue.wait(self._under_way, deadline, self._progress(call.progress, descriptors))
-            except ProgramFaultError:
-                self._put_program(program, program_address)
-                raise
-            except BaseException:
-                self.queue.abandon(self._under_way)
-                raise
-            return self._arrays.results(buffers["o"], shape)
+                parts, blocks = self._split(arrays, shape)
+                if len(parts) > 1:
+                    # What is free now stays so until the last part.
+                    self._arrays_end = self._limit
+            progress = self._progress(call.progress, parts, shape, program, there, call) if call.progress else None
+            results = Results(shape, len(parts))
+            for part in parts:
+                inner = part.shape(shape)
+                rows = {name: part.rows(shape, name, array) for name, array in arrays.items()}
+                with self._places:
+                    buffers = self._place(rows, inner, blocks)
+                    self._arrays_end = max(self._arrays_end, *(buffer.address + buffer.size for buffer in buffers.values()))
+                scale = part.scale(shape, call.scale)
+                self._arrays.put_scale(buffers["q"], inner, scale)
+                places = buffers | self._there(there, part)
+                descriptors = self._describe(inner, program, program_address, places, scale, part.mask(call.mask))
+                # Counters go on from part to part.
+                self._under_way = self.queue.add(descriptors, alone=True, measured=part is parts[0])
+                try:
+                    self.queue.wait(self._under_way, deadline, progress)
+                except ProgramFaultError:
+                    self._put_program(program, program_address)
+                    raise
+                except BaseException:
+                    self.queue.abandon(self._under_way)
+                    raise
+                results.put(part, self._arrays.results(buffers["o"], inner))
+            return results.rows
+
+    def _split(self, arrays: Mapping[str, Bits], shape: Shape) -> tuple[list[Part], list[Block]]:
+        """Parts of a call for which there is room, and blocks of the host's memory to copy if it is one part."""
+        # Rows that have something in front of them are packed.
+        blocks = find_blocks(self._config, {name: array for name, array in arrays.items() if not shape.header_beats(name)})
+        if blocks and self._end_of(blocks, arrays, shape) > self._limit:
+            blocks = []
+        return split(shape, lambda part: self._end_of(blocks, arrays, part) <= self._limit), blocks
+
+    @staticmethod
+    def _there(there: Mapping[str, Keys], part: Part) -> dict[str, Keys]:
+        return {name: PartKeys(keys, part) for name, keys in there.items()}
 
     def _describe(
-        self, shape: Shape, program: Program, program_address: int, buffers: Mapping[str, Buffer | Keys], call: Call
+        self,
+        shape: Shape,
+        program: Program,
+        program_address: int,
+        buffers: Mapping[str, Buffer | Keys],
+        scale: ArrayLike,
+        mask: Mask,
     ) -> list[dict[str, int]]:
         """The call's jobs; rows of queries that see no key are in none, and are zero."""
-        factor = np.float32(1) if shape.row_scale else np.float32(call.scale)
-        descriptors = describe(self._config, shape, program, program_address, buffers, factor, mask=call.mask)
+        factor = np.float32(1) if shape.row_scale else np.float32(scale)  # type: ignore[arg-type]
+        descriptors = describe(self._config, shape, program, program_address, buffers, factor, mask=mask)
         self._check_chains(descriptors)
         written = sum(self._rows_of(job) for job in descriptors if not job["continues"])
         if written < shape.batch * shape.heads * shape.share * shape.queries:
@@ -181,15 +214,22 @@ class Driver:
         return job["heads"] * job["batch"] * ((tiles - 1) * self._config.columns + job["last_queries"])
 
     def _progress(
-        self, progress: Callable[[int, int], None] | None, descriptors: list[dict[str, int]]
-    ) -> Callable[..., None] | None:
+        self,
+        progress: Callable[[int, int], None],
+        parts: list[Part],
+        shape: Shape,
+        program: Program,
+        there: Mapping[str, Keys],
+        call: Call,
+    ) -> Callable[..., None]:
         """The user's function, told the tiles issued so far and all."""
-        if progress is None:
-            return None
-        tiles = sum(
-            job["heads"] * job["batch"] * job["key_tiles"] * (job["groups"] * (job["group_tiles"] - 1) + job["large_groups"])
-            for job in descriptors
-        )
+        tiles = 0
+        for part in parts:
+            inner = part.shape(shape)
+            places = place_arrays(self._config, inner, 0) | self._there(there, part)
+            for job in describe(self._config, inner, program, 0, places, mask=part.mask(call.mask)):
+                issued = job["key_tiles"] * (job["groups"] * (job["group_tiles"] - 1) + job["large_groups"])
+                tiles += job["heads"] * job["batch"] * issued
         counter = self.queue.ring.counter
         return lambda *_: progress(counter("tiles") + counter("tiles_skipped"), tiles)
 
@@ -214,7 +254,7 @@ class Driver:
             for name, array in (("q", q), ("k", k), ("v", v)):
                 self._arrays.put_rows(buffers[name], shape, name, array)
             self._arrays.put_scale(buffers["q"], shape, call.scale)
-            queued = self.queue.add(self._describe(shape, program, program_address, buffers, call))
+            queued = self.queue.add(self._describe(shape, program, program_address, buffers, call.scale, call.mask))
         except BaseException:
             self.release(area)
             raise
@@ -250,25 +290,42 @@ class Driver:
 
     # -- arrays ----------------------------------------------------------------------------------------------
 
-    def _place(self, arrays: Mapping[str, Bits], shape: Shape) -> dict[str, Buffer]:
-        """Copy arrays to device memory; where they and the output are."""
-        movable = {name: array for name, array in arrays.items() if not shape.header_beats(name)}
-        block_of = {name: block for block in find_blocks(self._config, movable) for name in block.places}
+    def _addresses(
+        self, blocks: Sequence[Block], names: Iterable[str], shape: Shape
+    ) -> Iterator[tuple[str, Block | None, int, int]]:
+        """Where the arrays of a call and its output lie, in this order: name, block that it is in, address, and end."""
+        block_of = {name: block for block in blocks for name in block.places}
         free = self._free
-        buffers: dict[str, Buffer] = {}
-        for name in (*arrays, "o"):
-            if name in buffers:
+        placed: set[str] = set()
+        for name in (*names, "o"):
+            if name in placed:
                 continue
             if block := block_of.get(name):
                 address = align(free, row_alignment(self._config, block.row_bytes))
                 free = address + block.size
-                self._check_room(" and ".join(NAMES[name] for name in block.places), block.size, free)
+                placed |= set(block.places)
+                yield name, block, address, free
+            else:
+                buffer = place_arrays(self._config, shape, free, name)[name]
+                free = buffer.address + buffer.size
+                yield name, None, buffer.address, free
+
+    def _end_of(self, blocks: Sequence[Block], arrays: Mapping[str, Bits], shape: Shape) -> int:
+        """Address behind the arrays of a call and its output."""
+        return max(end for _, _, _, end in self._addresses(blocks, arrays, shape))
+
+    def _place(self, arrays: Mapping[str, Bits], shape: Shape, blocks: Sequence[Block]) -> dict[str, Buffer]:
+        """Copy arrays to device memory, some of them in blocks; where they and the output are."""
+        buffers: dict[str, Buffer] = {}
+        for name, block, address, end in self._addresses(blocks, arrays, shape):
+            self._check_room(
+                NAMES[name] if block is None else " and ".join(NAMES[each] for each in block.places), end - address, end
+            )
+            if block is not None:
                 buffers |= self._arrays.put_block(block, address, shape)
                 continue
             lengths_first = "q" in buffers and buffers["q"].row_stride > buffers["q"].share_stride
-            buffers |= place_arrays(self._config, shape, free, name, lengths_first=lengths_first)
-            free = buffers[name].address + buffers[name].size
-            self._check_room(NAMES[name], buffers[name].size, free)
+            buffers |= place_arrays(self._config, shape, address, name, lengths_first=lengths_first)
             if name in arrays:
                 self._arrays.put_rows(buffers[name], shape, name, arrays[name])
         return buffers

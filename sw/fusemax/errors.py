@@ -16,6 +16,7 @@ __all__ = [
     "DeviceMemoryError",
     "DeviceTimeoutError",
     "FusemaxError",
+    "MismatchError",
     "MissingExtraError",
     "NonFiniteError",
     "ProgramError",
@@ -70,6 +71,10 @@ class DeviceError(FusemaxError):
 
 class DeviceClosedError(DeviceError):
     """The device was closed before."""
+
+
+class MismatchError(DeviceError):
+    """The device is not the machine that was asked for: another identity, version or configuration."""
 
 
 class DeviceMemoryError(DeviceError):

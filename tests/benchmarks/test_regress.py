@@ -64,6 +64,8 @@ def test_workers_of_other_sources_are_an_error(regress, in_process, tmp_path, mo
 
 def test_the_whole_regression(regress) -> None:
     tasks = regress.wanted((), None)
-    assert len(tasks) == sum(regress.COUNTS.values()) + sum(regress.SESSIONS.values()) + 24
+    heads = 24
+    problems = sum(regress.COUNTS.values()) + sum(regress.SESSIONS.values())
+    assert len(tasks) == problems + 2 * heads + len(regress.NOISE_SEEDS)
     assert len({task.name for _, task in tasks}) == len(tasks)
     assert {config for config, _ in tasks} <= set(CONFIGS)

@@ -271,6 +271,7 @@
 /* Program header: little-endian. First 16 bytes of a program file; microwords of 32 bits follow, little-endian. */
 #define FUSEMAX_PROGRAM_MAGIC_VALUE                      0x58414D46u
 #define FUSEMAX_PROGRAM_VERSION_VALUE                    1u
+#define FUSEMAX_PROGRAM_HEADER_BYTES                     16u
 #define FUSEMAX_PROGRAM_MAGIC_OFFSET                     0x00u /* PROGRAM_MAGIC. */
 #define FUSEMAX_PROGRAM_MAGIC_MASK                       0xFFFFFFFFu
 #define FUSEMAX_PROGRAM_MAGIC_SHIFT                      0

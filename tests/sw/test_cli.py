@@ -10,6 +10,7 @@ import pytest
 import fusemax
 from fusemax.cli import info, main
 from fusemax.cli.options import table
+from fusemax.integration import core_file, page
 from fusemax.spec import CONFIGS, MICROWORD, Config
 from fusemax.spec.export import c_header
 
@@ -173,6 +174,10 @@ def test_verilog(tmp_path, capsys):
     assert manifest == json.loads((tmp_path / "manifest.json").read_text())
     assert sorted(tmp_path.glob("*.v"))
     assert (tmp_path / "fusemax.h").read_text() == c_header()
+    assert (tmp_path / "fusemax.md").read_text() == page(manifest)
+    assert (tmp_path / "fusemax.core").read_text() == core_file(manifest)
+    assert "fusemax_submit" in (tmp_path / "fusemax_driver.c").read_text()
+    assert "fusemax_submit" in (tmp_path / "fusemax_driver.h").read_text()
 
 
 # -- run -----------------------------------------------------------------------------------------------------------

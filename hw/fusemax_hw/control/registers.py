@@ -81,6 +81,8 @@ class Registers(wiring.Component):
     bus : AxiLiteSlave
     irq : Out(1)
         Level interrupt.
+    busy, error : Out(1)
+        As in STATUS.
     ring_base, ring_size_log2, tail : Out
         The ring.
     head : In(16)
@@ -117,6 +119,8 @@ class Registers(wiring.Component):
             {
                 "bus": Out(AxiLiteSlave()),
                 "irq": Out(1),
+                "busy": Out(1),
+                "error": Out(1),
                 "clear": Out(1),
                 **core_members(config),
             }
@@ -228,8 +232,8 @@ class Registers(wiring.Component):
         }
 
         # Status and interrupt.
-        busy, nonfinite, overflow = Signal(), Signal(), Signal()
-        m.d.comb += busy.eq((self.tail != self.head) & ~self.halt)
+        nonfinite, overflow = Signal(), Signal()
+        m.d.comb += [self.busy.eq((self.tail != self.head) & ~self.halt), self.error.eq(stopped)]
         clear_flags = written("FLAGS_CLEAR") & write_data[0]
         m.d.sync += [
             nonfinite.eq(self.nonfinite | (nonfinite & ~clear_flags)),
@@ -238,7 +242,7 @@ class Registers(wiring.Component):
         emptied = Signal()
         m.d.sync += emptied.eq(self.emptied)
         draining = (stopped & ~emptied) | reset
-        values["STATUS"] = Cat(busy, stopped, nonfinite, overflow, draining)
+        values["STATUS"] = Cat(self.busy, stopped, nonfinite, overflow, draining)
         pending, enable = Signal(2), Signal(2)
         happened = Cat(self.job_done & self.job_interrupt, any_error)
         m.d.sync += pending.eq(happened | Mux(written("INTERRUPT"), pending & ~write_data[:2], pending))
@@ -249,7 +253,7 @@ class Registers(wiring.Component):
 
         # Watchdog: what it watches, a cycle later.
         issued = Cat(self.events[f"slots_{name}"] for name in ("qk", "exp", "sum", "slnv", "max")).any()
-        m.d.sync += watchdog.quiet.eq(busy & ~self.progress & ~issued)
+        m.d.sync += watchdog.quiet.eq(self.busy & ~self.progress & ~issued)
         with m.If(written("WATCHDOG")):
             m.d.sync += watchdog.limit.eq(write_data)
 
@@ -268,14 +272,14 @@ class Registers(wiring.Component):
 
         # Counters.
         increments: dict[str, Any] = {
-            "cycles": busy,
+            "cycles": self.busy,
             "jobs": self.job_done,
             "tiles_skipped": self.tile_skipped,
             "bytes_read": self.bytes_read,
             "bytes_written": self.bytes_written,
             **{name: getattr(self.events, name) for name in sequencer_events().members},
         }
-        increments["idle"] = self.events.idle & busy
+        increments["idle"] = self.events.idle & self.busy
         clear_counters = (written("COUNTERS_CLEAR") & write_data[0]) | reset
         counters = {}
         for name, _ in COUNTERS:

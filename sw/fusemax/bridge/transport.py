@@ -19,6 +19,8 @@ POLL_SECONDS = 0.25
 PROGRESS_SECONDS = 0.1
 #: Equal bytes between two pieces that differ, up to which they are carried as one: about what a frame of their own costs.
 GAP_BYTES = 32
+#: Zeros from this number on are not carried: the bridge is told to write them.
+ZERO_BYTES = 64
 RING_INDICES = 1 << 16
 
 RING = {name: register(name).offset for name in ("RING_BASE_LOW", "RING_BASE_HIGH", "RING_SIZE_LOG2", "RING_TAIL", "RING_HEAD")}
@@ -65,6 +67,8 @@ class BridgeTransport:
     memory : numpy.ndarray
         The host's copy of device memory (uint8).
     seconds : Seconds
+    counts : Counts
+        What the link has sent and repeated.
 
     Raises
     ------
@@ -86,6 +90,7 @@ class BridgeTransport:
     ) -> None:
         self._target, self._close = target, close
         self._clock = target.link.clock
+        self.counts = target.link.counts
         self.transfer_progress = progress
         self.seconds = Seconds()
         state = target.reset()
@@ -178,12 +183,17 @@ class BridgeTransport:
     def _upload(self) -> None:
         """Carry over what the host has written."""
         start = self._clock()
-        pieces = list(differing(self.memory, self._device, 0 if self._outstanding else GAP_BYTES))
-        total, done = sum(end - begin for begin, end in pieces), 0
-        for begin, end in pieces:
-            self._open_target.write_memory(begin, self.memory[begin:end].tobytes(), self._counting(done, total))
+        target = self._open_target
+        differences = differing(self.memory, self._device, 0 if self._outstanding else GAP_BYTES)
+        pieces = [piece for begin, end in differences for piece in cut_zeros(self.memory, begin, end)]
+        total, done = sum(end - begin for begin, end, is_zero in pieces if not is_zero), 0
+        for begin, end, is_zero in pieces:
+            if is_zero:
+                target.clear_memory(begin, end - begin)
+            else:
+                target.write_memory(begin, self.memory[begin:end].tobytes(), self._counting(done, total))
+                done += end - begin
             self._device[begin:end] = self.memory[begin:end]
-            done += end - begin
         self.seconds.transfer += self._clock() - start
 
     def _expect(self, tail: int) -> None:
@@ -229,6 +239,20 @@ def differing(one: NDArray[np.uint8], other: NDArray[np.uint8], gap: int) -> Ite
         begins = places[np.concatenate(([0], breaks + 1))]
         ends = places[np.concatenate((breaks, [places.size - 1]))] + 1
         yield from zip(begins.tolist(), ends.tolist(), strict=True)
+
+
+def cut_zeros(memory: NDArray[np.uint8], begin: int, end: int) -> Iterator[tuple[int, int, bool]]:
+    """Begin and end of parts of a piece, one behind the other, and whether they are long runs of zeros."""
+    other = np.concatenate(([-1], np.flatnonzero(memory[begin:end]), [end - begin])) + begin
+    place = begin
+    for run in np.flatnonzero(np.diff(other) > ZERO_BYTES).tolist():
+        first, last = int(other[run]) + 1, int(other[run + 1])
+        if place < first:
+            yield place, first, False
+        yield first, last, True
+        place = last
+    if place < end:
+        yield place, end, False
 
 
 def written_end(fields: dict[str, int], columns: int) -> int:

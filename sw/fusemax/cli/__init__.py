@@ -1,4 +1,4 @@
-"""Command line: ``fusemax verilog | compile | run | bench | paper | passes | info``."""
+"""Command line: ``fusemax verilog | compile | run | board | bench | paper | passes | info``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from ..errors import FusemaxError
-from . import bench, compile, explore, info, paper, passes, run, verilog
+from . import bench, board, compile, explore, info, paper, passes, run, verilog
 from .options import extra_of
 
 __all__ = ["main"]
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="fusemax", description="Generator of attention accelerators.")
     parser.add_argument("--version", action="version", version=f"fusemax {package_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (verilog, compile, run, bench, paper, passes, explore, info):
+    for command in (verilog, compile, run, board, bench, paper, passes, explore, info):
         command.add(commands)
     options = parser.parse_args(arguments)
     try:

