@@ -41,7 +41,7 @@ def cut_layout(config: Config, tag: ShapeLike) -> data.StructLayout:
 class BurstSplitter(wiring.Component):
     """Runs of bus words to bursts that do not cross a 4 KB boundary (AXI4, section A3.4.1) nor exceed 256 words.
 
-    One burst per cycle, one cycle after its run.
+    A run's first burst comes one cycle after the run, every other one two cycles after the one before.
 
     Members
     -------
@@ -65,15 +65,16 @@ class BurstSplitter(wiring.Component):
         address = Signal(self.config.address_bits)
         tag = Signal.like(self.runs.payload.tag)
         more, start = (Signal(beat_bits(self.config), name=name) for name in ("more", "start"))
-        valid = Signal()
+        valid, last, settling = Signal(), Signal(), Signal()
 
-        # Words to the page's end, less one, are the inverted number of the word in its page; then at most 255.
-        inverted = ~address[word_log2 : (PAGE_BYTES - 1).bit_length()]
-        room = inverted[:8] | inverted[8:].any().replicate(len(inverted[:8]))
-        last = Signal()
+        def words(address: Any) -> Any:
+            """Words to the page's end, less one: the inverted number of the word in its page; then at most 255."""
+            inverted = ~address[word_log2 : (PAGE_BYTES - 1).bit_length()]
+            return inverted[:8] | inverted[8:].any().replicate(len(inverted[:8]))
+
+        room = words(address)
         m.d.comb += [
-            last.eq(more <= room),
-            self.bursts.valid.eq(valid),
+            self.bursts.valid.eq(valid & ~settling),
             self.bursts.payload.address.eq(address),
             self.bursts.payload.length.eq(Mux(last, more, room)),
             self.bursts.payload.start.eq(start),
@@ -81,8 +82,12 @@ class BurstSplitter(wiring.Component):
             self.bursts.payload.tag.eq(tag),
             self.runs.ready.eq(~valid | (self.bursts.ready & last)),
         ]
-        with m.If(self.bursts.ready & valid):
+        # Whether a burst is the run's last one is a register; behind one that is not, a cycle passes in which it settles.
+        with m.If(settling):
+            m.d.sync += [settling.eq(0), last.eq(more <= room)]
+        with m.Elif(self.bursts.ready & valid & ~last):
             m.d.sync += [
+                settling.eq(1),
                 address.eq(address + ((room + 1) << word_log2)),
                 more.eq(more - room - 1),
                 start.eq(start + room + 1),
@@ -91,6 +96,7 @@ class BurstSplitter(wiring.Component):
             run = self.runs.payload
             m.d.sync += [
                 valid.eq(self.runs.valid),
+                last.eq(run.beats - 1 <= words(run.address)),
                 address.eq(run.address),
                 more.eq(run.beats - 1),
                 start.eq(0),

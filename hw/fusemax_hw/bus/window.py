@@ -3,18 +3,19 @@
 from typing import Any
 
 from amaranth.hdl import Module, ShapeLike, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from fusemax.spec import Config
 
 from .bursts import PAGE_BYTES, cut_layout
+from .skid import SkidBuffer
 
 __all__ = ["WindowStage"]
 
 
 class WindowStage(wiring.Component):
-    """Register stage for bursts, and whether each of them is within the window. A burst per cycle.
+    """Register stage (a skid buffer) for bursts, and whether each of them is within the window. A burst per cycle.
 
     No burst crosses a page. So of its last word page and place in the page are compared beside each other.
 
@@ -46,20 +47,22 @@ class WindowStage(wiring.Component):
         word_log2, page_log2 = (self.config.bus_bytes - 1).bit_length(), (PAGE_BYTES - 1).bit_length()
         burst = self.bursts.payload
         page, last_page = burst.address[page_log2:], self.last[page_log2:]
-        before, behind, same_page, over = (Signal(name=name) for name in ("before", "behind", "same_page", "over"))
         end = Signal(page_log2 - word_log2)
+        flags = ("before", "behind", "same_page", "over")
+        m.submodules.skid = skid = SkidBuffer(data.StructLayout({"burst": burst.shape(), **dict.fromkeys(flags, 1)}))
+        new, old = skid.sink.payload, skid.source.payload
         m.d.comb += [
-            self.bursts.ready.eq(~self.checked.valid | self.checked.ready),
+            skid.sink.valid.eq(self.bursts.valid),
+            self.bursts.ready.eq(skid.sink.ready),
             end.eq(burst.address[word_log2:page_log2] + burst.length),
-            self.allowed.eq(~(before | behind | (same_page & over))),
+            new.burst.eq(burst),
+            new.before.eq(burst.address[word_log2:] < self.first[word_log2:]),
+            new.behind.eq(page > last_page),
+            new.same_page.eq(page == last_page),
+            new.over.eq(end > self.last[word_log2:page_log2]),
+            self.checked.valid.eq(skid.source.valid),
+            skid.source.ready.eq(self.checked.ready),
+            self.checked.payload.eq(old.burst),
+            self.allowed.eq(~(old.before | old.behind | (old.same_page & old.over))),
         ]
-        with m.If(self.bursts.ready):
-            m.d.sync += [
-                self.checked.valid.eq(self.bursts.valid),
-                self.checked.payload.eq(burst),
-                before.eq(burst.address[word_log2:] < self.first[word_log2:]),
-                behind.eq(page > last_page),
-                same_page.eq(page == last_page),
-                over.eq(end > self.last[word_log2:page_log2]),
-            ]
         return m

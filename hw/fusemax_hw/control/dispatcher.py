@@ -210,16 +210,17 @@ class Dispatcher(wiring.Component):
         settling = Signal(range(DescriptorCheck.latency + 1))
         with m.FSM():
             with m.State("IDLE"), m.If(self.enable & (next_index != self.tail)):
+                m.d.sync += self.fetch.valid.eq(1)
                 m.next = "FETCH"
             with m.State("FETCH"):
                 m.d.comb += [
-                    self.fetch.valid.eq(1),
                     run.address.eq(address),
                     run.beats.eq(words),
                     run.tag.kind.eq(LoadKind.DESCRIPTOR),
                 ]
                 m.d.sync += unreadable.eq(0)
                 with m.If(self.fetch.ready):
+                    m.d.sync += self.fetch.valid.eq(0)
                     m.next = "RECEIVE"
             with m.State("RECEIVE"):
                 m.d.sync += settling.eq(DescriptorCheck.latency - 1)
@@ -242,17 +243,17 @@ class Dispatcher(wiring.Component):
                     m.next = "DRAIN"
             with m.State("DRAIN"), m.If(self.enable & (self.head == next_index)):
                 m.d.comb += self.program_load.eq(1)
-                m.d.sync += [restart.eq(1), loaded.eq(1), program_job.eq(next_index)]
+                m.d.sync += [restart.eq(1), loaded.eq(1), program_job.eq(next_index), self.fetch.valid.eq(1)]
                 m.d.sync += [value.eq(descriptor[name]) for name, value in settings.items()]
                 m.next = "PROGRAM"
             with m.State("PROGRAM"):
                 m.d.comb += [
-                    self.fetch.valid.eq(1),
                     run.address.eq(program_from),
                     run.beats.eq(((descriptor.ii * 4 + config.bus_bytes - 1) >> word_log2) + header_words),
                     run.tag.kind.eq(LoadKind.PROGRAM),
                 ]
                 with m.If(self.fetch.ready):
+                    m.d.sync += self.fetch.valid.eq(0)
                     m.next = "DISPATCH"
             with m.State("DISPATCH"):
                 m.d.comb += push.eq(room & self.enable)

@@ -162,30 +162,30 @@ class IssueWalker(wiring.Component):
                 m.d.sync += [group_position.eq(next_position), group_phase.eq(next_phase), key_base.eq(0)]
             with m.Elif(key_end):
                 m.d.sync += [position.eq(group_position), phase.eq(group_phase), key_base.eq(key_base + config.rows)]
-        distance, rise = Signal(signed(32)), Signal(17)
-        lo, hi, hi_end, next_lo = (Signal(signed(32), name=name) for name in ("lo", "hi", "hi_end", "next_lo"))
+        distance, lo, hi, advance = (Signal(signed(32), name=name) for name in ("distance", "lo", "hi", "advance"))
+        span, past = Signal(signed(32)), Signal(signed(32))
         m.d.sync += [
             distance.eq(position - key_base),
-            rise.eq(job.tile_positions + wraps),
             lo.eq(distance + job.mask_lo),
             hi.eq(distance + job.mask_hi),
-            hi_end.eq(hi + job.tile_span),
-            next_lo.eq(lo + rise),
+            # What is added to ``lo`` and ``hi`` before they are compared with 0.
+            advance.eq(job.tile_positions + wraps - config.rows),
+            span.eq(job.tile_span - 1),
+            past.eq(job.tile_span - 1 - config.rows),
         ]
 
-        # Is it needed, for the first time, for the last time? The fourth comparison is of the next query tile.
+        # Is it needed, for the first time, for the last time? The comparison with ``advance`` is of the next query tile.
         seen, chained = Signal(), Signal()
         begun, over, ends, ahead, next_ahead = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.sync += [
             chained.eq(job.continues | job.continued),
             begun.eq(lo < 0),
             ahead.eq(lo >= config.rows),
-            over.eq(hi_end <= 0),
-            ends.eq(hi_end <= config.rows),
-            next_ahead.eq(next_lo >= config.rows),
+            next_ahead.eq(lo + advance >= 0),
+            over.eq(hi + span < 0),
+            ends.eq(hi + past < 0),
+            needed.eq(chained | (~over & ~ahead) | (key_first & over) | (key_last & ahead)),
         ]
-        sees_none = (key_first & over) | (key_last & ahead)
-        m.d.comb += needed.eq(chained | (~over & ~ahead) | sees_none)
         with m.If(step):
             m.d.sync += seen.eq(~key_end & (seen | needed))
 

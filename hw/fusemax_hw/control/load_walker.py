@@ -103,12 +103,12 @@ class LoadWalker(wiring.Component):
         running, first = Signal(), Signal()
         rows = Countdown(m, 8, "rows")
         row = Signal(8)
-        accepted, take, void = Signal(), Signal(), Signal()
+        # ``void``: the queries of a job that continues another are there.
+        accepted, take, void, next_void = Signal(), Signal(), Signal(), Signal()
         if query:
-            # The queries of a job that continues another are there.
-            m.d.comb += void.eq(tile.job.continued)
+            m.d.comb += [void.eq(running & tile.job.continued), next_void.eq(next_tile.job.continued)]
         m.d.comb += [
-            accepted.eq(running & (void | (self.rows.valid & self.rows.ready))),
+            accepted.eq(void | (self.rows.valid & self.rows.ready)),
             tiles.tiles.ready.eq(~running),
             take.eq(tiles.tiles.valid & tiles.tiles.ready),
         ]
@@ -159,18 +159,26 @@ class LoadWalker(wiring.Component):
             with m.If(tile_end):
                 m.d.sync += base.eq(Mux(base == first_base, second_base, first_base))
 
-        # Buffers that are free; ``room`` is whether there are any.
+        # Buffers that are free, and whether there will be any.
         free = Signal(range((config.query_bank_beats if query else 2) + 1), init=0 if query else 2)
-        room = Signal(init=not query)
-        starts = Signal()
-        m.d.comb += starts.eq(accepted & first & ~void)
-        m.d.sync += [
-            free.eq(free - starts + self.release),
+        starts, room = Signal(), Signal()
+        m.d.comb += [
+            starts.eq(self.rows.valid & self.rows.ready & first),
             room.eq(self.release | Mux(starts, free > 1, free != 0)),
         ]
+        m.d.sync += free.eq(free - starts + self.release)
         if query:
             with m.If(take & next_tile.job.restart):
-                m.d.sync += [free.eq(next_tile.job.query_slots), room.eq(1)]
+                m.d.sync += free.eq(next_tile.job.query_slots)
+                m.d.comb += room.eq(1)
+
+        # Whether a row is asked for is a register: the arbiter decides over it.
+        with m.If(take):
+            m.d.sync += self.rows.valid.eq(~next_void & room)
+        with m.Elif(accepted):
+            m.d.sync += self.rows.valid.eq(~rows.last)
+        with m.Elif(running & first):
+            m.d.sync += self.rows.valid.eq(room)
 
         # First use, in iterations since the start.
         deadline = Signal(DEADLINE_BITS, init=1 if self.tensor == "v" else 0)
@@ -190,7 +198,6 @@ class LoadWalker(wiring.Component):
                 m.d.sync += deadline.eq(deadline + tile.group_tiles)
 
         m.d.comb += [
-            self.rows.valid.eq(running & ~void & (~first | room)),
             self.rows.payload.address.eq(address),
             self.rows.payload.deadline.eq(deadline),
             self.rows.payload.tag.kind.eq(kind),

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from fusemax.spec import Config
 
 from ..bus.bursts import run_layout
+from ..bus.skid import SkidBuffer
 from .load_walker import load_tag, row_layout
 
 __all__ = ["RequestArbiter"]
@@ -18,8 +19,7 @@ class RequestArbiter(wiring.Component):
     """Control (descriptors and programs) first, then Q, K and V in the order of first use; ties in that order.
 
     One request per cycle. Deadlines are compared a cycle ahead: a port shows its deadline a cycle before it is valid. What was
-    chosen stays chosen: it is in a register until it is taken, and one more beside it, so that whether there is room does not
-    depend on the memory in the same cycle.
+    chosen stays chosen, in a skid buffer.
     """
 
     def __init__(self, config: Config):
@@ -50,18 +50,12 @@ class RequestArbiter(wiring.Component):
             key_before_value.eq(not_later(key, value)),
         ]
 
-        chosen = Signal(self.runs.payload.shape())
-        spare = Signal(self.runs.payload.shape(), reset_less=True)
-        choice, spare_valid = Signal(), Signal()
-        with m.If(~self.runs.valid | self.runs.ready):
-            m.d.sync += [self.runs.valid.eq(spare_valid | choice), self.runs.payload.eq(Mux(spare_valid, spare, chosen))]
-            m.d.sync += spare_valid.eq(0)
-        with m.Elif(choice):
-            m.d.sync += [spare_valid.eq(1), spare.eq(chosen)]
+        m.submodules.skid = skid = SkidBuffer(self.runs.payload.shape())
+        wiring.connect(m, skid.source, wiring.flipped(self.runs))
 
         def take(port: Any) -> None:
-            m.d.comb += [port.ready.eq(~spare_valid), choice.eq(~spare_valid)]
-            m.d.comb += [chosen[field].eq(port.payload[field]) for field in ("address", "beats", "tag")]
+            m.d.comb += [port.ready.eq(skid.sink.ready), skid.sink.valid.eq(1)]
+            m.d.comb += [skid.sink.payload[field].eq(port.payload[field]) for field in ("address", "beats", "tag")]
 
         with m.If(self.control.valid):
             take(self.control)

@@ -159,20 +159,19 @@ class Sequencer(wiring.Component):
         m.d.sync += [stage.valid.eq(still) for stage, still in zip(stages, alive, strict=True)]
         between = Signal()
         m.d.comb += [between.eq(~running | (issue & self.words.payload.last)), self.tiles.ready.eq(between)]
+        going_on = self.tiles.valid | alive[:-1].any()
         with m.If(between):
-            with m.If(self.tiles.valid | alive[:-1].any()):
-                m.d.sync += [
-                    running.eq(1),
-                    stages[0].valid.eq(self.tiles.valid),
-                    stages[0].hold.eq(hold),
-                    stages[0].tile.eq(self.tiles.payload),
-                ]
-                for stage, before, still in zip(stages[1:], stages, alive, strict=False):
-                    m.d.sync += [stage.eq(before), stage.valid.eq(still)]
-                if config.holds > 1:
+            m.d.sync += [
+                running.eq(going_on),
+                stages[0].valid.eq(self.tiles.valid),
+                stages[0].hold.eq(hold),
+                stages[0].tile.eq(self.tiles.payload),
+            ]
+            for stage, before, still in zip(stages[1:], stages, alive, strict=False):
+                m.d.sync += [stage.eq(before), stage.valid.eq(still)]
+            if config.holds > 1:
+                with m.If(going_on):
                     m.d.sync += hold.eq(Mux(hold == config.holds - 1, 0, hold + 1))
-            with m.Else():
-                m.d.sync += running.eq(0)
 
         # First register: everything but the grid's entry, whose memory is read meanwhile.
         west, north, lane = Signal(west_word(config)), Signal(north_word(config)), Signal(lane_word(config))

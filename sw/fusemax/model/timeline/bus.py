@@ -94,13 +94,14 @@ class ReadPath:
     def __init__(self, config: Config, memory: MemoryTiming) -> None:
         latencies = Latencies(config)
         self._request, self._burst, self._window = latencies.request, latencies.burst, latencies.window
+        self._next_burst = latencies.next_burst
         self._queue, self._register = latencies.queue, latencies.output_register
         self._latency, self._interval = memory.read_latency_cycles, memory.beat_interval_cycles
         self.free = 0
         self.beats = 0
         self._entered = LONG_AGO  # the latest run granted enters the splitter
         self._cut = LONG_AGO  # latest burst leaves the splitter
-        self._issued = LONG_AGO  # address of the latest burst accepted
+        self._issued = (LONG_AGO, LONG_AGO)  # addresses of the latest two bursts accepted
         self._presented = LONG_AGO  # latest word offered by the memory
         self._taken = LONG_AGO  # latest word taken
         # The reader's queue of bursts holds one in its output register; the memory's holds them until the last word is offered.
@@ -117,10 +118,11 @@ class ReadPath:
         # One run waits for the splitter in the arbiter's register, another beside it.
         self.free = max(granted, self._entered) + 1
         self._entered = max(granted + self._request, self._cut)
-        left, address = self._entered + self._burst, self._issued
+        left, before, address = self._entered + self._burst, *self._issued
         for beats in bursts:
-            left = max(left, address)
-            address = max(left + self._window, moved[0] + 1, done[0])
+            # One burst waits beside the one that is offered.
+            left = max(left, before + 1)
+            before, address = address, max(left + self._window, address + 1, moved[0] + 1, done[0])
             # The queue's head becomes this burst when the one before it has left.
             if self._single:
                 known = address + self._register
@@ -137,13 +139,13 @@ class ReadPath:
                 moved.append(taken)
             done.append(presented)
             self.beats += beats
-            left += 1
-        self._cut, self._issued, self._presented, self._taken = left - 1, address, presented, taken
+            left += self._next_burst
+        self._cut, self._issued, self._presented, self._taken = left - self._next_burst, (before, address), presented, taken
         return taken
 
     def state(self) -> tuple[int, ...]:
         """Every cycle that what comes next may depend on."""
-        return (self.free, self._entered, self._cut, self._issued, self._presented, self._taken, *self._moved, *self._done)
+        return (self.free, self._entered, self._cut, *self._issued, self._presented, self._taken, *self._moved, *self._done)
 
 
 class WritePath:
@@ -162,13 +164,14 @@ class WritePath:
     def __init__(self, config: Config, memory: MemoryTiming) -> None:
         latencies = Latencies(config)
         self._answer, self._burst, self._window = latencies.answer, latencies.burst, latencies.window
+        self._next_burst = latencies.next_burst
         self._queue, self._register = latencies.queue, latencies.output_register
         self._latency, self._interval = memory.read_latency_cycles, memory.beat_interval_cycles
         self.free = LONG_AGO
         self.latest = LONG_AGO
         self._asked = LONG_AGO
         self._moved = LONG_AGO  # latest word taken by the memory
-        self._address = LONG_AGO  # latest burst's address accepted
+        self._addresses = (LONG_AGO, LONG_AGO)  # of the latest two bursts, accepted
         self._answered = LONG_AGO  # latest response taken
         self._popped = deque([LONG_AGO] * latencies.answer_room, latencies.answer_room)
         depth = config.outstanding_writes - 1
@@ -181,11 +184,14 @@ class WritePath:
         popped, interval, to_register = self._popped, self._interval, self._answer + self._queue
         asked, moved = self._asked, self._moved
         asked = max(asked + 1, earliest, self.free, popped[0] + 1)
-        left, address = asked + self._burst, self._address
+        left, before, address = asked + self._burst, *self._addresses
         row_start = True
         for beats in bursts:
-            left = max(left, address)
-            address = max(left + self._window, self._lengths[0] + 1, self._owed[0] + 1, self._responses[0])
+            left = max(left, before + 1)
+            before, address = (
+                address,
+                max(left + self._window, address + 1, self._lengths[0] + 1, self._owed[0] + 1, self._responses[0]),
+            )
             length_register = max(address + self._queue, moved)
             self._lengths.append(length_register)
             may_move = length_register + self._register
@@ -201,9 +207,9 @@ class WritePath:
             response = max(moved + self._latency, self._answered + 1)
             self._responses.append(response)
             self._answered = max(response, owed_register + self._register)
-            left += 1
-        self._asked, self._moved, self._address = asked, moved, address
-        self.free = left - 1
+            left += self._next_burst
+        self._asked, self._moved, self._addresses = asked, moved, (before, address)
+        self.free = left - self._next_burst
         self.latest = self._answered
         return asked
 
@@ -218,7 +224,7 @@ class WritePath:
             self.free,
             self._asked,
             self._moved,
-            self._address,
+            *self._addresses,
             self._answered,
             *self._popped,
             *self._lengths,

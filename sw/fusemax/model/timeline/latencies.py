@@ -39,10 +39,11 @@ class Latencies:
     #: Last row of a tile granted or asked for until the next tile is taken; tile taken to the request of its first row.
     next_tile: int = 1
     first_row: int = 1
-    #: Row granted by the arbiter to the burst splitter; row in the splitter to its first burst; burst to its address, when it
-    #: was compared with the window.
+    #: Row granted by the arbiter to the burst splitter; row in the splitter to its first burst; burst to the row's next one;
+    #: burst to its address, when it was compared with the window.
     request: int = 1
     burst: int = 1
+    next_burst: int = 2
     window: int = 1
     #: Entry written to a buffered queue until it is moved to the output register; from there to its user.
     queue: int = 1
