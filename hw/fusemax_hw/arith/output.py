@@ -35,8 +35,8 @@ class Output(wiring.Component):
         float32 bits, or bfloat16 bits and 16 zeros above.
     """
 
-    #: Register stages: four products; their sum; rounding position; round.
-    latency = 4
+    #: Register stages: operands; four products; their sum; rounding position; round.
+    latency = 5
 
     numerator: In(state_float())
     reciprocal: In(reciprocal_word())
@@ -47,39 +47,44 @@ class Output(wiring.Component):
         m = Module()
         product_bits = FRACTION_BITS + 1 + RECIPROCAL.BITS
 
-        # Stage 1: products.
-        significand = Cat(self.numerator.fraction, C(1, 1))
+        # Stage 1: operands, which come from far: nothing but the multiplication is done in its cycle.
+        numerator, reciprocal = Signal(state_float()), Signal(reciprocal_word())
+        float32_1 = Signal()
+        m.d.sync += [numerator.eq(self.numerator), reciprocal.eq(self.reciprocal), float32_1.eq(self.float32)]
+
+        # Stage 2: products.
+        significand = Cat(numerator.fraction, C(1, 1))
         a_low, a_high = significand[:LOW_BITS], significand[LOW_BITS:]
-        b_low, b_high = self.reciprocal.significand[:LOW_BITS], self.reciprocal.significand[LOW_BITS:]
+        b_low, b_high = reciprocal.significand[:LOW_BITS], reciprocal.significand[LOW_BITS:]
         low = Signal(2 * LOW_BITS)
         high = Signal(product_bits - len(low))
         cross, cross_back = Signal(LOW_BITS + len(b_high)), Signal(LOW_BITS + len(a_high))
-        exponent = Signal(signed(12))
-        sign, zero, float32 = Signal(), Signal(), Signal()
+        exponent_2 = Signal(signed(12))
+        sign_2, zero_2, float32_2 = Signal(), Signal(), Signal()
         m.d.sync += [
             low.eq(a_low * b_low),
             high.eq(a_high * b_high),
             cross.eq(a_low * b_high),
             cross_back.eq(a_high * b_low),
-            exponent.eq(self.numerator.exponent - self.reciprocal.exponent),
-            zero.eq((self.numerator.exponent == ZERO_EXPONENT) | self.reciprocal.zero),
-            sign.eq(self.numerator.sign),
-            float32.eq(self.float32),
+            exponent_2.eq(numerator.exponent - reciprocal.exponent),
+            zero_2.eq((numerator.exponent == ZERO_EXPONENT) | reciprocal.zero),
+            sign_2.eq(numerator.sign),
+            float32_2.eq(float32_1),
         ]
 
-        # Stage 2: their sum, leading one on top or one below. The two outer products do not overlap.
+        # Stage 3: their sum, leading one on top or one below. The two outer products do not overlap.
         product = Signal(product_bits)
-        exponent_2 = Signal.like(exponent)
-        sign_2, zero_2, float32_2 = Signal(), Signal(), Signal()
+        exponent_3 = Signal.like(exponent_2)
+        sign_3, zero_3, float32_3 = Signal(), Signal(), Signal()
         m.d.sync += [
             product.eq(Cat(low, high) + ((cross + cross_back) << LOW_BITS)),
-            exponent_2.eq(exponent + (127 - 1)),
-            sign_2.eq(sign),
-            zero_2.eq(zero),
-            float32_2.eq(float32),
+            exponent_3.eq(exponent_2 + (127 - 1)),
+            sign_3.eq(sign_2),
+            zero_3.eq(zero_2),
+            float32_3.eq(float32_2),
         ]
 
-        # Stage 3: leading one to the top; does this format's last place go up?
+        # Stage 4: leading one to the top; does this format's last place go up?
         upper = product[-1]
         normal = Mux(upper, product, product << 1)[:product_bits]
 
@@ -87,26 +92,26 @@ class Output(wiring.Component):
             return normal[dropped - 1] & (normal[dropped] | normal[: dropped - 1].any())
 
         dropped = product_bits - 1 - FRACTION_BITS
-        fraction_3 = Signal(FRACTION_BITS)
-        exponent_3 = Signal.like(exponent)
+        fraction_4 = Signal(FRACTION_BITS)
+        exponent_4 = Signal.like(exponent_2)
         up, up_bf16 = Signal(), Signal()
-        sign_3, zero_3, float32_3 = Signal(), Signal(), Signal()
+        sign_4, zero_4, float32_4 = Signal(), Signal(), Signal()
         m.d.sync += [
-            fraction_3.eq(normal[dropped:-1]),
-            exponent_3.eq(exponent_2 + upper),
-            up.eq(float32_2 & rounds_up(dropped)),
-            up_bf16.eq(~float32_2 & rounds_up(dropped + 16)),
-            sign_3.eq(sign_2),
-            zero_3.eq(zero_2),
-            float32_3.eq(float32_2),
+            fraction_4.eq(normal[dropped:-1]),
+            exponent_4.eq(exponent_3 + upper),
+            up.eq(float32_3 & rounds_up(dropped)),
+            up_bf16.eq(~float32_3 & rounds_up(dropped + 16)),
+            sign_4.eq(sign_3),
+            zero_4.eq(zero_3),
+            float32_4.eq(float32_3),
         ]
 
-        # Stage 4: round. A carry out of the fraction leaves it zero and goes on into the exponent.
-        rounded = Signal(FRACTION_BITS + len(exponent_3))
-        m.d.comb += rounded.eq(Cat(fraction_3, exponent_3) + Cat(up, C(0, 15), up_bf16))
+        # Stage 5: round. A carry out of the fraction leaves it zero and goes on into the exponent.
+        rounded = Signal(FRACTION_BITS + len(exponent_4))
+        m.d.comb += rounded.eq(Cat(fraction_4, exponent_4) + Cat(up, C(0, 15), up_bf16))
         biased = rounded[FRACTION_BITS:].as_signed()
-        finite = Cat(rounded[: FRACTION_BITS + 8], sign_3)
-        infinity = Cat(C(0, FRACTION_BITS), C(0xFF, 8), sign_3)
-        word = Mux(zero_3 | (biased < 1), 0, Mux(biased > MAX_EXPONENT, infinity, finite))
-        m.d.sync += self.result.eq(Mux(float32_3, word, word >> 16))
+        finite = Cat(rounded[: FRACTION_BITS + 8], sign_4)
+        infinity = Cat(C(0, FRACTION_BITS), C(0xFF, 8), sign_4)
+        word = Mux(zero_4 | (biased < 1), 0, Mux(biased > MAX_EXPONENT, infinity, finite))
+        m.d.sync += self.result.eq(Mux(float32_4, word, word >> 16))
         return m

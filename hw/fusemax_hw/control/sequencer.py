@@ -153,13 +153,18 @@ class Sequencer(wiring.Component):
             self.value_release.eq(last_of["slnv"] & tile.free_keys),
         ]
 
+        # Which tiles are there after the word: its tile leaves with its last SLNV.
+        left = Cat(stage.valid & ~(slnv & word.last & (word.stage == i)) for i, stage in enumerate(stages))
+        with m.If(issue):
+            m.d.sync += [stage.valid.eq(there) for stage, there in zip(stages, left, strict=True)]
+
         # Between iterations: the next tile, or an empty iteration while older tiles are under way.
-        alive = Signal(len(stages))
-        m.d.comb += alive.eq(Cat(stage.valid & ~(last_of["slnv"] & (word.stage == i)) for i, stage in enumerate(stages)))
-        m.d.sync += [stage.valid.eq(still) for stage, still in zip(stages, alive, strict=True)]
-        between = Signal()
-        m.d.comb += [between.eq(~running | (issue & self.words.payload.last)), self.tiles.ready.eq(between)]
-        going_on = self.tiles.valid | alive[:-1].any()
+        between, going_on = Signal(), Signal()
+        m.d.comb += [
+            between.eq(~running | (issue & self.words.payload.last)),
+            going_on.eq(self.tiles.valid | left[:-1].any()),
+            self.tiles.ready.eq(between),
+        ]
         with m.If(between):
             m.d.sync += [
                 running.eq(going_on),
@@ -167,8 +172,8 @@ class Sequencer(wiring.Component):
                 stages[0].hold.eq(hold),
                 stages[0].tile.eq(self.tiles.payload),
             ]
-            for stage, before, still in zip(stages[1:], stages, alive, strict=False):
-                m.d.sync += [stage.eq(before), stage.valid.eq(still)]
+            for stage, before, there in zip(stages[1:], stages, left, strict=False):
+                m.d.sync += [stage.eq(before), stage.valid.eq(there)]
             if config.holds > 1:
                 with m.If(going_on):
                     m.d.sync += hold.eq(Mux(hold == config.holds - 1, 0, hold + 1))
