@@ -1,5 +1,5 @@
-"""Full regression on the emitted Verilog: random problems on every configuration, the MiniLM heads, injected faults, and the
-board system behind its serial line.
+"""Full regression on the emitted Verilog: random problems on every configuration, the MiniLM heads, injected faults, the
+host bridge on a noisy line, and the board system behind it.
 
     python benchmarks/regress.py [RESULTS] [--scheduler ADDRESS | --workers N] [--config NAME]... [--count N]
 
@@ -16,6 +16,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from fusemax.cli.explore import add_cluster
 from fusemax.farm import Task, work_through
 from fusemax_sim import injections, problems
 from fusemax_sim.board import BoardSimulation
-from fusemax_sim.bridge import Noise
+from fusemax_sim.bridge import Noise, measure_throughput, soak
 from fusemax_sim.emission import emission_digest
 
 RESULTS = Path(__file__).resolve().parent / "results" / "regress.json"
@@ -44,6 +45,10 @@ INJECTIONS = 20
 BOARD_CONFIG = "tiny"
 #: Whole tests of a noisy board.
 NOISE_SEEDS = range(8)
+BRIDGE_CONFIG = "small"
+#: Random requests to bridge and memory alone, under noise: seeds, and how many each has; and the share of payload without.
+BRIDGE_SEEDS, BRIDGE_FRAMES = range(8), 2500
+LEAST_SHARE = 0.85
 #: Relative L2 error against float64 that a head may have with float32 out.
 BUDGET = 1e-4
 
@@ -65,8 +70,9 @@ class Rows:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         by_suite, equal = Counter[str](), Counter[str]()
         for row in self.rows.values():
-            by_suite[row["suite"]] += row.get("injections", 1)
-            equal[row["suite"]] += row["equal"] * row.get("injections", 1)
+            count = row.get("injections", row.get("frames", 1))
+            by_suite[row["suite"]] += count
+            equal[row["suite"]] += row["equal"] * count
         summary = {suite: {"problems": count, "equal": equal[suite]} for suite, count in sorted(by_suite.items())}
         lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in self.rows.items())
         partial = self.path.with_name(self.path.name + ".partial")
@@ -115,6 +121,21 @@ def minilm_head(layer: int, head: int) -> Row:
     return {"suite": "minilm", "machine": machine(MINILM_CONFIG), **found}
 
 
+def bridge_soak(seed: int) -> Row:
+    """Random requests with noise in both directions: no byte is wrong, no word is accessed twice, nothing hangs."""
+    found = soak(BRIDGE_FRAMES, seed=seed)
+    repeated = {"repeated": found.counts.repeated_requests, "polls": found.counts.polls, "damaged": found.counts.damaged}
+    kept = {name: value for name, value in asdict(found).items() if name not in ("counts", "cycles")}
+    return {"suite": "bridge", "machine": machine(BRIDGE_CONFIG), "equal": found.passed, **kept, **repeated}
+
+
+def bridge_share() -> Row:
+    """Payload bytes times 10 times clocks per bit, over cycles: of bursts, without noise."""
+    share = measure_throughput()
+    shares = {name: round(value, 4) for name, value in asdict(share).items()}
+    return {"suite": "line", "machine": machine(BRIDGE_CONFIG), "equal": min(shares.values()) >= LEAST_SHARE, **shares}
+
+
 def board_head(layer: int, head: int) -> Row:
     """A head on the board system, the RTL device and the model: the same bits."""
     data = minilm.load()
@@ -151,7 +172,7 @@ def noisy_board(seed: int) -> Row:
 
 
 def wanted(configs: Sequence[str], count: int | None) -> list[tuple[str, Task]]:
-    """All tasks with their configurations; of each at most ``count`` problems, and MiniLM and the board if all are wanted."""
+    """All tasks with their configurations; of each at most ``count`` problems; MiniLM, bridge and board if all are wanted."""
     found = [
         (config, Task(f"{config} {seed}", random_problem, (config, seed)))
         for config in configs or COUNTS
@@ -166,6 +187,8 @@ def wanted(configs: Sequence[str], count: int | None) -> list[tuple[str, Task]]:
         layers, heads = minilm.load().q.shape[:2]
         pairs = [(layer, head) for layer in range(layers) for head in range(heads)]
         found += [(MINILM_CONFIG, Task(f"minilm {layer} {head}", minilm_head, (layer, head))) for layer, head in pairs]
+        found += [(BRIDGE_CONFIG, Task(f"bridge {seed}", bridge_soak, (seed,))) for seed in BRIDGE_SEEDS]
+        found += [(BRIDGE_CONFIG, Task("bridge line", bridge_share, ()))]
         found += [(BOARD_CONFIG, Task(f"board {layer} {head}", board_head, (layer, head))) for layer, head in pairs]
         found += [(BOARD_CONFIG, Task(f"board noise {seed}", noisy_board, (seed,))) for seed in NOISE_SEEDS]
     return found

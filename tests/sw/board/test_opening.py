@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import fusemax
-from fusemax.board import BitstreamError, PortError
-from fusemax.board.opening import BoardTimeoutError, connect, look
+from fusemax.board import BitstreamError, BoardTimeoutError, PortError
+from fusemax.board.opening import connect, look
 from fusemax.bridge import LinkError
 from fusemax.errors import DeviceError, MismatchError
 from fusemax.spec import IDENTITY, register
