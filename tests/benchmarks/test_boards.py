@@ -45,7 +45,8 @@ def test_the_largest_array_that_meets_its_clock(boards, monkeypatch) -> None:
         report |= {"config": {"rows": number, "columns": number}, "clock_mhz": 62.5, "peak_gmac_per_s": number**2 / 16}
     assert boards.sizes(found) == (
         "Array sizes on the ULX3S with ECP5-85F: 4 × 4 reaches 63.0 MHz of 62.5; 5 × 5 reaches 62.6 MHz of 62.5; "
-        "6 × 6 reaches 55.3 MHz of 62.5; 7 × 7 does not fit. The largest that meets its clock is 5 × 5, 1.56 GMAC/s at its peak."
+        "6 × 6 reaches 55.3 MHz of 62.5; 7 × 7 does not fit. "
+        "The largest that meets its clock is 5 × 5, 1.56 GMAC/s at its peak."
     )
     del found["d"]["error"]
     assert "7 × 7 was synthesised only." in boards.sizes(found)
