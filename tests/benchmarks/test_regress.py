@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from fusemax.bridge import LinkTimeoutError
 from fusemax_sim.problems import CONFIGS
 
 OPTIONS = ("--config", "tiny", "--count", "2")
@@ -81,3 +82,13 @@ def test_bridge_and_line(regress, monkeypatch) -> None:
     assert row["equal"] and row["suite"] == "line" and 0.95 < min(row["read"], row["write"]) < 1
     monkeypatch.setattr(regress, "LEAST_SHARE", 0.999)
     assert not regress.bridge_share()["equal"]
+
+
+def test_a_bridge_that_hangs_is_not_equal(regress, monkeypatch) -> None:
+    def soak(frames: int, *, seed: int) -> None:
+        raise LinkTimeoutError("the bridge must answer")
+
+    monkeypatch.setattr(regress, "soak", soak)
+    row = regress.bridge_soak(3)
+    assert not row["equal"]
+    assert (row["repeat"], row["differences"]) == ("fusemax_sim.bridge.soak(2500, seed=3)", "the bridge must answer")
