@@ -147,10 +147,11 @@ def sizes(results: dict[str, Any]) -> str:
         return "does not fit" if "error" in report else "was synthesised only"
 
     meeting = [report for report in tried if report.get("fmax_mhz", 0) >= report["clock_mhz"]]
-    best = max(meeting, key=lambda report: report["peak_gmac_per_s"])
+    best = max(meeting, key=lambda report: report["peak_gmac_per_s"], default=None)
+    largest = "none" if best is None else f"{size(best)}, {best['peak_gmac_per_s']:.2f} GMAC/s at its peak"
     return (
         f"Array sizes on the {BOARDS[PLACED_BOARD].title}: {'; '.join(f'{size(each)} {outcome(each)}' for each in tried)}. "
-        f"The largest that meets its clock is {size(best)}, {best['peak_gmac_per_s']:.2f} GMAC/s at its peak."
+        f"The largest that meets its clock is {largest}."
     )
 
 

@@ -50,6 +50,9 @@ def test_the_largest_array_that_meets_its_clock(boards, monkeypatch) -> None:
     )
     del found["d"]["error"]
     assert "7 × 7 was synthesised only." in boards.sizes(found)
+    for report in found.values():
+        report["clock_mhz"] = 70.0
+    assert boards.sizes(found).endswith("The largest that meets its clock is none.")
 
 
 def test_at_most_four_array_sizes(boards) -> None:
