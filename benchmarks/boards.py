@@ -27,6 +27,8 @@ WORK = ROOT / "build" / "board"
 #: The page, with a place for the table.
 TEXT = ROOT / "benchmarks" / "pages" / "boards.md"
 
+#: The board whose array sizes are compared: at most four.
+PLACED_BOARD = "ulx3s_85f"
 #: What belongs to a row; another value makes it another one.
 KEY = ("board", "config", "memory_bytes", "clock_mhz", "baud", "verilog", "tools")
 #: Largest machine of which a GW2A-18 has enough.
@@ -132,12 +134,33 @@ def line(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def sizes(results: dict[str, Any]) -> str:
+    """What has come of each array size on the board with open tools, and the largest that meets its clock."""
+    tried = [results[name] for name, row in ROWS.items() if row.board == PLACED_BOARD]
+
+    def size(report: dict[str, Any]) -> str:
+        return "{rows} × {columns}".format(**report["config"])
+
+    def outcome(report: dict[str, Any]) -> str:
+        if "fmax_mhz" in report:
+            return f"reaches {report['fmax_mhz']:.1f} MHz of {report['clock_mhz']:g}"
+        return "does not fit" if "error" in report else "was synthesised only"
+
+    meeting = [report for report in tried if report.get("fmax_mhz", 0) >= report["clock_mhz"]]
+    best = max(meeting, key=lambda report: report["peak_gmac_per_s"], default=None)
+    largest = "none" if best is None else f"{size(best)}, {best['peak_gmac_per_s']:.2f} GMAC/s at its peak"
+    return (
+        f"Array sizes on the {BOARDS[PLACED_BOARD].title}: {'; '.join(f'{size(each)} {outcome(each)}' for each in tried)}. "
+        f"The largest that meets its clock is {largest}."
+    )
+
+
 def page(results: dict[str, Any]) -> str:
     """docs/boards.md."""
     lines = [list(HEADER), ["---", *["---:"] * (len(HEADER) - 1)], *(line(results[name]) for name in ROWS)]
     tools = ", ".join(f"{name} {number}" for name, number in results[next(iter(ROWS))]["tools"].items())
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    return TEXT.read_text(encoding="utf-8").format(table=table, tools=tools)
+    return TEXT.read_text(encoding="utf-8").format(table=table, tools=tools, sizes=sizes(results))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

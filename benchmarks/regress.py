@@ -1,5 +1,5 @@
-"""Full regression on the emitted Verilog: random problems on every configuration, the MiniLM heads, injected faults, and the
-board system behind its serial line.
+"""Full regression on the emitted Verilog: random problems on every configuration, the MiniLM heads, injected faults, the
+host bridge on a noisy line, and the board system behind it.
 
     python benchmarks/regress.py [RESULTS] [--scheduler ADDRESS | --workers N] [--config NAME]... [--count N]
 
@@ -16,6 +16,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,13 @@ import numpy as np
 import fusemax
 from fusemax import exact, minilm
 from fusemax.board.selftest import check_results
-from fusemax.bridge import BridgeTransport
+from fusemax.bridge import BridgeTransport, LinkError
 from fusemax.cli.explore import add_cluster
+from fusemax.errors import DeviceError
 from fusemax.farm import Task, work_through
 from fusemax_sim import injections, problems
 from fusemax_sim.board import BoardSimulation
-from fusemax_sim.bridge import Noise
+from fusemax_sim.bridge import Noise, measure_throughput, soak
 from fusemax_sim.emission import emission_digest
 
 RESULTS = Path(__file__).resolve().parent / "results" / "regress.json"
@@ -44,6 +46,10 @@ INJECTIONS = 20
 BOARD_CONFIG = "tiny"
 #: Whole tests of a noisy board.
 NOISE_SEEDS = range(8)
+BRIDGE_CONFIG = "small"
+#: Random requests to bridge and memory alone, under noise: seeds, and how many each has; and the share of payload without.
+BRIDGE_SEEDS, BRIDGE_FRAMES = range(8), 2500
+LEAST_SHARE = 0.85
 #: Relative L2 error against float64 that a head may have with float32 out.
 BUDGET = 1e-4
 
@@ -65,8 +71,9 @@ class Rows:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         by_suite, equal = Counter[str](), Counter[str]()
         for row in self.rows.values():
-            by_suite[row["suite"]] += row.get("injections", 1)
-            equal[row["suite"]] += row["equal"] * row.get("injections", 1)
+            count = row.get("injections", row.get("frames", 1))
+            by_suite[row["suite"]] += count
+            equal[row["suite"]] += row["equal"] * count
         summary = {suite: {"problems": count, "equal": equal[suite]} for suite, count in sorted(by_suite.items())}
         lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in self.rows.items())
         partial = self.path.with_name(self.path.name + ".partial")
@@ -115,6 +122,26 @@ def minilm_head(layer: int, head: int) -> Row:
     return {"suite": "minilm", "machine": machine(MINILM_CONFIG), **found}
 
 
+def bridge_soak(seed: int) -> Row:
+    """Random requests with noise in both directions: no byte is wrong, no word is accessed twice, nothing hangs."""
+    row = {"suite": "bridge", "machine": machine(BRIDGE_CONFIG), "frames": BRIDGE_FRAMES}
+    try:
+        found = soak(BRIDGE_FRAMES, seed=seed)
+    except LinkError as error:
+        repeat = f"fusemax_sim.bridge.soak({BRIDGE_FRAMES}, seed={seed})"
+        return row | {"equal": False, "repeat": repeat, "differences": str(error)}
+    repeated = {"repeated": found.counts.repeated_requests, "polls": found.counts.polls, "damaged": found.counts.damaged}
+    kept = {name: value for name, value in asdict(found).items() if name not in ("counts", "cycles")}
+    return row | {"equal": found.passed, **kept, **repeated}
+
+
+def bridge_share() -> Row:
+    """Payload bytes times 10 times clocks per bit, over cycles: of bursts, without noise."""
+    share = measure_throughput()
+    shares = {name: round(value, 4) for name, value in asdict(share).items()}
+    return {"suite": "line", "machine": machine(BRIDGE_CONFIG), "equal": min(shares.values()) >= LEAST_SHARE, **shares}
+
+
 def board_head(layer: int, head: int) -> Row:
     """A head on the board system, the RTL device and the model: the same bits."""
     data = minilm.load()
@@ -131,18 +158,18 @@ def board_head(layer: int, head: int) -> Row:
 
 def noisy_board(seed: int) -> Row:
     """The tests of ``fusemax board test`` with noise on the line: every bit is right, whatever had to be repeated."""
+    row = {"suite": "board noise", "machine": machine(BOARD_CONFIG)}
     noise = Noise(flip=2e-4, drop=1e-4, extra=1e-4, seed=seed)
-    with (
-        BoardSimulation(BOARD_CONFIG, noise=noise) as board,
-        fusemax.open("board", BOARD_CONFIG, port=board.port, baud=board.baud) as device,
-    ):
-        outcomes = list(check_results(device, heads=2, decode=12))
-        assert isinstance(device.transport, BridgeTransport)
-        counts = device.transport.counts
+    with BoardSimulation(BOARD_CONFIG, noise=noise) as board:
+        try:
+            with fusemax.open("board", BOARD_CONFIG, port=board.port, baud=board.baud) as device:
+                outcomes = list(check_results(device, heads=2, decode=12))
+                assert isinstance(device.transport, BridgeTransport)
+                counts = device.transport.counts
+        except DeviceError as error:
+            return row | {"equal": False, "differences": f"noise {noise}: {error}"}
         seen = board.seen
-    return {
-        "suite": "board noise",
-        "machine": machine(BOARD_CONFIG),
+    return row | {
         "equal": all(outcome.right for outcome in outcomes),
         "noise": seen.flips + seen.drops + seen.extras,
         "repeated": counts.repeated_requests,
@@ -151,7 +178,7 @@ def noisy_board(seed: int) -> Row:
 
 
 def wanted(configs: Sequence[str], count: int | None) -> list[tuple[str, Task]]:
-    """All tasks with their configurations; of each at most ``count`` problems, and MiniLM and the board if all are wanted."""
+    """All tasks with their configurations; of each at most ``count`` problems; MiniLM, bridge and board if all are wanted."""
     found = [
         (config, Task(f"{config} {seed}", random_problem, (config, seed)))
         for config in configs or COUNTS
@@ -166,6 +193,8 @@ def wanted(configs: Sequence[str], count: int | None) -> list[tuple[str, Task]]:
         layers, heads = minilm.load().q.shape[:2]
         pairs = [(layer, head) for layer in range(layers) for head in range(heads)]
         found += [(MINILM_CONFIG, Task(f"minilm {layer} {head}", minilm_head, (layer, head))) for layer, head in pairs]
+        found += [(BRIDGE_CONFIG, Task(f"bridge {seed}", bridge_soak, (seed,))) for seed in BRIDGE_SEEDS]
+        found += [(BRIDGE_CONFIG, Task("bridge line", bridge_share, ()))]
         found += [(BOARD_CONFIG, Task(f"board {layer} {head}", board_head, (layer, head))) for layer, head in pairs]
         found += [(BOARD_CONFIG, Task(f"board noise {seed}", noisy_board, (seed,))) for seed in NOISE_SEEDS]
     return found

@@ -27,7 +27,7 @@ from .turns import Turns
 
 __all__ = ["Call", "Driver", "Pending", "Rows"]
 
-NAMES = {"q": "queries", "k": "keys", "v": "values", "o": "output"}
+NAMES = {"q": "queries", "k": "keys", "v": "values", "o": "outputs"}
 
 Bits = NDArray[np.uint16]
 

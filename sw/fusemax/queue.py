@@ -170,7 +170,10 @@ class CallQueue:
                 if not is_over():
                     self._wait_piece(deadline, progress)
                     if not is_over() and deadline.over:
-                        raise DeviceTimeoutError(f"the device must be done within {deadline.timeout} s, but is not")
+                        raise DeviceTimeoutError(
+                            f"the device must be done within {deadline.timeout} s, but is not; give it more, or call again: "
+                            "the next call waits for it first"
+                        )
 
     def _wait_piece(self, deadline: Deadline, progress: Callable[..., None] | None) -> None:
         remaining = deadline.remaining
@@ -178,7 +181,9 @@ class CallQueue:
         start = time.monotonic()
         try:
             self.ring.wait(piece, progress)
-        except TimeoutError:
+        except TimeoutError as error:
+            if isinstance(error, DeviceError) and not isinstance(error, DeviceTimeoutError):
+                raise  # The device does not answer at all.
             # A transport that gives up early has nothing under way.
             if time.monotonic() - start >= piece:
                 return

@@ -33,6 +33,32 @@ def test_results_keep_their_promise(boards) -> None:
             assert all(report["used"][part] <= report["available"][part] for part in report["used"]), name
 
 
+def test_the_largest_array_that_meets_its_clock(boards, monkeypatch) -> None:
+    found = {
+        "a": {"fmax_mhz": 63.01},
+        "b": {"fmax_mhz": 62.6},
+        "c": {"fmax_mhz": 55.3, "error": "too slow"},
+        "d": {"error": "too large"},
+    }
+    monkeypatch.setattr(boards, "ROWS", {name: SimpleNamespace(board=boards.PLACED_BOARD) for name in found})
+    for number, report in enumerate(found.values(), 4):
+        report |= {"config": {"rows": number, "columns": number}, "clock_mhz": 62.5, "peak_gmac_per_s": number**2 / 16}
+    assert boards.sizes(found) == (
+        "Array sizes on the ULX3S with ECP5-85F: 4 × 4 reaches 63.0 MHz of 62.5; 5 × 5 reaches 62.6 MHz of 62.5; "
+        "6 × 6 reaches 55.3 MHz of 62.5; 7 × 7 does not fit. "
+        "The largest that meets its clock is 5 × 5, 1.56 GMAC/s at its peak."
+    )
+    del found["d"]["error"]
+    assert "7 × 7 was synthesised only." in boards.sizes(found)
+    for report in found.values():
+        report["clock_mhz"] = 70.0
+    assert boards.sizes(found).endswith("The largest that meets its clock is none.")
+
+
+def test_at_most_four_array_sizes(boards) -> None:
+    assert sum(row.board == boards.PLACED_BOARD for row in boards.ROWS.values()) <= 4
+
+
 @pytest.fixture
 def project(boards, monkeypatch, tmp_path):
     """A project whose steps write down that they were done; its board has enough unless ``fails`` is set."""

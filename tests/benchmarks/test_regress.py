@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from fusemax.bridge import LinkTimeoutError
 from fusemax_sim.problems import CONFIGS
 
 OPTIONS = ("--config", "tiny", "--count", "2")
@@ -66,6 +67,28 @@ def test_the_whole_regression(regress) -> None:
     tasks = regress.wanted((), None)
     heads = 24
     problems = sum(regress.COUNTS.values()) + sum(regress.SESSIONS.values())
-    assert len(tasks) == problems + 2 * heads + len(regress.NOISE_SEEDS)
+    assert len(tasks) == problems + 2 * heads + len(regress.BRIDGE_SEEDS) + 1 + len(regress.NOISE_SEEDS)
+    assert len(regress.BRIDGE_SEEDS) * regress.BRIDGE_FRAMES >= 10_000
     assert len({task.name for _, task in tasks}) == len(tasks)
     assert {config for config, _ in tasks} <= set(CONFIGS)
+
+
+@pytest.mark.cosim
+def test_bridge_and_line(regress, monkeypatch) -> None:
+    monkeypatch.setattr(regress, "BRIDGE_FRAMES", 40)
+    row = regress.bridge_soak(3)
+    assert row["equal"] and row["suite"] == "bridge" and row["frames"] == 40
+    row = regress.bridge_share()
+    assert row["equal"] and row["suite"] == "line" and 0.95 < min(row["read"], row["write"]) < 1
+    monkeypatch.setattr(regress, "LEAST_SHARE", 0.999)
+    assert not regress.bridge_share()["equal"]
+
+
+def test_a_bridge_that_hangs_is_not_equal(regress, monkeypatch) -> None:
+    def soak(frames: int, *, seed: int) -> None:
+        raise LinkTimeoutError("the bridge must answer")
+
+    monkeypatch.setattr(regress, "soak", soak)
+    row = regress.bridge_soak(3)
+    assert not row["equal"]
+    assert (row["repeat"], row["differences"]) == ("fusemax_sim.bridge.soak(2500, seed=3)", "the bridge must answer")

@@ -33,7 +33,7 @@ class Soak:
     frames
         Requests executed.
     wrong_bytes
-        Bytes of answers, and of memory in the end, that are not as they should be.
+        Bytes of answers, and of memory after every burst, that are not as they should be.
     wrong_words
         Registers that are not as they should be.
     accesses_missing, accesses_repeated
@@ -74,10 +74,6 @@ class Soak:
             self.violations,
         )
         return not any(wrong)
-
-    def to_dict(self) -> dict[str, object]:
-        """Everything by name."""
-        return {"passed": self.passed, **asdict(self)}
 
 
 class Mirror:

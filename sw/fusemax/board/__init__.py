@@ -1,7 +1,20 @@
 """FPGA boards: the serial port, opening, testing and loading. The gateware is in :mod:`fusemax_hw.boards`."""
 
 from .catalog import BOARDS, Board, FitError, board_named
-from .opening import BitstreamError, open_board
+from .loading import LoadError
+from .opening import BitstreamError, BoardTimeoutError, open_board
 from .port import BAUD, Port, PortError
 
-__all__ = ["BAUD", "BOARDS", "BitstreamError", "Board", "FitError", "Port", "PortError", "board_named", "open_board"]
+__all__ = [
+    "BAUD",
+    "BOARDS",
+    "BitstreamError",
+    "Board",
+    "BoardTimeoutError",
+    "FitError",
+    "LoadError",
+    "Port",
+    "PortError",
+    "board_named",
+    "open_board",
+]

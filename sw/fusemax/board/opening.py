@@ -64,8 +64,8 @@ def connect(port: str, baud: int = BAUD, latency_s: float = LATENCY_S) -> tuple[
     except LinkTimeoutError as error:
         line.close()
         raise BoardTimeoutError(
-            f"a bridge must answer at {port} with {baud} baud, but none does ({error}); load a bitstream (fusemax board load), "
-            "or say the baud rate that it was made for"
+            f"a bridge must answer at {port} with {baud} baud, but none does; load a bitstream (fusemax board load), or say "
+            f"the baud rate that it was made for ({error})"
         ) from error
     except BaseException:
         line.close()

@@ -27,6 +27,7 @@ RESERVE_BYTES = 64
 #: The link is given up after this many questions for its state without an answer, or when for this many times the time that
 #: the bridge's full buffers take on the line no request was answered.
 ATTEMPTS = 32
+ADVICE = "see to cable and power, and open the device again"
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,7 @@ class Link:
                 late = True
                 self.counts.timeouts += 1
                 if self.clock() - last_answer > patience_s:
-                    raise LinkTimeoutError(f"the bridge must answer a request, but has not for {patience_s:.3g} s")
+                    raise LinkTimeoutError(f"the bridge must answer a request, but has not for {patience_s:.3g} s; {ADVICE}")
         self._settled = True
 
     # -- requests --------------------------------------------------------------------------------------------
@@ -263,7 +264,9 @@ class Link:
             self._poll = None
             lost = (self._poll_sequence - state.sequence) % SEQUENCES
             if (state.flags & StateFlag.FRESH and self._executed) or lost > WINDOW:
-                raise LinkRestartedError("the bridge must go on from where it was, but was reset or configured anew")
+                raise LinkRestartedError(
+                    "the bridge must go on from where it was, but was reset or configured anew; open the device again"
+                )
             return lost > 0 and self._go_back(state.sequence)
         # Without having been asked, the bridge is heard only while no answer to a question is due, which says more.
         return self._poll is None and bool(state.flags & StateFlag.MISSING) and self._go_back(state.sequence)
@@ -292,7 +295,7 @@ class Link:
                 if found is not None:
                     return found
             self.counts.timeouts += 1
-        raise LinkTimeoutError(f"the bridge must say its state, but has not for {self.clock() - begin:.3g} s")
+        raise LinkTimeoutError(f"the bridge must say its state, but has not for {self.clock() - begin:.3g} s; {ADVICE}")
 
     # -- line ------------------------------------------------------------------------------------------------
 

@@ -136,9 +136,9 @@ class Target:
             raise ValueError(f"count must be from 0 to {(REGISTER_BYTES - offset) // 4} at offset {offset:#x}, not {count!r}")
 
     def _writes(self, command: Command, address: int, text: bytes) -> Iterator[Order]:
-        for start, length in self._parts(address, len(text), self.link.state.payload_bytes):
-            place = start - address
-            yield Order(command, start, length, text[place : place + length])
+        # The link must not be asked for its state while it works on these.
+        parts = self._parts(address, len(text), self.link.state.payload_bytes)
+        return (Order(command, start, length, text[start - address : start - address + length]) for start, length in parts)
 
     def _parts(self, address: int, size: int, most: int) -> Iterator[tuple[int, int]]:
         """Address and length of parts of at most ``most`` bytes, which end at multiples of it."""

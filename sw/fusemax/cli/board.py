@@ -215,6 +215,8 @@ def test(options: argparse.Namespace) -> int:
     start = time.monotonic()
     port, target = connect(options.port, options.baud, options.latency)
     with contextlib.closing(port):
+        # A job that somebody has left under way would write to the memory that is tested.
+        target.reset()
         check_bitstream(target, config)
         outcomes.append(check_memory(target))
         counts = asdict(target.link.counts)

@@ -26,7 +26,6 @@ __all__ = [
     "Command",
     "StateFlag",
     "Status",
-    "is_numbered",
 ]
 
 #: Version of the frames and of what they do.
@@ -99,8 +98,3 @@ class StateFlag(enum.IntFlag):
     FRESH = 2
     #: A frame was lost on the way to the bridge.
     MISSING = 4
-
-
-def is_numbered(command: int) -> bool:
-    """Whether a request has a sequence number, is executed once and is answered under that number."""
-    return not command & Command.POLL

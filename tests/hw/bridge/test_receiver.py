@@ -118,6 +118,21 @@ def test_lengths_that_do_not_match_are_lost():
     assert rig.lost == len(frames)
 
 
+def test_a_group_that_is_cut_short_is_lost():
+    """Also where nothing else shows it: the last group's code says one byte more than there are."""
+    rng = random.Random(3)
+    request = Request(Command.WRITE_MEMORY, 1, 9, 0, bytes(range(1, 10))).to_bytes()
+    code = 0
+    while code + request[code] < len(request) - 1:
+        code += request[code]
+    short = request[:code] + bytes([request[code] + 1]) + request[code + 1 :]
+    behind = random_request(rng).to_bytes()
+    bodies, lost, _ = sound(short + behind)
+    assert lost == 1
+    rig = Rig(short + behind, 1)
+    assert (rig.run(), rig.lost) == (bodies, lost)
+
+
 def test_the_longest_groups():
     text = b""
     bodies = b""

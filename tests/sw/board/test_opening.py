@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import fusemax
-from fusemax.board import BitstreamError, PortError
-from fusemax.board.opening import BoardTimeoutError, connect, look
-from fusemax.bridge import LinkError
+from fusemax.board import BitstreamError, BoardTimeoutError, PortError
+from fusemax.board.opening import connect, look
+from fusemax.bridge import LinkError, LinkTimeoutError
 from fusemax.errors import DeviceError, MismatchError
 from fusemax.spec import IDENTITY, register
 
@@ -73,9 +73,7 @@ def test_nothing_answers(make_board: Callable[..., Any], monkeypatch: pytest.Mon
     monkeypatch.setattr("fusemax.bridge.link.ATTEMPTS", 2)
     board = make_board()
     board.mute = True
-    with pytest.raises(
-        BoardTimeoutError, match=r"a bridge must answer at .* with 115200 baud, but none does .*; load"
-    ) as failure:
+    with pytest.raises(BoardTimeoutError, match=r"a bridge must answer at .* with 115200 baud, but none does; load") as failure:
         opened(board, latency_s=0.01)
     assert isinstance(failure.value, TimeoutError) and isinstance(failure.value, LinkError)
     board.mute = False
@@ -115,3 +113,27 @@ def test_what_a_board_says_of_itself(make_board: Callable[..., Any]) -> None:
 def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         fusemax.open(**arguments)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("when", ["at once", "while the machine works"])
+def test_a_board_that_falls_silent_under_a_call(
+    make_board: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """The call ends though it has no time-out of its own."""
+    monkeypatch.setattr("fusemax.bridge.link.ATTEMPTS", 3)
+    board = make_board()
+    one = np.ones((1, 3, 8), np.float32)
+    polls = 0
+
+    def falls_silent() -> None:
+        nonlocal polls
+        polls += 1
+        board.mute = when == "at once" or polls > 2
+
+    with opened(board, latency_s=0.01) as device:
+        board.bridge.on_poll = falls_silent
+        monkeypatch.setattr(board.model, "_step", lambda *_: False)  # It never ends.
+        with pytest.raises(LinkTimeoutError, match=r"the bridge must say its state, but has not for .*; see to"):
+            fusemax.attention(one, one, one, device=device)
+        assert board.mute

@@ -8,6 +8,7 @@ import pytest
 from bridge_model import BAUD, BridgeModel, Line
 
 from fusemax.bridge import AccessError, Link, Target
+from fusemax.bridge.frame import Request
 from fusemax.spec.bridge import Command, Status
 
 
@@ -54,6 +55,18 @@ def test_progress(target: Target) -> None:
     target.write_memory(0, bytes(150), lambda done, size: seen.append((done, size)))
     target.read_memory(32, 100, lambda done, size: seen.append((done, size)))
     assert seen == [(64, 150), (128, 150), (150, 150), (32, 100), (96, 100), (100, 100)]
+
+
+def test_an_access_is_one_frame(line: Line, target: Target) -> None:
+    target.link.connect()
+    counts = target.link.counts
+    before = counts.bytes_sent
+    target.write_registers(0x10, [7])
+    assert counts.bytes_sent - before == len(Request(Command.WRITE_REGISTERS, 0, 4, 0x10, bytes([7, 0, 0, 0])).to_bytes())
+    before = counts.bytes_sent
+    target.read_registers(0x10)
+    assert counts.bytes_sent - before == len(Request(Command.READ_REGISTERS, 1, 4, 0x10).to_bytes())
+    assert counts.polls == 0
 
 
 def test_registers(line: Line, target: Target) -> None:

@@ -125,6 +125,21 @@ def test_host_and_device_write_side_by_side() -> None:
         assert system.model.memory[start] == written[0]
 
 
+def test_what_a_job_writes_between_two_writes_of_the_host_stays() -> None:
+    system = System()
+    with Device(BridgeTransport(system.target), "small") as device:
+        transport, memory = device.transport, system.model.memory
+        with patch.object(system.model, "_step"):
+            with pytest.raises(DeviceTimeoutError):
+                fusemax.attention(*problem(1), device=device, timeout=0.3)
+            start = transport._outstanding[0].start
+            memory[start + 1] = 77
+            transport.memory[[start, start + 2]] = 1, 3
+            transport.write_register(register("RING_TAIL").offset, transport.read_register(register("RING_TAIL").offset))
+            assert memory[start : start + 3].tolist() == [1, 77, 3]
+        transport.memory[[start, start + 2]] = 0
+
+
 def test_time_out_and_the_next_call() -> None:
     system = System()
     with Device(BridgeTransport(system.target), "small") as device, fusemax.open("model", "small") as model:

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from fusemax.board import BOARDS
+from fusemax.board.opening import connect
 from fusemax.cli import board as command
 from fusemax.cli import main
 from fusemax.spec import CONFIGS
+from fusemax.spec.bridge import Command
 
 LINE = ("--baud", "115200")
 
@@ -72,6 +74,24 @@ def test_a_wrong_one_does_not(make_board: Callable[..., Any], capsys: pytest.Cap
     board.bridge._execute = spoilt
     assert main(["board", "test", "--port", board.port, *LINE, "--config", "tiny", "--tokens", "8", "--decode", "0"]) == 1
     assert "WRONG" in capsys.readouterr().out
+
+
+def test_what_is_under_way_is_ended_first(make_board: Callable[..., Any]) -> None:
+    board = make_board()
+    port, target = connect(board.port, 115200)
+    target.read_registers(0)
+    port.close()
+    resets: list[int] = []
+    execute = board.bridge._execute
+
+    def watched(request: Any) -> Any:
+        if request.command == Command.WRITE_MEMORY:
+            resets.append(board.bridge.resets)
+        return execute(request)
+
+    board.bridge._execute = watched
+    assert main(["board", "test", "--port", board.port, *LINE, "--config", "tiny", "--tokens", "8", "--decode", "0"]) == 0
+    assert resets[0] == 1
 
 
 def test_another_configuration_is_refused_before_anything_is_tested(
