@@ -35,8 +35,8 @@ class Output(wiring.Component):
         float32 bits, or bfloat16 bits and 16 zeros above.
     """
 
-    #: Register stages: operands; four products; their sum; rounding position; round.
-    latency = 5
+    #: Register stages: operands; four products; their sum; rounding position; round; range.
+    latency = 6
 
     numerator: In(state_float())
     reciprocal: In(reciprocal_word())
@@ -108,10 +108,18 @@ class Output(wiring.Component):
 
         # Stage 5: round. A carry out of the fraction leaves it zero and goes on into the exponent.
         rounded = Signal(FRACTION_BITS + len(exponent_4))
-        m.d.comb += rounded.eq(Cat(fraction_4, exponent_4) + Cat(up, C(0, 15), up_bf16))
+        sign_5, zero_5, float32_5 = Signal(), Signal(), Signal()
+        m.d.sync += [
+            rounded.eq(Cat(fraction_4, exponent_4) + Cat(up, C(0, 15), up_bf16)),
+            sign_5.eq(sign_4),
+            zero_5.eq(zero_4),
+            float32_5.eq(float32_4),
+        ]
+
+        # Stage 6: is it within the format's range?
         biased = rounded[FRACTION_BITS:].as_signed()
-        finite = Cat(rounded[: FRACTION_BITS + 8], sign_4)
-        infinity = Cat(C(0, FRACTION_BITS), C(0xFF, 8), sign_4)
-        word = Mux(zero_4 | (biased < 1), 0, Mux(biased > MAX_EXPONENT, infinity, finite))
-        m.d.sync += self.result.eq(Mux(float32_4, word, word >> 16))
+        finite = Cat(rounded[: FRACTION_BITS + 8], sign_5)
+        infinity = Cat(C(0, FRACTION_BITS), C(0xFF, 8), sign_5)
+        word = Mux(zero_5 | (biased < 1), 0, Mux(biased > MAX_EXPONENT, infinity, finite))
+        m.d.sync += self.result.eq(Mux(float32_5, word, word >> 16))
         return m

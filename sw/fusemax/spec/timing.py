@@ -39,7 +39,7 @@ class Timing:
     #: Lane: denominator to reciprocal, hidden by a delay line of the same length for the numerators.
     reciprocal: int = 6
     #: Lane: numerator times reciprocal, rounded.
-    output: int = 5
+    output: int = 6
 
     @property
     def max_to_exp(self) -> int:

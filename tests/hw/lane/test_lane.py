@@ -316,5 +316,5 @@ def test_smallest_initiation_interval():
 
 def test_latencies_are_the_timetable_s(monkeypatch):
     monkeypatch.setattr("fusemax_hw.lane.lane.Output.latency", 3)
-    with pytest.raises(ValueError, match="latency of Output must be 5, not 3"):
+    with pytest.raises(ValueError, match="latency of Output must be 6, not 3"):
         Lane(config_with(3, 64))
