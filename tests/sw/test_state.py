@@ -113,6 +113,47 @@ def test_rounding_to_bfloat16_is_one(device: fusemax.Device) -> None:
         assert float(state.output("bfloat16")[0, 0]) == expected
 
 
+@pytest.mark.parametrize(("tie", "below", "above"), [(1 + 2**-8, 1.0, 1 + 2**-7), (1 + 3 * 2**-8, 1 + 2**-7, 1 + 2**-6)])
+def test_quotients_that_float32_rounds_to_a_tie(tie: float, below: float, above: float) -> None:
+    denominator = np.random.default_rng(1).uniform(1, 2, 1000).astype(np.float32)
+    exact = denominator.astype(np.float64) * tie
+    numerator = exact.astype(np.float32)
+    numerator, exact, denominator = (x[exact != numerator] for x in (numerator, exact, denominator))
+    assert (numerator / denominator == np.float32(tie)).sum() > 100
+    for sign in (1, -1):
+        state = State(np.zeros_like(denominator), denominator, sign * numerator[:, None])
+        expected = sign * np.where(numerator > exact, above, below)
+        np.testing.assert_array_equal(state.output("bfloat16")[:, 0].astype(np.float64), expected)
+
+
+def test_a_state_without_keys_changes_nothing(device: fusemax.Device) -> None:
+    """Whatever its maximum: the denominator says that there are none."""
+    state = State(np.float32([1.0, 2.0]), np.float32([1.5, 2.0]), np.float32([[3.0], [5.0]]))
+    for largest in (-np.inf, 0, 1e4):
+        none = State(np.float32([largest]), np.zeros(1, np.float32), np.zeros((1, 1), np.float32))
+        for merged in (state.merge(none), none.merge(state)):
+            for name in ("max", "denominator", "numerator"):
+                np.testing.assert_array_equal(getattr(merged, name), getattr(state, name))
+        assert none.lse() == -np.inf and none.merge(none).lse() == -np.inf
+    q, k, v = arrays((3, 8), (5, 8), (5, 4))
+    out, lse, found = fusemax.attention(
+        q, k, v, device=device, return_lse=True, return_state=True, causal=True, query_offset=-2
+    )
+    unseen = np.array([True, True, False])
+    for array in (lse, found.max, found.lse()):
+        np.testing.assert_array_equal(array == -np.inf, unseen)
+    assert not out[:2].any() and out[2].any()
+    assert not found.denominator[:2].any() and not found.numerator[:2].any()
+
+
+def test_a_merge_of_bfloat16_is_bfloat16(device: fusemax.Device) -> None:
+    q, k, v = arrays((2, 5, 8), (2, 40, 8), (2, 40, 8))
+    calls = [fusemax.attention(q, k[:, part], v[:, part], device=device, return_lse=True) for part in (slice(9), slice(9, 40))]
+    out, lse = fusemax.merge(*zip(*calls, strict=True))
+    assert (out.dtype, lse.dtype) == (BFLOAT16, np.float32)
+    assert relative_error(out, reference(q, k, v).out) < 6e-3
+
+
 def test_a_maximum_that_float32_rounds_changes_nothing() -> None:
     """The reference is an integer to base 2: its logarithm has more digits than float32, which denominators take over."""
     from fusemax.state import state_of_device
