@@ -121,7 +121,8 @@ def put(ring: Ring) -> str:
     return " ".join(ring.put_names)
 
 
-SOON = Deadline(5.0)
+def soon() -> Deadline:
+    return Deadline(5.0)
 
 
 def test_calls_are_put_in_their_order_as_there_is_room() -> None:
@@ -150,7 +151,7 @@ def test_a_chain_is_put_at_once() -> None:
     call = queue.add(jobs("a", 6, chained=(2, 3, 4)))
     assert put(ring) == "a0 a1"
     ring.finish(2)
-    queue.wait(call, SOON) if call.complete else queue.poll()
+    queue.wait(call, soon()) if call.complete else queue.poll()
     assert put(ring) == "a0 a1 a2 a3 a4 a5"
     ring.finish(4)
     queue.poll()
@@ -296,7 +297,7 @@ def test_a_flag_is_told_of_the_call_that_has_it_when_alone(flag: str, error: typ
     queue.poll()
     assert isinstance(second.error, error)
     with pytest.raises(error):
-        queue.wait(second, SOON)
+        queue.wait(second, soon())
     ring.finish()
     queue.poll()
     assert third.complete and third.error is None
@@ -468,5 +469,5 @@ def test_a_transport_that_gives_up_early_may_have_finished() -> None:
         raise TimeoutError
 
     ring.wait = wait  # type: ignore[method-assign]
-    queue.wait(call, SOON)
+    queue.wait(call, soon())
     assert call.complete
