@@ -65,7 +65,7 @@ class Alibi:
             np.concatenate([k, np.broadcast_to(key_columns, (*k.shape[:3], self.columns))], axis=-1),
         )
 
-    def added(self, config: Config, factor: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.float64]:
+    def added(self, config: Config, factor: NDArray[np.float32], places: NDArray[np.float64]) -> NDArray[np.float64]:
         """What the columns add to the score of a key at the query's own place, as the machine rounds it; natural logarithm.
 
         ``factor`` is that of the queries to base 2; factor and places broadcast to (batch, query heads, P).

@@ -11,7 +11,34 @@ from numpy.typing import NDArray
 from .errors import NonFiniteError
 from .spec import Config
 
-__all__ = ["check_array", "check_head_dims", "check_shapes", "to_bits"]
+__all__ = ["check_array", "check_head_dims", "check_seconds", "check_shapes", "numbers_of", "to_bits"]
+
+
+def numbers_of(value: object, kinds: str = "iuf") -> NDArray[Any] | None:
+    """Integers or floats as an array, bfloat16 as float32; None if it is something else.
+
+    ``kinds`` are those of NumPy's dtypes that are taken.
+    """
+    try:
+        numbers = np.asarray(value)
+    except ValueError:
+        # Lists of different lengths.
+        return None
+    if numbers.dtype == ml_dtypes.bfloat16:
+        numbers = numbers.astype(np.float32)
+    return numbers if numbers.dtype.kind in kinds else None
+
+
+def check_seconds(name: str, value: object) -> None:
+    """A time.
+
+    Raises
+    ------
+    TypeError
+        If it is not a number.
+    """
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number of seconds or None, not {value!r}")
 
 
 def check_array(name: str, array: object) -> None:

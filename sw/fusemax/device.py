@@ -118,7 +118,8 @@ class Device:
         Parameters
         ----------
         q, k, v, options
-            As :func:`fusemax.attention`'s, but for ``device``, ``timeout`` and ``progress``. The arrays are copied at once.
+            As :func:`fusemax.attention`'s, but for ``device``, ``program``, ``timeout`` and ``progress``. The arrays are copied
+            at once.
 
         Raises
         ------
@@ -128,6 +129,9 @@ class Device:
         for name in ("timeout", "progress"):
             if name in options:
                 raise TypeError(f"{name} must be given to the submission's result(), not to submit()")
+        for name in options:
+            if name not in Options.__dataclass_fields__:
+                raise TypeError(f"submit() got an unexpected keyword argument {name!r}")
         request = Request.of(q, k, v, Options(**options))
         driver = self.driver
         call = request.call(self.config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self
@@ -55,10 +55,11 @@ class KVCache:
         if not isinstance(device, Device):
             raise TypeError(f"device must be a Device, not {device!r}")
         for name, value in (("heads", heads), ("e", e), ("f", f), ("page_size", page_size), ("pages", pages)):
-            if not isinstance(value, int) or isinstance(value, bool):
+            if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
                 raise TypeError(f"{name} must be an integer, not {value!r}")
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value!r}")
+        heads, e, f, page_size, pages = (int(value) for value in (heads, e, f, page_size, pages))
         check_head_dims(device.config, e, f)
         self.device = device
         self.heads, self.e, self.f = heads, e, f
@@ -212,6 +213,8 @@ class KVCache:
             As :func:`fusemax.attention`.
         """
         check_array("q", q)
+        if isinstance(sequences, str) or not isinstance(sequences, Iterable):
+            raise TypeError(f"sequences must be a list of names, not {sequences!r}")
         sequences = list(sequences)
         lengths = [self.length(sequence) for sequence in sequences]
         if q.ndim != 4 or q.shape[0] != len(sequences) or q.shape[1] % self.heads or q.shape[3] != self.e:

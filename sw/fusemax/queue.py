@@ -205,14 +205,16 @@ class CallQueue:
                 return
         ring = self.ring
         for call in list(self._calls):
-            if call.put < len(call.jobs):
-                if not call.put and ring.room == ring.capacity:
+            if not call.put:
+                if ring.room == ring.capacity:
                     self._begin(call)
-                elif not call.put and call.alone:
+                elif call.alone:
                     break
+            if call.put < len(call.jobs):
                 self._put(call)
             elif not call.jobs:
                 self._end([call], None)
+                continue
             if call.put < len(call.jobs) or call.alone:
                 break
         ring.ring()

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .alibi import MOST_KEYS, Alibi
-from .checks import check_array, check_head_dims, check_shapes, to_bits
+from .checks import check_array, check_head_dims, check_seconds, check_shapes, numbers_of, to_bits
 from .driver import Call, Rows
 from .layout import OUTPUT_BYTES
 from .masks import Mask
@@ -20,6 +20,9 @@ from .spec import Config
 from .state import State, state_of_device
 
 __all__ = ["Options", "Request"]
+
+#: A float32 has a unit in the last place of at most 1 up to here: what ALiBi may add to a log-sum-exp.
+MOST_ADDED = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +106,7 @@ class Request:
         if not isinstance(options.out_dtype, str) or options.out_dtype not in OUTPUT_BYTES:
             raise ValueError(f"out_dtype must be 'bfloat16' or 'float32', not {options.out_dtype!r}")
         if options.timeout is not None:
-            if not isinstance(options.timeout, (int, float)) or isinstance(options.timeout, bool):
-                raise TypeError(f"timeout must be a number of seconds or None, not {options.timeout!r}")
+            check_seconds("timeout", options.timeout)
             if not options.timeout > 0:
                 raise ValueError(f"timeout must be greater than 0, not {options.timeout!r}")
         if options.progress is not None and not callable(options.progress):
@@ -137,12 +139,12 @@ class Request:
 
     def _per_entry(self, name: str, value: Any, low: int | None = None, high: int | None = None) -> tuple[int, ...]:
         """An integer, or one for each batch entry."""
-        numbers = np.asarray(value)
-        if numbers.dtype.kind not in "iu":
+        numbers = numbers_of(value, kinds="iuO")
+        found = () if numbers is None else tuple(numbers.reshape(-1).tolist())
+        if numbers is None or not all(_is_integer(number) for number in found):
             raise TypeError(f"{name} must be an integer or one per batch entry, not {value!r}")
         if numbers.ndim and numbers.size != self.batch:
             raise ValueError(f"{name} must be an integer or {self.batch} of them, one per batch entry, not {value!r}")
-        found = tuple(int(number) for number in numbers.reshape(-1))
         for number in found:
             if (low is not None and number < low) or (high is not None and number > high):
                 limits = f"at least {low}" if high is None else f"from {low} to {high}"
@@ -150,24 +152,27 @@ class Request:
         return found
 
     def _per_head(self, name: str, value: Any) -> NDArray[np.float32]:
-        numbers = np.asarray(value)
-        if numbers.dtype.kind not in "iuf":
+        numbers = numbers_of(value)
+        if numbers is None:
             raise TypeError(f"{name} must be numbers, one per query head, not {value!r}")
         if numbers.shape != (self.heads,):
             raise ValueError(f"{name} must be {self.heads} numbers, one per query head, not of shape {numbers.shape}")
-        if not np.isfinite(numbers).all():
-            raise ValueError(f"{name} must be finite, not {value!r}")
-        return numbers.astype(np.float32)
+        with np.errstate(over="ignore"):
+            found = numbers.astype(np.float32)
+        if not np.isfinite(found).all():
+            raise ValueError(f"{name} must be finite in float32, not {value!r}")
+        return found
 
     def _scales(self, scale: Any) -> NDArray[np.float64]:
         """Softmax scale, one number or one per query head."""
         if scale is None:
             scale = 1 / math.sqrt(self.e)
-        if isinstance(scale, (np.ndarray, list, tuple)) and np.ndim(scale):
+        numbers = numbers_of(scale)
+        if isinstance(scale, (list, tuple)) or (numbers is not None and numbers.ndim):
             return self._per_head("scale", scale).astype(np.float64)
-        if not isinstance(scale, (int, float, np.floating, np.integer)) or isinstance(scale, bool):
+        if numbers is None:
             raise TypeError(f"scale must be a number, one per query head, or None, not {scale!r}")
-        return np.array(scale, np.float64)
+        return numbers.astype(np.float64)
 
     def _factors(self, temperature: Any) -> NDArray[np.float32] | np.float32:
         """Factor of the queries, to base 2: a number, or (batch, heads, queries)."""
@@ -190,8 +195,8 @@ class Request:
         return factor.astype(np.float32)
 
     def _temperatures(self, temperature: Any) -> NDArray[np.float64]:
-        numbers = np.asarray(temperature)
-        if numbers.dtype.kind not in "iuf":
+        numbers = numbers_of(temperature)
+        if numbers is None:
             raise TypeError(f"temperature must be a number or an array of numbers, not {temperature!r}")
         shape = (*self.leading, self.queries)
         try:
@@ -245,6 +250,13 @@ class Request:
             raise ValueError(
                 f"bus_bits of {config.name!r} must be at least 64 for states and log-sum-exp, not {config.bus_bits}"
             )
+        if state_out and self._alibi is not None:
+            moved = float(np.abs(self._added(config)).max())
+            if moved > MOST_ADDED:
+                raise ValueError(
+                    f"alibi_slopes times the places of the queries must stay within ±{MOST_ADDED} for states and log-sum-exp, "
+                    f"but come to {moved:.4g}"
+                )
         return Call(
             scale=self._factor,
             mask=self.mask,
@@ -254,6 +266,12 @@ class Request:
             timeout=self.options.timeout,
             progress=self.options.progress,
         )
+
+    def _added(self, config: Config) -> NDArray[np.float64]:
+        """What ALiBi's columns add to all scores of a query, (batch, query heads, queries) or what broadcasts to it."""
+        assert self._alibi is not None
+        places = np.arange(self.queries) + np.reshape(np.asarray(self.mask.offsets, np.float64), (-1, 1, 1))
+        return self._alibi.added(config, np.asarray(self._factor), places)
 
     def operands(
         self, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]
@@ -289,8 +307,7 @@ class Request:
             return out
         reference = rows.reference.astype(np.float64) * math.log(2)
         if self._alibi is not None:
-            places = np.arange(self.queries) + np.reshape(self.mask.offsets, (-1, 1, 1))
-            reference -= self._alibi.added(config, np.asarray(self._factor), places)
+            reference -= self._added(config)
         reference, denominator = reference.reshape(shape), rows.denominator.reshape(shape)
         if not self._raw:
             with np.errstate(divide="ignore"):

@@ -34,7 +34,7 @@ class Deadline:
 
     def __init__(self, timeout: float | None) -> None:
         self.timeout = timeout
-        self._end = None if timeout is None else time.monotonic() + timeout
+        self._end = None if timeout is None else time.monotonic() + float(timeout)
 
     @property
     def remaining(self) -> float | None:

@@ -11,6 +11,9 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .checks import numbers_of
+from .layout import OUTPUT_BYTES
+
 __all__ = ["State", "merge"]
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -59,6 +62,8 @@ class State:
             raise ValueError("max must be finite or -inf")
         if not ((self.denominator >= 0) & (self.denominator < np.inf)).all():
             raise ValueError("denominator must be finite and not negative")
+        if ((self.max == -np.inf) & (self.denominator > 0)).any():
+            raise ValueError("denominator must be 0 where max is -inf")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -80,15 +85,31 @@ class State:
         Returns
         -------
         State of (heads, P, F).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as above.
         """
-        logit = np.asarray(logits, np.float32)
+        numbers = numbers_of(logits)
+        if numbers is None:
+            raise TypeError(f"logits must be numbers, one per head, not {logits!r}")
+        with np.errstate(over="ignore"):
+            logit = numbers.astype(np.float32)
         if logit.ndim != 1 or not np.isfinite(logit).all():
             raise ValueError(f"logits must be finite numbers, one per head, not {logits!r}")
+        for name, value in (("queries", queries), ("f", f)):
+            if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+                raise TypeError(f"{name} must be an integer, not {value!r}")
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value!r}")
         shape = (len(logit), queries)
         return cls(np.broadcast_to(logit[:, None], shape).copy(), np.ones(shape, np.float32), np.zeros((*shape, f), np.float32))
 
     @classmethod
-    def key_value_bias(cls, q: NDArray[Any], k_bias: NDArray[Any], v_bias: NDArray[Any], scale: float | None = None) -> State:
+    def key_value_bias(
+        cls, q: NDArray[Any], k_bias: NDArray[Any], v_bias: NDArray[Any], scale: float | ArrayLike | None = None
+    ) -> State:
         """A learned key and value that every query of a head sees, in float64.
 
         Parameters
@@ -98,27 +119,56 @@ class State:
         k_bias, v_bias : (heads, E) and (heads, F)
             The key and the value of each head.
         scale
-            Factor of the scores; 1/√E if not given.
+            Factor of the scores, or one per head; 1/√E if not given.
 
         Returns
         -------
         State of (..., heads, P, F).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as above, or a number is not finite.
         """
-        query, key, value = (np.asarray(array).astype(np.float64) for array in (q, k_bias, v_bias))
+        arrays = []
+        for name, array in (("q", q), ("k_bias", k_bias), ("v_bias", v_bias)):
+            numbers = numbers_of(array)
+            if numbers is None:
+                raise TypeError(f"{name} must be an array of numbers, not {array!r}")
+            if not np.isfinite(numbers).all():
+                raise ValueError(f"{name} must be finite, but is not")
+            arrays.append(numbers.astype(np.float64))
+        query, key, value = arrays
         if query.ndim < 3 or key.shape != (query.shape[-3], query.shape[-1]) or value.shape[:-1] != key.shape[:1]:
             raise ValueError(
                 "q must end in (heads, P, E), k_bias be (heads, E) and v_bias (heads, F), "
                 f"not {query.shape}, {key.shape} and {value.shape}"
             )
-        factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-        score = factor * np.einsum("...hpe,he->...hp", query, key)
+        factor = numbers_of(1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+        if factor is None:
+            raise TypeError(f"scale must be a number, one per head, or None, not {scale!r}")
+        if factor.shape not in ((), key.shape[:1]) or not np.isfinite(factor).all():
+            raise ValueError(f"scale must be a finite number, or {len(key)} of them, one per head, not {scale!r}")
+        score = factor[..., None] * np.einsum("...hpe,he->...hp", query, key)
         numerator = np.broadcast_to(value[:, None], (*score.shape, value.shape[-1]))
         return _state(score, np.ones(score.shape), numerator)
 
     def merge(self, *others: State) -> State:
-        """Softmax over the keys of all of them together."""
+        """Softmax over the keys of all of them together.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the others are no states, or their shapes do not broadcast.
+        """
         states = (self, *others)
-        shape = np.broadcast_shapes(*(state.shape for state in states))
+        for state in others:
+            if not isinstance(state, State):
+                raise TypeError(f"states must be of fusemax.State, not {state!r}")
+        try:
+            shape = np.broadcast_shapes(*(state.shape for state in states))
+        except ValueError:
+            raise ValueError(f"states must be of shapes that fit, not {[state.shape for state in states]}") from None
         largest = np.full(shape[:-1], -np.inf)
         for state in states:
             largest = np.maximum(largest, np.where(state.denominator > 0, state.max.astype(np.float64), -np.inf))
@@ -130,7 +180,15 @@ class State:
         return _state(largest, denominator, numerator)
 
     def output(self, dtype: str = "float32") -> NDArray[Any]:
-        """numerator / denominator, (..., P, F), as ``float32`` or ``bfloat16``; zeros where there is no key."""
+        """numerator / denominator, (..., P, F), as ``float32`` or ``bfloat16``; zeros where there is no key.
+
+        Raises
+        ------
+        ValueError
+            If ``dtype`` is something else.
+        """
+        if not isinstance(dtype, str) or dtype not in OUTPUT_BYTES:
+            raise ValueError(f"dtype must be 'bfloat16' or 'float32', not {dtype!r}")
         denominator = np.broadcast_to(self.denominator, self.shape[:-1]).astype(np.float64)[..., None]
         seen = denominator > 0
         out = np.where(seen, self.numerator.astype(np.float64) / np.where(seen, denominator, 1), 0)
@@ -163,15 +221,23 @@ def merge(outs: Sequence[NDArray[Any]], lses: Sequence[NDArray[Any]]) -> tuple[N
     TypeError, ValueError
         If the arrays are not as above.
     """
+    outs, lses = list(outs), list(lses)
     if len(outs) != len(lses) or not outs:
         raise ValueError(f"there must be as many outs as lses and at least one, not {len(outs)} and {len(lses)}")
     for out, lse in zip(outs, lses, strict=True):
+        for name, array in (("outs", out), ("lses", lse)):
+            if not isinstance(array, np.ndarray):
+                raise TypeError(f"{name} must be arrays, not {type(array).__name__}")
         if out.shape != outs[0].shape or lse.shape != out.shape[:-1]:
             raise ValueError(
                 f"outs must be of one shape, {outs[0].shape}, and lses of {outs[0].shape[:-1]}, not {out.shape} and {lse.shape}"
             )
         if out.dtype != outs[0].dtype or out.dtype not in (np.dtype(np.float32), BFLOAT16):
             raise TypeError(f"outs must all be float32 or all bfloat16, not {outs[0].dtype} and {out.dtype}")
+        if lse.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+            raise TypeError(f"lses must be float32 or float64, not {lse.dtype}")
+        if not (lse < np.inf).all():
+            raise ValueError("lses must be finite or -inf")
     logs = np.stack([lse.astype(np.float64) for lse in lses])
     largest = logs.max(axis=0)
     factors = _exp_difference(logs, largest)

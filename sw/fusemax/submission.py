@@ -6,6 +6,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from .checks import check_seconds
 from .driver import Driver, Pending
 from .errors import DeviceError
 from .ring import Deadline
@@ -53,6 +54,8 @@ class Submission:
         DeviceFaultError, DeviceDrainError, NonFiniteError, ScoreOverflowError
             If the call has failed; the others have not.
         """
+        if timeout is not None:
+            check_seconds("timeout", timeout)
         self._driver.queue.wait_end(self._pending.queued, Deadline(timeout))
         with self._lock:
             if self._forget.detach():

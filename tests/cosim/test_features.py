@@ -35,7 +35,7 @@ def parts(result: Any) -> list[np.ndarray]:
     results = result if isinstance(result, tuple) else (result,)
     arrays: list[np.ndarray] = []
     for each in results:
-        arrays += [each.maximum, each.denominator, each.numerator] if isinstance(each, State) else [each]
+        arrays += [each.max, each.denominator, each.numerator] if isinstance(each, State) else [each]
     return [array.view(f"u{array.itemsize}") for array in arrays]
 
 
@@ -65,11 +65,13 @@ def check(problem: Problem, memory: fusemax.Memory | None) -> None:
         expected, counters = parts(problem.run(model)), model.counters.values
     with fusemax.open("rtl", machine, memory=memory or fusemax.Memory()) as rtl:
         found, counted = parts(problem.run(rtl, timeout=TIMEOUT_S)), rtl.counters.values
-        # Of the last job, as counted beside the machine.
+        # From the doorbell to the first interrupt, as counted beside the machine.
         outside_cycles = rtl.transport.testbench_cycles
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     names = counters if memory is None else EXACT_COUNTERS
     assert {name: counted[name] for name in names} == {name: counters[name] for name in names}
-    assert outside_cycles == counted["cycles"] + (CYCLES_OUTSIDE if counted["cycles"] else 0)
+    whole = counted["cycles"] + (CYCLES_OUTSIDE if counted["cycles"] else 0)
+    # Of several jobs one in the midst may have raised the interrupt.
+    assert outside_cycles == whole if counted["jobs"] <= 1 else 0 < outside_cycles <= whole

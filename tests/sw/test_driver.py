@@ -130,6 +130,17 @@ def spoil_output_address(transport: Spy) -> None:
     transport.memory[:DESCRIPTOR_BYTES] = np.frombuffer(DESCRIPTOR.pack(fields).to_bytes(DESCRIPTOR_BYTES, "little"), np.uint8)
 
 
+@pytest.mark.parametrize("options", [{}, {"prefix": 3, "window": (1, 0), "query_offset": 12}])
+def test_queries_that_see_no_key_are_zero_whatever_was_in_memory(spy, options: dict) -> None:
+    """Also beside chains, of which only the last job writes."""
+    transport, device = spy
+    q, k, v = arrays((2, 1, 9, 8), (2, 1, 20, 8), (2, 1, 20, 8))
+    transport.memory[64 * 256 :] = 0x3F
+    out = fusemax.attention(q, k, v, device=device, key_lengths=[0, 20], **options)
+    assert any(job["continues"] for job in transport.jobs) == bool(options)
+    assert not out[0].any() and out[1].all()
+
+
 @pytest.mark.parametrize(
     ("spoil", "cause", "address", "message"),
     [

@@ -186,6 +186,15 @@ def test_any_order_of_growing_and_freeing(steps) -> None:
             texts.check(list(texts.arrays), 2, 77, causal=True)
 
 
+def test_numbers_and_names_of_numpy(device: fusemax.Device) -> None:
+    with cache_of(device, pages=np.int64(7), page_size=np.int32(4)) as cache:
+        assert (type(cache.pages), cache.pages, cache.page_size) == (int, 7, 4)
+        texts = Texts(cache)
+        texts.append(5, 3, 1)
+        q = numbers(1, 1, 2, 1, E)
+        np.testing.assert_array_equal(cache.attend(q, np.array([5])), cache.attend(q, [5]))
+
+
 def test_wrong_arguments(device: fusemax.Device) -> None:
     for change, error, message in (
         ({"heads": 0}, ValueError, "heads must be at least 1, not 0"),
@@ -209,6 +218,9 @@ def test_wrong_arguments(device: fusemax.Device) -> None:
         with pytest.raises(NonFiniteError, match="k must be finite in bfloat16"):
             cache.append("a", np.full((HEADS, 1, E), np.nan, np.float32), numbers(2, HEADS, 1, F))
         assert cache.length("a") == 0
+        for sequences in (None, 3, "a"):
+            with pytest.raises(TypeError, match=f"sequences must be a list of names, not {sequences!r}"):
+                cache.attend(numbers(1, 1, 2, 1, E), sequences)
         for q in (numbers(1, 1, 3, 1, E), numbers(1, 2, 2, 1, E), numbers(1, 1, 2, 1, E + 1)):
             with pytest.raises(ValueError, match=r"q must be \(1 sequences, a multiple of 2 heads, queries, 12\)"):
                 cache.attend(q, ["a"])

@@ -103,6 +103,28 @@ def test_queries_that_see_no_key(slow) -> None:
     assert not device.submit(*operands, query_offset=-5, causal=True).result(30).any()
 
 
+def test_counters_of_a_call_without_jobs(slow) -> None:
+    """They are zero, also if the machine was busy with other calls when it came."""
+    transport, device = slow
+    options = {"query_offset": -5, "causal": True, "device": device}
+    for busy in (False, True):
+        fusemax.attention(*arrays(1), device=device)
+        assert device.counters.jobs == 1
+        submission = device.submit(*arrays(2)) if busy else None
+        assert not fusemax.attention(*arrays(3), **options).any()
+        assert not any(device.counters.values.values())
+        if submission is not None:
+            assert submission.done()
+            np.testing.assert_array_equal(submission.result(30), expected(*arrays(2)))
+    transport.held = True
+    submission = device.submit(*arrays(2))
+    with pytest.raises(DeviceTimeoutError):
+        fusemax.attention(*arrays(3), timeout=0.1, **options)
+    transport.held = False
+    np.testing.assert_array_equal(submission.result(30), expected(*arrays(2)))
+    assert not fusemax.attention(*arrays(3), **options).any()
+
+
 def test_many_threads(slow) -> None:
     """Threads that submit, that call, and that wait, on one device."""
     _, device = slow
@@ -279,8 +301,12 @@ def test_arguments(slow) -> None:
     q, k, v = arrays(1)
     with pytest.raises(TypeError, match=r"timeout must be given to the submission's result\(\), not to submit\(\)"):
         device.submit(q, k, v, timeout=1)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'speed'"):
-        device.submit(q, k, v, speed=1)
+    for name in ("speed", "device", "program"):
+        with pytest.raises(TypeError, match=rf"submit\(\) got an unexpected keyword argument '{name}'"):
+            device.submit(q, k, v, **{name: 1})
+    for timeout in ("1", True):
+        with pytest.raises(TypeError, match=f"timeout must be a number of seconds or None, not {timeout!r}"):
+            device.submit(q, k, v).result(timeout)
     with pytest.raises(ValueError, match="the head dim of k must be that of q"):
         device.submit(q, k[..., :3], v)
     bad = v.astype(ml_dtypes.bfloat16)

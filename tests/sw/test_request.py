@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -26,6 +27,12 @@ STATE = State(np.zeros((3, 4), np.float32), np.ones((3, 4), np.float32), np.zero
         ({"return_state": "yes"}, TypeError, "return_state must be True or False, not 'yes'"),
         ({"query_offset": 1.5}, TypeError, "query_offset must be an integer or one per batch entry, not 1.5"),
         ({"query_offset": True}, TypeError, "query_offset must be an integer or one per batch entry, not True"),
+        (
+            {"query_offset": [[1], [2, 3]]},
+            TypeError,
+            r"query_offset must be an integer or one per batch entry, not \[\[1\], \[2, 3\]\]",
+        ),
+        ({"query_offset": [1 << 70, 1.5]}, TypeError, "query_offset must be an integer or one per batch entry"),
         ({"query_offset": [1, 2, 3]}, ValueError, "query_offset must be an integer or 2 of them, one per batch entry"),
         ({"window": 3}, TypeError, r"window must be a pair \(left, right\) or None, not 3"),
         ({"window": (1, 2, 3)}, TypeError, r"window must be a pair \(left, right\) or None"),
@@ -39,6 +46,13 @@ STATE = State(np.zeros((3, 4), np.float32), np.ones((3, 4), np.float32), np.zero
         ({"scale": [1.0, 2.0]}, ValueError, r"scale must be 3 numbers, one per query head, not of shape \(2,\)"),
         ({"scale": [1.0, 0.0, 2.0]}, ValueError, "scale must be a finite number other than zero"),
         ({"scale": ["a", "b", "c"]}, TypeError, "scale must be numbers, one per query head"),
+        ({"scale": [[1.0], [1.0, 2.0]]}, TypeError, "scale must be numbers, one per query head"),
+        ({"scale": [1e39, 1.0, 1.0]}, ValueError, "scale must be finite in float32"),
+        ({"scale": 10**400}, TypeError, "scale must be a number, one per query head, or None, not 1000"),
+        ({"scale": {1.0}}, TypeError, r"scale must be a number, one per query head, or None, not \{1.0\}"),
+        ({"temperature": [[1.0], [1.0, 2.0]]}, TypeError, "temperature must be a number or an array of numbers"),
+        ({"timeout": np.float32(0)}, ValueError, "timeout must be greater than 0, not"),
+        ({"timeout": True}, TypeError, "timeout must be a number of seconds or None, not True"),
         ({"temperature": 0}, ValueError, "temperature must be finite and greater than 0"),
         ({"temperature": np.inf}, ValueError, "temperature must be finite and greater than 0"),
         ({"temperature": [1.0] * 3}, ValueError, r"temperature must broadcast to \(2, 3, 4\), not be of shape \(3,\)"),
@@ -48,6 +62,9 @@ STATE = State(np.zeros((3, 4), np.float32), np.ones((3, 4), np.float32), np.zero
         ({"alibi_slopes": [1.0, np.nan, 2.0]}, ValueError, "alibi_slopes must be finite"),
         ({"alibi_slopes": [1.0] * 3, "keys": 65537}, ValueError, "keys must be at most 65536 with alibi_slopes, not 65537"),
         ({"alibi_slopes": [1e30] * 3, "scale": 1e-30}, ValueError, "alibi_slopes / scale must be finite in bfloat16"),
+        ({"alibi_slopes": [1e39, 0.0, 0.0]}, ValueError, "alibi_slopes must be finite in float32"),
+        ({"sink": [1e39, 0.0, 0.0]}, ValueError, r"sink must be finite in float32, not \[1e\+39, 0.0, 0.0\]"),
+        ({"sink": [-np.inf, 0.0, 0.0]}, ValueError, "sink must be finite in float32"),
         ({"sink": 1.0}, ValueError, r"sink must be 3 numbers, one per query head, not of shape \(\)"),
         ({"state": 3}, TypeError, "state must be a fusemax.State or None, not 3"),
         ({"state": STATE, "queries": 5}, ValueError, r"state must broadcast to \(2, 3, 5, 2\), not be of shape \(3, 4, 2\)"),
@@ -74,6 +91,30 @@ def test_factors() -> None:
     factor = request(scale=[0.5, -1, 2], temperature=[[2.0], [4.0], [1.0]]).call(CONFIGS["tiny"]).scale
     assert factor.shape == (2, 3, 4)
     np.testing.assert_array_equal(factor[1, :, 0], np.float32([0.25 * log2_e, -0.25 * log2_e, 2 * log2_e]))
+
+
+def test_numbers_of_any_kind() -> None:
+    """bfloat16, arrays without axes and NumPy's numbers are as good as Python's."""
+    config = CONFIGS["tiny"]
+    half = ml_dtypes.bfloat16(0.5)
+    for scale in (half, np.array(0.5), np.float16(0.5)):
+        assert request(scale=scale).call(config).scale == request(scale=0.5).call(config).scale
+    for name in ("scale", "temperature"):
+        given = [request(**{name: np.full(3, 0.5, dtype)}, queries=3).call(config).scale for dtype in (np.float32, type(half))]
+        np.testing.assert_array_equal(*given)
+    assert request(sink=np.full(3, half)).call(config).raw_out
+    assert request(alibi_slopes=np.full(3, half)).extra_columns == 4
+    assert request(query_offset=1 << 70).mask == Mask(offsets=(1 << 70,))
+    assert request(timeout=np.float32(2)).call(config).timeout == 2
+
+
+@pytest.mark.parametrize("options", [{"return_lse": True}, {"sink": [0.0] * 3}])
+def test_alibi_moves_states_by_no_more_than_float32_holds(options: dict) -> None:
+    far = {"alibi_slopes": [-0.5, 0.0, 0.25], "query_offset": [10, -(1 << 26)]}
+    request(**far).call(CONFIGS["tiny"])
+    with pytest.raises(ValueError, match=r"must stay within ±16777216 for states and log-sum-exp, but come to 3.355e\+07"):
+        request(**far, **options).call(CONFIGS["tiny"])
+    request(**far | {"query_offset": [10, -(1 << 24)]}, **options).call(CONFIGS["tiny"])
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,20 @@ def test_window(seed):
     assert len(memory.words) == total
 
 
+def test_a_burst_that_is_not_taken_waits():
+    """Also when none is under way: a memory that takes no address does not answer."""
+    config = Config(rows=2, columns=2)
+    bench = Bench(Reader(config, TAG_BITS), 1)
+    bench.source(bench.dut.runs, [{"address": 0x4000, "beats": 2, "tag": 3}])
+    bench.sink(bench.dut.ar, lambda: False)
+    waiting, addresses, idle = [], [], []
+    bench.watch(bench.dut.waiting, waiting.append)
+    bench.watch(bench.dut.waiting_address, addresses.append)
+    bench.watch(bench.dut.idle, idle.append)
+    bench.run(lambda: bench.cycle == 40, 50)
+    assert all(waiting[20:]) and set(addresses[20:]) == {0x4000} and not any(idle[20:])
+
+
 def test_waiting_address():
     """The oldest burst that is not complete, whether its address was taken or not."""
     config = Config(rows=2, columns=2)

@@ -214,6 +214,29 @@ def test_drain(seed):
     assert not any(done[start + 1 :])
 
 
+def test_a_burst_on_offer_when_all_is_drained():
+    """It is begun when the memory takes it; its words are sent without data, nothing is written, and no job is done."""
+    config = Config(rows=2, columns=2)
+    bench = Bench(Writer(config), 5)
+    dut = bench.dut
+    tag = {"tail_bytes": config.bus_bytes, "job_last": True, "interrupt": True, "ring_index": 9}
+    bench.source(dut.runs, [{"address": 0x1000, "beats": 3, "tag": tag}, {"address": 0x2000, "beats": 2, "tag": tag}])
+    data = bench.source(dut.data, [1, 2, 3, 4, 5])
+    bench.drive(dut.drain, lambda: bench.cycle >= 30)
+    memory = Memory(bench, config, lambda: lambda: bench.cycle >= 60, lambda: 10, lambda _: 0)
+    seen = {name: [] for name in ("idle", "job_done", "bytes_written")}
+    for name, values in seen.items():
+        bench.watch(getattr(dut, name), values.append)
+    offers = []
+    bench.watch(dut.aw.valid, offers.append)
+    bench.run(lambda: len(memory.b.taken) == 1, 200, settle=40)
+    assert memory.responses == [(0x1000, 0)]
+    assert all(offers[30:60]) and not any(offers[61:])
+    assert data.taken == [] and memory.bytes == {}
+    assert not any(seen["job_done"]) and not any(seen["bytes_written"])
+    assert not any(seen["idle"][30 : memory.b.taken[0]]) and all(seen["idle"][memory.b.taken[0] + 1 :])
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("case", ["exact", "behind", "before", "between"])
 def test_window(case, seed):

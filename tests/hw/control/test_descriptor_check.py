@@ -21,6 +21,8 @@ BAD = (
     {"f": 0},
     {"f": 9},
     {"f": 520},
+    # One more than the machine is made for, though there is room.
+    {"e": 9, "query_slots": 2},
     {"heads": 0},
     {"batch": 0},
     {"key_tiles": 0},
@@ -36,6 +38,7 @@ BAD = (
     {"group_tiles": CONFIG.reference_words + 1, "query_slots": 20, "f": 1},
     # State memory for four tiles of eight values.
     {"group_tiles": 5, "query_slots": 8, "e": 4, "f": 8, "output_slots": 1},
+    {"group_tiles": 5, "query_slots": 8, "e": 4, "f": 7, "output_slots": 1},
     {"query_slots": 65},
     {"query_slots": 5, "e": 5},
     {"output_slots": 0},
@@ -56,11 +59,14 @@ BAD = (
     {"k_row_stride": 2},
     {"o_share_stride": 1},
     {"v_batch_stride": 7},
+    *({f"{tensor}_{name}": 4} for tensor in "qkvo" for name in ("address", "row_stride", "head_stride", "batch_stride")),
+    {"q_share_stride": 4},
     {"program_address": 0x1004},
     {"program_address": 1 << 40},
     {"o_address": 1 << 63},
-    {"continues": 1, "heads": 2},
-    {"continued": 1, "heads": 2},
+    *({f"{tensor}_address": 1 << 40} for tensor in "qkvo"),
+    {"continues": 1, "heads": 2, "batch": 1},
+    {"continued": 1, "heads": 2, "batch": 1},
     {"continues": 1, "heads": 1, "batch": 2},
     {"continues": 1, "heads": 1, "batch": 1, "groups": 2, "large_groups": 2, "group_tiles": 2, "query_slots": 2},
 )

@@ -223,6 +223,15 @@ def test_jobs(bus_bits):
     assert len(machine.programs) > 1
 
 
+def test_a_large_ring():
+    """The ring's size is more than a byte counts: no descriptor is fetched from another's place."""
+    config = Config(rows=4, columns=4, max_e=8, max_f=8, bus_bits=1024)
+    machine = Machine(config, 3, lambda rng: random_jobs(rng, config, 260), ring_size_log2=9, stalled=False)
+    assert 256 < len(machine.jobs) < 512
+    machine.bench.run(lambda: machine.done == len(machine.jobs), 30000, settle=30)
+    machine.check_jobs(len(machine.jobs))
+
+
 CONFIG = Config(rows=4, columns=4, max_e=8, max_f=8)
 BAD = ({"magic": 0xFA01}, {"e": 9}, {"query_slots": 5, "e": 5}, {"continued": 1}, {"continues": 1, "heads": 2})
 
@@ -260,6 +269,10 @@ BAD_CHAIN = (
     {"continued": 0},
     {"program_tag": 1},
     {"output_slots": 1},
+    {"query_slots": 3},
+    {"float32_out": 0},
+    {"state_out": 1},
+    {"raw_out": 1},
     {"group_tiles": 1, "large_groups": 1},
     {"last_queries": 1},
     {"share": 3},
@@ -274,6 +287,7 @@ def test_bad_chain(wrong):
     def jobs(rng):
         jobs = with_wrong(0, {})(rng)
         base = jobs[2] | {"group_tiles": 2, "query_slots": 2, "last_queries": 4, "share": 2, "output_slots": 2}
+        base |= {"float32_out": 1, "state_out": 0, "raw_out": 0}
         chain = chain_of(rng, base, 3)
         chain[1] |= wrong
         return [*jobs[:2], *chain, *jobs[:2]]
