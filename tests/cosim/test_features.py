@@ -17,8 +17,8 @@ from fusemax_sim.problems import CYCLES_OUTSIDE, EXACT_COUNTERS
 
 pytestmark = pytest.mark.cosim
 
-#: Random calls of each configuration; ``make regress`` runs 60.
-PROBLEMS = int(os.environ.get("FUSEMAX_RTL_PROBLEMS", "12"))
+#: Random calls of each configuration; ``make regress`` runs 200.
+PROBLEMS = int(os.environ.get("FUSEMAX_RTL_PROBLEMS", "50"))
 MEMORIES = st.builds(
     fusemax.Memory,
     read_latency_cycles=st.sampled_from([1, 2, 7, 60, 250]),
