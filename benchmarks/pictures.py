@@ -34,9 +34,9 @@ OTHERS = {"wait": "#222222", "idle": "#bbbbbb", "bus": "#88ccee"}
 WAITS = ("stall_q", "stall_k", "stall_v", "stall_output", "idle")
 
 SIGNALS = {
-    "word": "sim_top.device.core.array.west_edge.word",
-    "events": "sim_top.device.core.events",
-    "tail": "sim_top.device.core.tail",
+    "word": "sim_top.device.machine.core.array.west_edge.word",
+    "events": "sim_top.device.machine.core.events",
+    "tail": "sim_top.device.machine.core.tail",
     "irq": "sim_top.irq",
     "read_valid": "sim_top.m_axi_rvalid",
     "read_ready": "sim_top.m_axi_rready",
