@@ -44,6 +44,8 @@ GOWIN = replace(
     bus_bits=32,
     outstanding_reads=2,
     outstanding_writes=2,
+    score_bits=28,
+    sum_bits=32,
 )
 
 
