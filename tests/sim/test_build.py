@@ -47,7 +47,10 @@ def test_emission_digest_follows_the_configuration() -> None:
 def test_hardware_imports_only_what_its_digest_covers() -> None:
     host, hardware = tools.package_directory("fusemax"), tools.package_directory("fusemax_hw")
     sources = [path for root in (hardware, *(host / part for part in HOST_PARTS)) for path in root.rglob("*.py")]
-    assert sources
+    # What is simulated of a board is its system; the files on platforms are read when a bitstream is made.
+    boards = hardware / "boards"
+    sources = [path for path in sources if not path.is_relative_to(boards) or path.name == "system.py"]
+    assert boards / "system.py" in sources
     for path in sources:
         inside = ("fusemax", *path.relative_to(host).parts[:-1]) if path.is_relative_to(host) else ("fusemax_hw",)
         for node in ast.walk(ast.parse(path.read_text())):
