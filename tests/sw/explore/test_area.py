@@ -24,7 +24,7 @@ def test_a_measured_machine_has_its_measured_area(bus_bits: int) -> None:
 
 @pytest.mark.parametrize("bus_bits", TABLE.machines)
 def test_memories_are_those_that_yosys_made(bus_bits: int) -> None:
-    """Feeders have their bank and nothing else; a lane has small rings besides. One is of references, which leave with states."""
+    """Feeders have their bank and nothing else; a lane has small rings besides, one for references that leave with states."""
     config, parts = TABLE.machines[bus_bits]
     predicted = {part: sum((memory_area(*m) for m in memories), Area()) for part, memories in memories_of(config).items()}
     for part in ("north_feeder", "west_feeder"):
