@@ -70,7 +70,8 @@ def check(problem: Problem, memory: fusemax.Memory | None) -> None:
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    names = counters if memory is None else EXACT_COUNTERS
+    # An iteration may be empty while tiles are left out; a slow memory lets the walker get ahead.
+    names = counters if memory is None else [name for name in EXACT_COUNTERS if name != "slots_empty"]
     assert {name: counted[name] for name in names} == {name: counters[name] for name in names}
     whole = counted["cycles"] + (CYCLES_OUTSIDE if counted["cycles"] else 0)
     # Of several jobs one in the midst may have raised the interrupt.
