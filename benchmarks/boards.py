@@ -66,6 +66,7 @@ ROWS = {
     row.name: row
     for row in (
         Row("ulx3s_85f", CONFIGS["tiny"], placed=True),
+        Row("ulx3s_85f", replace(CONFIGS["tiny"], name="six", rows=6, columns=6), placed=True),
         Row("ulx3s_85f", CONFIGS["small"]),
         Row("arty_a7_100", CONFIGS["tiny"]),
         Row("tang_primer_20k", GOWIN),
