@@ -89,7 +89,8 @@ def work_through(
                 LocalCluster(
                     n_workers=min(workers or cores(), len(by_name)),
                     threads_per_worker=1,
-                    dashboard_address=None,  # pyright: ignore[reportArgumentType] (its documentation says so)
+                    # Any free port: another cluster may run beside this one.
+                    dashboard_address="127.0.0.1:0",
                     silence_logs=logging.ERROR,
                 )
             )
