@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from .errors import NonFiniteError
 from .spec import Config
 
-__all__ = ["check_array", "check_head_dims", "check_seconds", "check_shapes", "numbers_of", "to_bits"]
+__all__ = [
+    "check_array",
+    "check_count",
+    "check_head_dims",
+    "check_seconds",
+    "check_shapes",
+    "is_integer",
+    "numbers_of",
+    "to_bits",
+]
 
 
 def numbers_of(value: object, kinds: str = "iuf") -> NDArray[Any] | None:
@@ -27,6 +36,27 @@ def numbers_of(value: object, kinds: str = "iuf") -> NDArray[Any] | None:
     if numbers.dtype == ml_dtypes.bfloat16:
         numbers = numbers.astype(np.float32)
     return numbers if numbers.dtype.kind in kinds else None
+
+
+def is_integer(value: object) -> bool:
+    """Whether it is an integer, NumPy's included; a truth value is none."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def check_count(name: str, value: Any) -> None:
+    """How many of something there are, at least one.
+
+    Raises
+    ------
+    TypeError
+        If it is not an integer.
+    ValueError
+        If it is less than 1.
+    """
+    if not is_integer(value):
+        raise TypeError(f"{name} must be an integer, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value!r}")
 
 
 def check_seconds(name: str, value: object) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .checks import check_array, check_head_dims, to_bits
+from .checks import check_array, check_count, check_head_dims, to_bits
 from .device import Device
 from .errors import DeviceMemoryError
 from .request import Options, Request
@@ -55,10 +55,7 @@ class KVCache:
         if not isinstance(device, Device):
             raise TypeError(f"device must be a Device, not {device!r}")
         for name, value in (("heads", heads), ("e", e), ("f", f), ("page_size", page_size), ("pages", pages)):
-            if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-                raise TypeError(f"{name} must be an integer, not {value!r}")
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value!r}")
+            check_count(name, value)
         heads, e, f, page_size, pages = (int(value) for value in (heads, e, f, page_size, pages))
         check_head_dims(device.config, e, f)
         self.device = device

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .alibi import MOST_KEYS, Alibi
-from .checks import check_array, check_head_dims, check_seconds, check_shapes, numbers_of, to_bits
+from .checks import check_array, check_head_dims, check_seconds, check_shapes, is_integer, numbers_of, to_bits
 from .driver import Call, Rows
 from .layout import OUTPUT_BYTES
 from .masks import Mask
@@ -121,7 +121,7 @@ class Request:
             if not isinstance(options.window, (tuple, list)) or len(options.window) != 2:
                 raise TypeError(f"window must be a pair (left, right) or None, not {options.window!r}")
             for side in options.window:
-                if not _is_integer(side):
+                if not is_integer(side):
                     raise TypeError(f"window must be two integers, not {options.window!r}")
                 if side < -1:
                     raise ValueError(f"window must be two numbers of keys, -1 for all, not {options.window!r}")
@@ -141,7 +141,7 @@ class Request:
         """An integer, or one for each batch entry."""
         numbers = numbers_of(value, kinds="iuO")
         found = () if numbers is None else tuple(numbers.reshape(-1).tolist())
-        if numbers is None or not all(_is_integer(number) for number in found):
+        if numbers is None or not all(is_integer(number) for number in found):
             raise TypeError(f"{name} must be an integer or one per batch entry, not {value!r}")
         if numbers.ndim and numbers.size != self.batch:
             raise ValueError(f"{name} must be an integer or {self.batch} of them, one per batch entry, not {value!r}")
@@ -322,7 +322,3 @@ class Request:
         if options.return_state:
             results.append(state)  # type: ignore[arg-type]
         return tuple(results) if len(results) > 1 else results[0]
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .checks import numbers_of
+from .checks import check_count, numbers_of
 from .layout import OUTPUT_BYTES
 
 __all__ = ["State", "merge"]
@@ -99,10 +99,7 @@ class State:
         if logit.ndim != 1 or not np.isfinite(logit).all():
             raise ValueError(f"logits must be finite numbers, one per head, not {logits!r}")
         for name, value in (("queries", queries), ("f", f)):
-            if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-                raise TypeError(f"{name} must be an integer, not {value!r}")
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value!r}")
+            check_count(name, value)
         shape = (len(logit), queries)
         return cls(np.broadcast_to(logit[:, None], shape).copy(), np.ones(shape, np.float32), np.zeros((*shape, f), np.float32))
 

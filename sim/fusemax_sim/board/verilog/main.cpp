@@ -40,17 +40,7 @@ int main(int count, char **arguments) {
     Seen &seen = *static_cast<Seen *>(mapped);
     auto top = std::make_unique<Vtop>(context.get());
 
-    top->rst = 1;
-    top->rx = 1;
-    auto step = [&] {
-        top->clk = 0;
-        top->eval();
-        top->clk = 1;
-        top->eval();
-        context->timeInc(1);
-    };
-    for (int index = 0; index < 8; ++index) step();
-    top->rst = 0;
+    LineClock clock(*context, *top);
 
     unsigned quiet = 0;
     uint8_t text[4096];
@@ -66,7 +56,7 @@ int main(int count, char **arguments) {
         }
         for (unsigned index = 0; index < LOOK_CYCLES; ++index) {
             top->rx = line.rx();
-            step();
+            clock.step();
             line.tx(top->tx);
             seen.busy_cycles += top->busy;
             seen.errors += top->error && !error_before;

@@ -130,3 +130,26 @@ private:
     uint16_t seen = 0, flipped = 0;
     bool before = true;
 };
+
+/// Clock of a device that has the line's pins; the device is out of reset when this is made.
+template <class Top> class LineClock {
+public:
+    LineClock(VerilatedContext &context, Top &top) : context(context), top(top) {
+        top.rst = 1;
+        top.rx = 1;
+        for (int index = 0; index < 8; ++index) step();
+        top.rst = 0;
+    }
+    /// The next cycle.
+    void step() {
+        top.clk = 0;
+        top.eval();
+        top.clk = 1;
+        top.eval();
+        context.timeInc(1);
+    }
+
+private:
+    VerilatedContext &context;
+    Top &top;
+};

@@ -51,17 +51,7 @@ int main(int count, char **arguments) {
     auto top = std::make_unique<Vtop>(context.get());
     uint64_t cycle = 0;
 
-    top->rst = 1;
-    top->rx = 1;
-    auto step = [&] {
-        top->clk = 0;
-        top->eval();
-        top->clk = 1;
-        top->eval();
-        context->timeInc(1);
-    };
-    for (int index = 0; index < 8; ++index) step();
-    top->rst = 0;
+    LineClock clock(*context, *top);
 
     Request request;
     std::vector<uint8_t> text;
@@ -73,7 +63,7 @@ int main(int count, char **arguments) {
         bool frame_ended = false;
         for (uint64_t end = cycle + request.cycles; cycle < end && !frame_ended; ++cycle) {
             top->rx = line.rx();
-            step();
+            clock.step();
             frame_ended = line.tx(top->tx);
         }
         Reply reply{cycle, uint32_t(line.from_device.size()), line.noise.flips, line.noise.drops, line.noise.extras,
