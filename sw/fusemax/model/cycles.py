@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from ..jobs import describe
-from ..layout import RING_BYTES, Shape, place_arrays, place_program
-from ..program import Program
+from ..compiler.program import Program
+from ..planning.descriptors import describe
+from ..planning.memory_map import RING_BYTES, Shape, place_arrays, place_program
 from ..spec import COUNTERS, MICROWORD, Config, Op, config_named
 from .descriptor_check import settings
 from .tiles import issued_tiles, query_tiles, read_beats, written_bytes
@@ -67,7 +67,7 @@ def cycles(
     program
         From :func:`fusemax.compile`, for the head dims of ``job``; it says what the machine is.
     job
-        Shape of the call, a :class:`fusemax.jobs.Shape`.
+        Shape of the call, a :class:`fusemax.planning.descriptors.Shape`.
     memory
         Timing of the memory in cycles, a :class:`fusemax.Memory` or an :class:`IdealMemory`; if not given, one that answers
         after 60 cycles with a bus word a cycle.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..jobs import MOST_SHARE
-from ..masks import UNBOUNDED
+from ..planning.descriptors import MOST_SHARE
+from ..planning.masks import UNBOUNDED
 from ..spec import DESCRIPTOR_MAGIC, Config
 from .tiles import needs_all_keys
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..masks import UNBOUNDED
+from ..planning.masks import UNBOUNDED
 from ..spec import Config
 
 __all__ = ["is_masked", "issued_tiles", "job_rows", "needs_all_keys", "query_tiles", "read_beats", "written_bytes"]

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 import fusemax
 from fusemax.integration.write import driver_sources
-from fusemax.jobs import MOST_SHARE, describe
-from fusemax.layout import Buffer, Shape, place_arrays
-from fusemax.masks import UNBOUNDED
 from fusemax.model.descriptor_check import is_valid
-from fusemax.model.transport import ModelTransport
+from fusemax.model.model_transport import ModelTransport
+from fusemax.planning.descriptors import MOST_SHARE, describe
+from fusemax.planning.masks import UNBOUNDED
+from fusemax.planning.memory_map import Buffer, Shape, place_arrays
 from fusemax.spec import (
     CONFIGS,
     DESCRIPTOR,

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import fusemax
-from fusemax.jobs import describe
-from fusemax.layout import RING_BYTES, Shape, place_arrays, place_program
 from fusemax.model import CycleCounts, cycles
 from fusemax.model.cycles import IdealMemory, ring_cycles
 from fusemax.model.timeline import Machine
 from fusemax.model.timeline.load import DEADLINES
+from fusemax.planning.descriptors import describe
+from fusemax.planning.memory_map import RING_BYTES, Shape, place_arrays, place_program
 from fusemax.spec import CONFIGS, COUNTERS, DESCRIPTOR_BYTES, Config
 
 MACHINES = {

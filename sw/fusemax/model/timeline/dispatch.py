@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 
-from ...program import Program
+from ...compiler.program import Program
 from ...spec import DESCRIPTOR_STRIDE_BYTES, MICROWORD, PROGRAM_HEADER, Config
 from ..descriptor_check import settings
 from .bus import UNKNOWN, ReadPath, cut

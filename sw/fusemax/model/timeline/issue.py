@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ...program import Program
+from ...compiler.program import Program
 from ...spec import MICROWORD, Config, Op
 from ..tiles import is_masked
 from .bus import LONG_AGO, UNKNOWN

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ...program import Program
+from ...compiler.program import Program
 from ...spec import Config
 from .bus import UNKNOWN, MemoryTiming, ReadPath, WritePath
 from .dispatch import Dispatcher
 from .issue import Issue
 from .latencies import Latencies
 from .load import Arbiter, LoadWalker
-from .rhythm import Rhythm
+from .periods import Rhythm
 from .store import Store
 from .walk import Descriptor
 
