@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..compiler.program import Program
 from ..compiler.rule_checker import check
-from ..planning.memory_map import Shape, required_bytes
+from ..planning.memory_map import Shape, align, required_bytes
 from ..runtime.device import MEMORY_BYTES, Device
 from ..runtime.request import Options, Request
 from ..runtime.softmax_state import State
-from ..spec import config_named
+from ..spec import PAGE_BYTES, config_named
 from .opening import open_device
 
 __all__ = ["attention"]
@@ -190,4 +190,4 @@ def _room(request: Request, k: NDArray[Any]) -> int:
         state_out=True,
     )
     need = required_bytes(config_named("small"), shape)
-    return max(MEMORY_BYTES, -(-need // 4096) * 4096)
+    return max(MEMORY_BYTES, align(need, PAGE_BYTES))

@@ -15,6 +15,7 @@ from ..runtime.argument_checks import check_array, check_count, check_head_dims,
 from ..runtime.device import Device
 from ..runtime.request import Options, Request
 from ..runtime.softmax_state import State
+from ..spec import ceil_div
 
 __all__ = ["KVCache"]
 
@@ -247,7 +248,7 @@ class KVCache:
     def _grow(self, sequence: Hashable, keys: int) -> None:
         """Give a sequence the pages for so many keys."""
         table = self._tables[sequence]
-        missing = -(-keys // self.page_size) - len(table)
+        missing = ceil_div(keys, self.page_size) - len(table)
         if missing > self.free_pages:
             raise DeviceMemoryError(
                 f"the keys need {missing} more pages of {self.page_size}, but {self.free_pages} of {self.pages} pages are free"
