@@ -320,7 +320,7 @@ class KVCache:
         """Give the memory back; sequences are gone. Again is harmless."""
         if self._address is not None:
             if not self.device.closed:
-                self.device.driver.release(self._address)
+                self.device.driver.memory.release(self._address)
             self._address = None
 
     def _check_open(self) -> None:
@@ -351,7 +351,7 @@ class _Store:
 
     @property
     def rows(self) -> NDArray[np.uint16]:
-        memory = self._device.driver.memory[self.address :].view("<u2")
+        memory = self._device.driver.memory.data[self.address :].view("<u2")
         row = self.row_bytes // 2
         keys = len(memory) // (row * self.heads)
         return memory[: keys * row * self.heads].reshape(keys, self.heads, row)[..., : self.elements]
