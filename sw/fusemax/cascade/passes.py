@@ -112,7 +112,7 @@ class Passes:
 
 
 def count_passes(cascade: Cascade, rank: str, same: Mapping[str, str] | None = None) -> Passes:
-    """Passes over the fibers of ``rank``.
+    """Count the passes over the fibers of ``rank``.
 
     Parameters
     ----------
@@ -124,32 +124,45 @@ def count_passes(cascade: Cascade, rank: str, same: Mapping[str, str] | None = N
     same
         Other ranks that are the same sequence, as in {"P": "M"} for self-attention: their fibers count for ``rank`` too.
 
+    Returns
+    -------
+    Passes
+        How many, what forces each of them, and what is kept between them.
+
     Raises
     ------
     CascadeError
-        If the cascade has no such rank.
+        If the cascade has no such rank, or the passes grow with the iteration.
     """
     analysis = _Analysis(cascade, Family.of(cascade, rank, same or {}))
+    each = analysis.of_each_root()
+    # An Einsum that goes over the rank by two names is counted by one of them: an input's own count may be the larger one.
+    most = max((analysis, *each.values()), key=lambda found: found.passes)
     late = defer_division(cascade)
     deferred = _Analysis(late, Family.of(late, rank, same or {}))
-    each = {root: _Analysis(cascade, analysis.family, (root,)) for root in analysis.roots}
+    deferred_passes = max(found.passes for found in (deferred, *deferred.of_each_root().values()))
     return Passes(
         rank,
-        analysis.passes,
-        min(analysis.passes, deferred.passes),
-        analysis.chain(),
+        most.passes,
+        min(most.passes, deferred_passes),
+        most.chain(),
         analysis.footprint(each),
         {root: found.passes for root, found in each.items() if root in cascade.inputs},
     )
 
 
 def ranks_to_count(cascade: Cascade) -> tuple[str, ...]:
-    """Ranks of the tensors; not the names that an iteration gives another rank."""
+    """List the ranks of the tensors, without the names that an iteration gives another rank."""
     declared = {rank for ranks in cascade.ranks_of.values() for rank in ranks} | {split.rank for split in cascade.split}
     return tuple(rank for rank in cascade.ranks if rank in declared and not cascade.iteration_of(rank))
 
 
 class _Analysis:
+    """Levels and kinds of a cascade's tensors along a family of ranks, found by iterating to a fixpoint.
+
+    ``roots`` are the tensors whose fibers count: the inputs that have the rank if not given.
+    """
+
     def __init__(self, cascade: Cascade, family: Family, roots: tuple[str, ...] | None = None) -> None:
         self.cascade = cascade
         self.family = family
@@ -159,6 +172,9 @@ class _Analysis:
         self.roots = self.find_roots() if roots is None else roots
         #: Whether every step of the iteration has fibers of its own: then what it gets from the step before is given.
         self.own_fibers = cascade.iteration is not None and not family.has_iteration
+        #: Einsums (by identity) that go over the fibers by another name of the rank, and those that turned out not to.
+        self.by_other_name: set[int] = set()
+        self.by_own_name: set[int] = set()
         self.solve()
 
     def of(self, tensor: str) -> State:
@@ -179,6 +195,10 @@ class _Analysis:
                 found += (tensor,)
         return tuple(dict.fromkeys(found))
 
+    def of_each_root(self) -> dict[str, _Analysis]:
+        """Analyse every root alone, the others taken as given."""
+        return {root: _Analysis(self.cascade, self.family, (root,)) for root in self.roots}
+
     def solve(self) -> None:
         """Levels to a fixpoint; tensors that are carried from step to step are read before they are written."""
         self.state = {root: State(1, Kind.ELEMENT, True) for root in self.roots}
@@ -186,6 +206,9 @@ class _Analysis:
         for _ in range(4 * len(self.cascade.einsums) + 4):
             before = dict(self.state)
             for number, einsum in enumerate(self.cascade.einsums):
+                if not self.choose_name(einsum):
+                    self.solve()
+                    return
                 self.visit(number, einsum)
             if self.own_fibers and not self.has_own_fibers():
                 self.own_fibers = False
@@ -213,7 +236,30 @@ class _Analysis:
 
     def accesses(self, einsum: Einsum) -> list[tuple[Reference, Access]]:
         """Operands with how they are read along the family; not those that a step is given by the one before."""
-        return [(operand, self.family.access(einsum, operand)) for operand in einsum.operands if not self.is_given(operand)]
+        return [(operand, self.access(einsum, operand)) for operand in einsum.operands if not self.is_given(operand)]
+
+    def access(self, einsum: Einsum, reference: Reference) -> Access:
+        """How an Einsum reads or writes a tensor, by the name of the rank that it goes over the fibers by."""
+        return self.family.access(einsum, reference, by_other_name=id(einsum) in self.by_other_name)
+
+    def choose_name(self, einsum: Einsum) -> bool:
+        """Find the name by which an Einsum with two names of the rank goes over its fibers; false if an earlier one was wrong.
+
+        It is the rank's own if fibers are read by it, else the other one: ``Y[m] = X[n] * (n <= m)`` goes over X by n.
+        """
+        if id(einsum) in self.by_own_name or not (self.family.own_variables(einsum) and self.family.other_variables(einsum)):
+            return True
+        fibers = [o for o in einsum.operands if self.of(o.tensor).full and not self.is_given(o)]
+        own = any(self.family.access(einsum, operand).every_element for operand in fibers)
+        other = any(self.family.access(einsum, operand, by_other_name=True).every_element for operand in fibers)
+        if other and not own:
+            self.by_other_name.add(id(einsum))
+        elif id(einsum) in self.by_other_name:
+            # An operand that is carried from step to step was found to be a fiber only later.
+            self.by_other_name.remove(id(einsum))
+            self.by_own_name.add(id(einsum))
+            return False
+        return True
 
     def is_given(self, operand: Reference) -> bool:
         iteration = self.cascade.iteration
@@ -222,7 +268,7 @@ class _Analysis:
         return Variable(iteration.variable) in operand.indices
 
     def touches(self, reference: Reference, access: Access) -> bool:
-        return self.of(reference.tensor).full and (access.gather or (access.aligned and access.whole))
+        return self.of(reference.tensor).full and access.every_element
 
     def visit(self, number: int, einsum: Einsum) -> None:
         tensor = einsum.result.tensor
@@ -242,7 +288,7 @@ class _Analysis:
         if touching:
             self.touching.add(number)
         kind = self.kind(einsum, accesses, level, touching, late)
-        left = self.family.access(einsum, einsum.result)
+        left = self.access(einsum, einsum.result)
         full = touching and left.aligned and left.whole
         if tensor in self.roots and level == 0:
             return
@@ -260,7 +306,7 @@ class _Analysis:
     def kind(self, einsum: Einsum, accesses: list[tuple[Reference, Access]], level: int, touching: bool, late: bool) -> Kind:
         if level == 0:
             return Kind.FREE
-        left = self.family.access(einsum, einsum.result)
+        left = self.access(einsum, einsum.result)
         live = [
             (self.of(operand.tensor), access) for operand, access in accesses if self.of(operand.tensor).kind is not Kind.FREE
         ]
@@ -280,8 +326,9 @@ class _Analysis:
 
     def is_prefix(self, einsum: Einsum) -> bool:
         """Whether a sum is over the coordinates up to another one of the family: where(m < n, A[m], 0) for every n."""
-        left = self.family.filter_variables(einsum)
-        inner = self.family.own_variables(einsum)
+        left, inner = self.family.filter_variables(einsum), self.family.own_variables(einsum)
+        if id(einsum) in self.by_other_name:
+            left, inner = inner & set(einsum.result.variables), self.family.other_variables(einsum)
         for node in walk(einsum.expression):
             match node:
                 case Call("where", (Binary("<" | "<=", Variable(a), Variable(b)), _, _)):

@@ -51,6 +51,11 @@ class Access:
         return self.order[0] in self.parts
 
     @property
+    def every_element(self) -> bool:
+        """Whether elements are visited one after the other, or any of them."""
+        return self.gather or (self.aligned and self.whole)
+
+    @property
     def final(self) -> bool:
         """Whether a fixed coordinate other than the first is meant, of the outermost part."""
         return any(part == self.order[0] and not first for part, first in self.constants)
@@ -127,11 +132,15 @@ class Family:
                 found.add(form.part)
         return found
 
-    def access(self, einsum: Einsum, reference: Reference) -> Access:
+    def other_variables(self, einsum: Einsum) -> set[str]:
+        """Variables of other names of the rank."""
+        return {variable for variable in einsum.ranks if self.name(variable.upper()) in self.others}
+
+    def access(self, einsum: Einsum, reference: Reference, *, by_other_name: bool = False) -> Access:
         """How ``einsum`` reads or writes ``reference`` along the family.
 
-        Where an Einsum runs over the rank and, by another name, over it once more (queries and keys of one sequence), the other
-        name is another rank.
+        Where an Einsum runs over the rank and, by another name, over it once more (queries and keys of one sequence), one of
+        the names is another rank: the other one or, with ``by_other_name``, the rank's own.
         """
         own = self.own_variables(einsum)
         parts: set[str] = set()
@@ -153,12 +162,13 @@ class Family:
             elif form.kind == "constant":
                 constants += [(part, form.constant == 0) for part in covered]
             elif form.kind == "split":
-                parts.update(covered)
+                if not by_other_name:
+                    parts.update(covered)
             else:
                 variable = form.parts[0]
                 name = self.name(variable.upper())
                 other = name in self.others or name not in (*self.wholes, *self.parts, self.of_split)
-                if other and own:
+                if other != by_other_name and own:
                     continue
                 parts.update(covered)
                 shifted |= form.offset != 0
