@@ -40,6 +40,11 @@ def compile(
     binding
         What of two tiles may be under way at the same time; all that can be if not given, which is the fastest.
 
+    Returns
+    -------
+    Program
+        Its microwords, listing and schedule.
+
     Raises
     ------
     TypeError, ValueError

@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..cascade.cascade import Cascade
 from ..cascade.einsum import Einsum
 from ..cascade.expression import Binary, Call, Reference
-from .array_program import ArrayProgram, Operation, Unit
+from .array_program import ArrayProgram, Unit
 from .findings import Findings
 from .machine_sections import check_sections
 from .reductions import check_indices, value_of_reduction

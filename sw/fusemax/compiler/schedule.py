@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from os import PathLike
 
 from ..spec import Config
@@ -36,7 +35,7 @@ class Schedule:
     ii: int
     placed: tuple[Placed, ...]
 
-    @cached_property
+    @property
     def stages(self) -> int:
         """Iterations that a tile spans."""
         return self.placed[-1].offset // self.ii + 1
