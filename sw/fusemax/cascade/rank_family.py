@@ -28,6 +28,8 @@ class Access:
         A variable with an offset: ``m1+1``.
     gather
         An index that is itself read from a tensor, or another sum of variables: any element may be meant.
+    crossed
+        The rank is run over by the name that is another rank in this Einsum: every element is meant, at each of the others.
     """
 
     parts: frozenset[str] = frozenset()
@@ -35,6 +37,7 @@ class Access:
     shifted: bool = False
     gather: bool = False
     order: tuple[str, ...] = ()
+    crossed: bool = False
 
     @property
     def aligned(self) -> bool:
@@ -145,7 +148,7 @@ class Family:
         own = self.own_variables(einsum)
         parts: set[str] = set()
         constants: list[tuple[str, bool]] = []
-        shifted = gather = False
+        shifted = gather = crossed = False
         for index, rank in zip(reference.indices, self.cascade.ranks_of[reference.tensor], strict=True):
             form = classify(self.cascade, index, rank)
             named = self.name(rank)
@@ -162,6 +165,7 @@ class Family:
             elif form.kind == "constant":
                 constants += [(part, form.constant == 0) for part in covered]
             elif form.kind == "split":
+                crossed |= by_other_name
                 if not by_other_name:
                     parts.update(covered)
             else:
@@ -169,10 +173,11 @@ class Family:
                 name = self.name(variable.upper())
                 other = name in self.others or name not in (*self.wholes, *self.parts, self.of_split)
                 if other != by_other_name and own:
+                    crossed |= name in self.others or by_other_name
                     continue
                 parts.update(covered)
                 shifted |= form.offset != 0
-        return Access(frozenset(parts), tuple(constants), shifted, gather, self.parts)
+        return Access(frozenset(parts), tuple(constants), shifted, gather, self.parts, crossed)
 
     def inner(self, form: Index) -> tuple[str, ...]:
         """What an index of the whole rank says about the part that is asked for."""

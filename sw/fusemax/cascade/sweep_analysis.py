@@ -9,13 +9,13 @@ suffice; that each level had to wait for all elements of the one before shows th
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from .cascade import Cascade
 from .einsum import Einsum
 from .errors import CascadeError
-from .expression import Binary, Call, Reference, Variable, walk
+from .expression import Binary, Call, Expression, Reference, Variable, walk
 from .rank_family import Access, Family
 
 __all__ = ["Barrier", "SweepAnalysis"]
@@ -191,11 +191,11 @@ class SweepAnalysis:
         for operand, access in accesses:
             state = self.of(operand.tensor)
             if state.kind is not Kind.FREE:
-                waits = touching and self.waits(state, access)
+                waits = touching and self.waits(einsum, operand, access)
                 level = max(level, state.level + waits)
         for operand, access in accesses:
             state = self.of(operand.tensor)
-            late |= state.kind is not Kind.FREE and state.level == level and self.waits(state, access)
+            late |= state.kind is not Kind.FREE and state.level == level and self.waits(einsum, operand, access)
         self.level[number] = level
         if touching:
             self.touching.add(number)
@@ -210,10 +210,21 @@ class SweepAnalysis:
         elif full and not old.full:
             self.state[tensor] = replace(old, full=True)
 
-    @staticmethod
-    def waits(state: State, access: Access) -> bool:
-        """Whether a value is there only after all elements of its sweep."""
-        return state.kind is Kind.ALL or access.final
+    def waits(self, einsum: Einsum, operand: Reference, access: Access) -> bool:
+        """Whether an operand is there only after all elements of its sweep."""
+        if self.of(operand.tensor).kind is Kind.ALL or access.final:
+            return True
+        return access.crossed and operand.tensor not in self.roots and not self.is_behind(einsum, operand)
+
+    def is_behind(self, einsum: Einsum, operand: Reference) -> bool:
+        """Whether only elements up to the one that is visited are read: A[n] in where(n <= m, A[n], 0), for every m."""
+        visiting, crossing = self.family.own_variables(einsum), self.family.other_variables(einsum)
+        if id(einsum) in self.by_other_name:
+            visiting, crossing = crossing, visiting
+        return any(
+            below in crossing and above in visiting and any(node is operand for node in walk(chosen))
+            for below, above, chosen in _filters(einsum)
+        )
 
     def kind(self, einsum: Einsum, accesses: list[tuple[Reference, Access]], level: int, touching: bool, late: bool) -> Kind:
         if level == 0:
@@ -241,15 +252,7 @@ class SweepAnalysis:
         left, inner = self.family.filter_variables(einsum), self.family.own_variables(einsum)
         if id(einsum) in self.by_other_name:
             left, inner = inner & set(einsum.result.variables), self.family.other_variables(einsum)
-        for node in walk(einsum.expression):
-            match node:
-                case Call("where", (Binary("<" | "<=", Variable(a), Variable(b)), _, _)):
-                    if a in inner and b in left:
-                        return True
-                case Call("where", (Binary(">" | ">=", Variable(a), Variable(b)), _, _)):
-                    if b in inner and a in left:
-                        return True
-        return False
+        return any(below in inner and above in left for below, above, _ in _filters(einsum))
 
     # -- results ---------------------------------------------------------------------------------------------------
 
@@ -271,7 +274,7 @@ class SweepAnalysis:
                 for operand, access in accesses
                 if number in self.touching
                 and self.of(operand.tensor).level == level - 1
-                and self.waits(self.of(operand.tensor), access)
+                and self.waits(einsum, operand, access)
                 and self.of(operand.tensor).kind is not Kind.FREE
             ]
             if waited:
@@ -298,7 +301,11 @@ class SweepAnalysis:
         number = self.writers(tensor)[-1]
         for _ in self.cascade.einsums:
             accesses = self.accesses(self.cascade.einsums[number])
-            waited = [o.tensor for o, a in accesses if self.of(o.tensor).level == level and self.waits(self.of(o.tensor), a)]
+            waited = [
+                o.tensor
+                for o, a in accesses
+                if self.of(o.tensor).level == level and self.waits(self.cascade.einsums[number], o, a)
+            ]
             if not waited or number in self.touching:
                 break
             number = self.writers(waited[0])[-1]
@@ -345,3 +352,13 @@ class SweepAnalysis:
                 if again and tensor not in found:
                     found.append(tensor)
         return tuple(found)
+
+
+def _filters(einsum: Einsum) -> Iterator[tuple[str, str, Expression]]:
+    """Pairs of variables of which only those in order count, with what is read for them: m, n, A[m] of where(m < n, A[m], 0)."""
+    for node in walk(einsum.expression):
+        match node:
+            case Call("where", (Binary("<" | "<=", Variable(a), Variable(b)), chosen, _)):
+                yield a, b, chosen
+            case Call("where", (Binary(">" | ">=", Variable(a), Variable(b)), chosen, _)):
+                yield b, a, chosen

@@ -144,6 +144,32 @@ def flat_cascades(draw: st.DrawFn) -> str:
 
 
 @st.composite
+def aliased_cascades(draw: st.DrawFn) -> str:
+    """Maps and reductions that read by the rank's own name, by another one, or by both."""
+    writer = Writer(draw)
+    for _ in range(draw(st.integers(2, 8))):
+        form = draw(st.sampled_from(["map", "reduce", "all", "prefix", "both"]))
+        fiber, name = writer.one(writer.fibers), f"T{len(writer.declared)}"
+        factor = f" * {writer.one(writer.scalars)}" if writer.scalars and draw(st.booleans()) else ""
+        right = {
+            "map": f"{fiber}[m] * 2{factor}",
+            "reduce": f"{fiber}[m] * 2{factor}",
+            "all": f"{fiber}[n] * 2{factor}",
+            "prefix": f"where(n <= m, {fiber}[n]{factor}, 0)",
+            "both": f"{fiber}[m] * {writer.one(writer.fibers)}[n]{factor}",
+        }[form]
+        writer.declared[name] = "[]" if form == "reduce" else "[M]"
+        writer.lines.append(f"{name} = {right}" if form == "reduce" else f"{name}[m] = {right}")
+        (writer.scalars if form == "reduce" else writer.fibers).append(name)
+    used = " ".join(line.split("=", 1)[1] for line in writer.lines)
+    for tensor in ("A", "B"):
+        if f"{tensor}[" not in used:
+            del writer.declared[tensor]
+    head = "  alias: {N: M}" if "[n]" in used else ""
+    return writer.text(head, {"expressions": writer.lines})
+
+
+@st.composite
 def tiled_cascades(draw: st.DrawFn) -> str:
     """Elements, tiles and totals."""
     writer = Writer(draw)
@@ -234,6 +260,15 @@ def scanning_cascades(draw: st.DrawFn) -> str:
 def test_random_cascades(text: str) -> None:
     cascade = parse(text)
     assert count_passes(cascade, "M").passes == sweeps(cascade, "M", {"M": 12})
+
+
+@settings(max_examples=150)
+@given(aliased_cascades())
+def test_random_cascades_of_two_names(text: str) -> None:
+    cascade = parse(text)
+    found = count_passes(cascade, "M")
+    assert found.passes == sweeps(cascade, "M", {"M": 6})
+    assert found.passes >= 1
 
 
 @settings(max_examples=150)
