@@ -355,7 +355,7 @@ class SweepAnalysis:
 
 
 def _filters(einsum: Einsum) -> Iterator[tuple[str, str, Expression]]:
-    """Pairs of variables of which only those in order count, with what is read for them: m, n, A[m] of where(m < n, A[m], 0)."""
+    """Pairs of variables that count only in order, and what is read for them: m, n, A[m] of where(m < n, A[m], 0)."""
     for node in walk(einsum.expression):
         match node:
             case Call("where", (Binary("<" | "<=", Variable(a), Variable(b)), chosen, _)):
