@@ -29,7 +29,8 @@ class Access:
     gather
         An index that is itself read from a tensor, or another sum of variables: any element may be meant.
     crossed
-        The rank is run over by the name that is another rank in this Einsum: every element is meant, at each of the others.
+        The rank is run over only by the name that is another rank in this Einsum: every element is meant, at each of the
+        others.
     """
 
     parts: frozenset[str] = frozenset()
@@ -177,7 +178,7 @@ class Family:
                     continue
                 parts.update(covered)
                 shifted |= form.offset != 0
-        return Access(frozenset(parts), tuple(constants), shifted, gather, self.parts, crossed)
+        return Access(frozenset(parts), tuple(constants), shifted, gather, self.parts, crossed and not parts)
 
     def inner(self, form: Index) -> tuple[str, ...]:
         """What an index of the whole rank says about the part that is asked for."""

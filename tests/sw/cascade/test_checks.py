@@ -83,6 +83,7 @@ def test_errors_name_their_place(old: str, new: str, place: tuple[int, int] | No
     [
         ("i: i >= M", "i: i < M", (7, 8), "expected the variable and when it stops, as in i: i >= I"),
         ("i: i >= M", "i: i >= L", (7, 5), "expected a rank, found 'L'"),
+        ("i: i >= M", "j: j >= L1", (7, 5), "expected a rank, found 'L1'; known: I, M"),
         ("    i: i >= M", "    i: i >= M\n    m: m >= M", (7, 5), "expected iterative to name one variable"),
         ("R[i+1] = R[i] + A[i]", "R[i] = A[i]", (11, 7), "expected R to be written at [i+1], because it is initialized at [0]"),
         ("R[0] = 0", "R[1] = 0", (9, 7), "expected R to be initialized at index 0"),

@@ -317,6 +317,7 @@ def test_random_scanning_cascades(text: str) -> None:
         ("flowformer", "P", 2, 2, {"Q": 2}, ("SQ", "IN")),
         ("flowformer_causal", "L", 1, 1, {"Q": 1, "K": 1, "V": 1}, ()),
         ("routing", "L", 2, 2, {"QN": 2, "KN": 1, "V": 1}, ("QN",)),
+        ("routing", "W", 2, 2, {}, ("IDX", "QG")),
         ("routing", "X", 2, 2, {}, ("SM",)),
         ("cascade1", "K", 2, 2, {"A": 2, "B": 1}, ("A",)),
         ("cascade2", "K", 1, 1, {"A": 1, "B": 1}, ()),

@@ -21,7 +21,7 @@ def check_definitions(cascade: Cascade) -> None:
     _check_splits(cascade, tensor_ranks)
     for alias in cascade.alias:
         if alias.rank not in tensor_ranks | split_ranks:
-            raise unknown("a rank", alias.rank, tensor_ranks | split_ranks, alias.at)
+            raise unknown("a rank", alias.rank, sorted(tensor_ranks | split_ranks), alias.at)
         if cascade.base(alias.name) == alias.name or alias.name in split_ranks:
             raise CascadeError(f"expected another name than {alias.name}", alias.at)
     ranks = set(cascade.ranks)
@@ -64,7 +64,7 @@ def _check_iteration(cascade: Cascade, known_ranks: set[str]) -> None:
     iteration = cascade.iteration
     if iteration is not None:
         if iteration.stop not in known_ranks:
-            raise unknown("a rank", iteration.stop, known_ranks, iteration.at)
+            raise unknown("a rank", iteration.stop, sorted(known_ranks), iteration.at)
         if not cascade.extended:
             raise CascadeError("expected Einsums under extended for the iterative rank", iteration.at)
         return
