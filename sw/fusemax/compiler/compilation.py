@@ -10,6 +10,7 @@ from ..spec import Config, config_named
 from .microwords import encode
 from .modulo_schedule import Binding, modulo_schedule
 from .program import Program
+from .recognizer import recognise
 
 __all__ = ["compile"]
 
@@ -39,6 +40,11 @@ def compile(
     binding
         What of two tiles may be under way at the same time; all that can be if not given, which is the fastest.
 
+    Returns
+    -------
+    Program
+        Its microwords, listing and schedule.
+
     Raises
     ------
     TypeError, ValueError
@@ -66,4 +72,4 @@ def check_dim(name: str, value: int, limit: int, config: Config) -> None:
 
 @lru_cache(maxsize=256)
 def _compile(cascade: Cascade, e: int, f: int, config: Config, binding: Binding) -> Program:
-    return Program(config, e, f, encode(modulo_schedule(config, e, f, cascade, binding=binding)))
+    return Program(config, e, f, encode(modulo_schedule(recognise(cascade), config, e, f, binding=binding)))

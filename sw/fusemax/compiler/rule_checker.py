@@ -62,9 +62,20 @@ Event = tuple[int, int, Callable[[Issue], None]]
 
 
 def check(microwords: Sequence[int], config: Config, e: int, f: int, *, timing: Timing | None = None, seed: int = 0) -> None:
-    """Check a program for head dims ``e`` and ``f``.
+    """Check that the machine can run a program.
 
-    ``timing`` is the machine's if not given; ``seed`` fixes the random stalls.
+    Parameters
+    ----------
+    microwords
+        Words of one initiation interval, 32 bits each.
+    config
+        The machine.
+    e, f
+        Head dim of queries and keys, and of values.
+    timing
+        Latencies in cycles; the machine's if not given.
+    seed
+        Fixes the random stalls.
 
     Raises
     ------
