@@ -52,9 +52,9 @@ area: $(INSTALLED) ## Area and clock of PE, array and machine on an ECP5, by Yos
 	$(VENV) benchmarks/area_parts.py
 	$(VENV) benchmarks/explore.py
 
-docs: $(INSTALLED) ## Write the generated files: docs/registers.md, docs/schedule.png, tests/golden/fusemax.h
-	$(VENV) -m fusemax.spec.export docs/registers.md tests/golden/fusemax.h
-	$(VENV) examples/schedule.py docs/schedule.png > /dev/null
+docs: $(INSTALLED) ## Write the generated files: docs/reference/registers.md, docs/figures/schedule.png, tests/golden/fusemax.h
+	$(VENV) -m fusemax.spec.export docs/reference/registers.md tests/golden/fusemax.h
+	$(VENV) examples/schedule.py docs/figures/schedule.png > /dev/null
 
 clean: ## Remove what was built, .venv included
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,7 @@
-"""What fits which board: area, clock and build time of the systems in the table of docs/boards.md.
+"""What fits which board: area, clock and build time of the systems in the table of docs/measurements/boards.md.
 
-Writes benchmarks/results/boards.json and docs/boards.md. Every row is saved as it is done, and done again only if its Verilog
+Writes benchmarks/results/boards.json and docs/measurements/boards.md.
+Every row is saved as it is done, and done again only if its Verilog
 or the tools have changed; what ``fusemax board build`` has left in build/board is taken.
 
     python benchmarks/boards.py [--row NAME]...
@@ -22,7 +23,7 @@ from fusemax_hw.boards.build import Project, write_project
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "boards.json"
-PAGE = ROOT / "docs" / "boards.md"
+PAGE = ROOT / "docs" / "measurements" / "boards.md"
 WORK = ROOT / "build" / "board"
 #: The page, with a place for the table.
 TEXT = ROOT / "benchmarks" / "pages" / "boards.md"
@@ -159,7 +160,7 @@ def sizes(results: dict[str, Any]) -> str:
 
 
 def page(results: dict[str, Any]) -> str:
-    """docs/boards.md."""
+    """docs/measurements/boards.md."""
     lines = [list(HEADER), ["---", *["---:"] * (len(HEADER) - 1)], *(line(results[name]) for name in ROWS)]
     tools = ", ".join(f"{name} {number}" for name, number in results[next(iter(ROWS))]["tools"].items())
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

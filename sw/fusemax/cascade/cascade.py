@@ -99,7 +99,7 @@ class Cascade:
 
     @staticmethod
     def parse(text: str, name: str = "cascade") -> Cascade:
-        """Read the text of a cascade (docs/cascades.md).
+        """Read the text of a cascade (docs/reference/cascades.md).
 
         Raises
         ------

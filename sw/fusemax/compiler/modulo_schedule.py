@@ -95,8 +95,8 @@ def modulo_schedule(
     first is ``e + f + 2`` for attention. What is placed greedily ends as early as it can, so a larger interval is taken
     only if no placement fits the hold registers at a smaller one. ``timing`` is the machine's if not given.
 
-    The other bindings are there to measure what overlap and co-issue are worth (docs/ablation.md): e + f + 3 slots, and
-    e + f and the waits for the reference and for the weights.
+    The other bindings are there to measure what overlap and co-issue are worth (docs/measurements/ablation.md): e + f + 3
+    slots, and e + f and the waits for the reference and for the weights.
 
     Raises
     ------

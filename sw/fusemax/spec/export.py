@@ -195,7 +195,7 @@ def memory_sections() -> list[str]:
 
 
 def markdown() -> str:
-    """The page ``docs/registers.md``."""
+    """The page ``docs/reference/registers.md``."""
     lines = [
         "# Registers, descriptors, programs",
         "",
