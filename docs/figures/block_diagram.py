@@ -89,7 +89,7 @@ def block_diagram(config: Config) -> str:
 
 def draw_outside(drawing: Drawing, config: Config) -> None:
     """Draw memory and host."""
-    lines = ("Memory", f"job ring · programs · queries, keys, values · results")
+    lines = ("Memory", "job ring · programs · queries, keys, values · results")
     drawing.box(20, 20, 1020, 52, OUTSIDE, lines)
     drawing.text(280, 88, f"AXI4, {config.bus_bits} bits", anchor="start")
     drawing.box(20, 610, 150, 52, OUTSIDE, ("Host", "AXI4-Lite, interrupt"))
