@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ PAGE = ROOT / "docs" / "measurements" / "boards.md"
 WORK = ROOT / "build" / "board"
 #: The page, with a place for the table.
 TEXT = ROOT / "benchmarks" / "pages" / "boards.md"
+#: Columns of the page's text.
+PROSE_COLUMNS = 100
 
 #: The board whose array sizes are compared: at most four.
 PLACED_BOARD = "ulx3s_85f"
@@ -153,10 +156,11 @@ def sizes(results: dict[str, Any]) -> str:
     meeting = [report for report in tried if report.get("fmax_mhz", 0) >= report["clock_mhz"]]
     best = max(meeting, key=lambda report: report["peak_gmac_per_s"], default=None)
     largest = "none" if best is None else f"{size(best)}, {best['peak_gmac_per_s']:.2f} GMAC/s at its peak"
-    return (
+    text = (
         f"Array sizes on the {BOARDS[PLACED_BOARD].title}: {'; '.join(f'{size(each)} {outcome(each)}' for each in tried)}. "
         f"The largest that meets its clock is {largest}."
     )
+    return textwrap.fill(text, PROSE_COLUMNS)
 
 
 def page(results: dict[str, Any]) -> str:
