@@ -1,7 +1,8 @@
 """What overlap and co-issue are worth: one array, three programs, cycles measured on the Verilog.
 
 Writes benchmarks/results/ablation.json, and ablation.md and ablation.png in docs/measurements.
-Every row is saved as it is measured; a second call goes on where the first stopped, and does again what belongs to Verilog or programs that have changed.
+Every row is saved as it is measured; a second call goes on where the first stopped,
+and does again what belongs to Verilog or programs that have changed.
 
     python benchmarks/ablation.py [RESULTS]
 """
