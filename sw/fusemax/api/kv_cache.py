@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import pairwise
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,8 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import DeviceMemoryError
 from ..runtime.argument_checks import check_array, check_count, check_head_dims, to_bits
 from ..runtime.device import Device
-from ..runtime.request import Options, Request
+from ..runtime.options import CallOptions, RequestOptions, check_names
+from ..runtime.request import Request
 from ..runtime.softmax_state import State
+from ..spec import ceil_div
 
 __all__ = ["KVCache"]
 
@@ -163,26 +165,65 @@ class KVCache:
 
     # -- attention -------------------------------------------------------------------------------------------
 
+    @overload
     def attend(
         self,
         q: NDArray[Any],
         sequences: Sequence[Hashable],
         scale: float | ArrayLike | None = None,
         *,
-        out_dtype: str = "bfloat16",
-        timeout: float | None = None,
-        progress: Callable[[int, int], None] | None = None,
-        causal: bool = False,
-        query_offset: int | Sequence[int] | NDArray[Any] | None = None,
-        window: tuple[int, int] | None = None,
-        prefix: int | Sequence[int] | NDArray[Any] | None = None,
-        temperature: float | ArrayLike | None = None,
+        return_lse: Literal[False] = False,
+        return_state: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> NDArray[Any]: ...
+
+    @overload
+    def attend(
+        self,
+        q: NDArray[Any],
+        sequences: Sequence[Hashable],
+        scale: float | ArrayLike | None = None,
+        *,
+        return_lse: Literal[True],
+        return_state: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> tuple[NDArray[Any], NDArray[np.float32]]: ...
+
+    @overload
+    def attend(
+        self,
+        q: NDArray[Any],
+        sequences: Sequence[Hashable],
+        scale: float | ArrayLike | None = None,
+        *,
+        return_lse: Literal[False] = False,
+        return_state: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[NDArray[Any], State]: ...
+
+    @overload
+    def attend(
+        self,
+        q: NDArray[Any],
+        sequences: Sequence[Hashable],
+        scale: float | ArrayLike | None = None,
+        *,
+        return_lse: Literal[True],
+        return_state: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[NDArray[Any], NDArray[np.float32], State]: ...
+
+    def attend(
+        self,
+        q: NDArray[Any],
+        sequences: Sequence[Hashable],
+        scale: float | ArrayLike | None = None,
+        *,
         return_lse: bool = False,
-        state: State | None = None,
         return_state: bool = False,
-        sink: ArrayLike | None = None,
+        **options: Unpack[CallOptions],
     ) -> Any:
-        """Attention of queries over the keys of their sequences.
+        """Compute attention of queries over the keys of their sequences.
 
         One query per sequence is decoding; more of them, with ``causal``, are a chunk of a prompt whose keys were appended
         before.
@@ -209,6 +250,7 @@ class KVCache:
         TypeError, ValueError and those of the device
             As :func:`fusemax.attention`.
         """
+        check_names("attend", options, CallOptions)
         check_array("q", q)
         if isinstance(sequences, str) or not isinstance(sequences, Iterable):
             raise TypeError(f"sequences must be a list of names, not {sequences!r}")
@@ -218,24 +260,16 @@ class KVCache:
             raise ValueError(
                 f"q must be ({len(sequences)} sequences, a multiple of {self.heads} heads, queries, {self.e}), not {q.shape}"
             )
-        options = Options(
-            scale=scale,
-            out_dtype=out_dtype,
-            timeout=timeout,
-            progress=progress,
-            causal=causal,
-            query_offset=[length - q.shape[2] for length in lengths] if query_offset is None else query_offset,
-            window=window,
-            key_lengths=lengths,
-            prefix=prefix,
-            temperature=temperature,
-            return_lse=return_lse,
-            state=state,
-            return_state=return_state,
-            sink=sink,
-        )
+        given: RequestOptions = {
+            "query_offset": [length - q.shape[2] for length in lengths],
+            **{name: value for name, value in options.items() if name != "query_offset" or value is not None},
+            "key_lengths": lengths,
+            "scale": scale,
+            "return_lse": return_lse,
+            "return_state": return_state,
+        }  # type: ignore[typeddict-item]
         longest = max(1, *lengths)
-        request = Request(options, q.shape[:2], q.shape[2], longest, self.e, self.f)
+        request = Request(given, q.shape[:2], q.shape[2], longest, self.e, self.f)
         call = request.call(self.device.config)
         runs = [self._runs(sequence) for sequence in sequences]
         k, v = (_Pages(store, runs) for store in self._stores)
@@ -247,7 +281,7 @@ class KVCache:
     def _grow(self, sequence: Hashable, keys: int) -> None:
         """Give a sequence the pages for so many keys."""
         table = self._tables[sequence]
-        missing = -(-keys // self.page_size) - len(table)
+        missing = ceil_div(keys, self.page_size) - len(table)
         if missing > self.free_pages:
             raise DeviceMemoryError(
                 f"the keys need {missing} more pages of {self.page_size}, but {self.free_pages} of {self.pages} pages are free"
@@ -295,6 +329,7 @@ class KVCache:
         _ = self.device.driver
 
     def __enter__(self) -> Self:
+        self._check_open()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DeviceClosedError, DeviceTimeoutError
-from ..spec import DESCRIPTOR, DESCRIPTOR_BYTES, DESCRIPTOR_STRIDE_BYTES, register
+from ..spec import DESCRIPTOR_BYTES, DESCRIPTOR_STRIDE_BYTES, Descriptor, register
 from .target import Target
 
 __all__ = ["BridgeTransport", "Seconds"]
@@ -203,8 +203,8 @@ class BridgeTransport:
         columns = shape.fields.unpack(self.read_register(shape.offset))["columns"]
         while self._tail != tail % RING_INDICES:
             start = self._ring_base + self._tail % self._ring_size * DESCRIPTOR_STRIDE_BYTES
-            fields = DESCRIPTOR.unpack(int.from_bytes(self.memory[start : start + DESCRIPTOR_BYTES].tobytes(), "little"))
-            begin, end = (min(place, self.memory.size) for place in (fields["o_address"], written_end(fields, columns)))
+            job = Descriptor.unpack(int.from_bytes(self.memory[start : start + DESCRIPTOR_BYTES].tobytes(), "little"))
+            begin, end = (min(place, self.memory.size) for place in (job.o_address, written_end(job, columns)))
             self._outstanding.append(Outputs(self._tail, begin, end))
             self._tail = (self._tail + 1) % RING_INDICES
 
@@ -255,13 +255,13 @@ def cut_zeros(memory: NDArray[np.uint8], begin: int, end: int) -> Iterator[tuple
         yield place, end, False
 
 
-def written_end(fields: dict[str, int], columns: int) -> int:
+def written_end(job: Descriptor, columns: int) -> int:
     """Address behind the last byte that a job with this descriptor writes, on a machine of that many columns."""
-    tiles = fields["groups"] * max(fields["group_tiles"] - 1, 0) + fields["large_groups"]
+    tiles = job.groups * max(job.group_tiles - 1, 0) + job.large_groups
     lengths = {
-        "batch": fields["batch"],
-        "head": fields["heads"],
-        "row": max(tiles - 1, 0) * columns + fields["last_queries"],
+        "batch": job.batch,
+        "head": job.heads,
+        "row": max(tiles - 1, 0) * columns + job.last_queries,
     }
-    last_row = sum(max(length - 1, 0) * fields[f"o_{name}_stride"] for name, length in lengths.items())
-    return fields["o_address"] + last_row + fields["f"] * (4 if fields["float32_out"] else 2)
+    last_row = sum(max(length - 1, 0) * getattr(job, f"o_{name}_stride") for name, length in lengths.items())
+    return job.o_address + last_row + job.f * (4 if job.float32_out else 2)

@@ -15,6 +15,7 @@ from ..api.kv_cache import KVCache
 from ..api.opening import open_device
 from ..bridge import Target
 from ..runtime.device import Device
+from ..spec import ceil_div
 from . import minilm
 
 __all__ = ["Outcome", "check_memory", "check_results"]
@@ -117,7 +118,7 @@ def decoded(device: Device, q: Any, k: Any, v: Any, tokens: int) -> Any:
     prompt = device.config.rows + 3
     heads, _, e = k.shape
     with KVCache(
-        device, heads=heads, e=e, page_size=device.config.rows, pages=-(-(prompt + tokens) // device.config.rows)
+        device, heads=heads, e=e, page_size=device.config.rows, pages=ceil_div(prompt + tokens, device.config.rows)
     ) as cache:
         cache.allocate("sequence")
         cache.append("sequence", k[:, :prompt], v[:, :prompt])

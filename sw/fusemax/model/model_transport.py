@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -23,6 +24,7 @@ from ..spec import (
     DESCRIPTOR,
     DESCRIPTOR_BYTES,
     DESCRIPTOR_STRIDE_BYTES,
+    EXACT_CAUSES,
     IDENTITY,
     INTERFACE_VERSION,
     JOB_ENTRY,
@@ -34,7 +36,9 @@ from ..spec import (
     REGISTERS,
     Cause,
     Config,
+    Descriptor,
     Op,
+    ceil_div,
     job_entry_offset,
     register,
 )
@@ -98,10 +102,10 @@ class ModelTransport:
         self._job: Iterator[None] | None = None
         # Job to fetch next, the job before, and the keys of the chain so far.
         self._next = 0
-        self._before: dict[str, int] | None = None
+        self._before: Descriptor | None = None
         self._segments: list[Segment] = []
         # Jobs completed since the machine was idle, the programs that they used, and what was loaded then.
-        self._completed: list[dict[str, int]] = []
+        self._completed: list[Descriptor] = []
         self._programs: dict[int, Program] = {}
         self._loaded_when_idle: tuple[int, ...] | None = None
 
@@ -222,14 +226,13 @@ class ModelTransport:
             return
         self._job = None
         # What is there of a chain has no time of its own.
-        while self._completed and self._completed[-1]["continues"]:
+        while self._completed and self._completed[-1].continues:
             self._completed.pop()
         if self._completed:
             self._count_time()
         self._error = True
         self._interrupt["error"] = 1
-        exact = (Cause.DESCRIPTOR, Cause.PROGRAM)
-        job = self._next if stop.cause in exact else self._registers["RING_HEAD"]
+        job = self._next if stop.cause in EXACT_CAUSES else self._registers["RING_HEAD"]
         self._registers |= {"ERROR_CAUSE": int(stop.cause), "ERROR_JOB": job}
         self._set_address("ERROR_ADDRESS", stop.address)
 
@@ -240,80 +243,80 @@ class ModelTransport:
         place += self._next % (1 << registers["RING_SIZE_LOG2"]) * DESCRIPTOR_STRIDE_BYTES
         job = self._fetch_descriptor(place)
         self._load_program(job)
-        slots = _count_slots(self._program, self._config, job["e"], job["f"])
-        self._programs[job["program_tag"]] = Program(self._config, job["e"], job["f"], self._program)
-        for entry in range(job["batch"]):
-            for head in range(job["heads"]):
+        slots = _count_slots(self._program, self._config, job.e, job.f)
+        self._programs[job.program_tag] = Program(self._config, job.e, job.f, self._program)
+        for entry in range(job.batch):
+            for head in range(job.heads):
                 self._run_head(job, entry, head)
                 self._count_head(job, slots)
                 yield
         self._completed.append(job)
         self._before = job
         self._next = self._next + 1 & 0xFFFF
-        if job["continues"]:
+        if job.continues:
             return
         self._entries[(self._next - 1) % JOB_TABLE_ENTRIES] = {"cycles": 0, "cycles_high": 0} | self._job_flags
         self._job_flags = {"nonfinite": 0, "overflow": 0}
         self._counters["jobs"] += 1
         registers["RING_HEAD"] = self._next
-        if job["interrupt"]:
+        if job.interrupt:
             self._interrupt["done"] = 1
 
-    def _fetch_descriptor(self, place: int) -> dict[str, int]:
+    def _fetch_descriptor(self, place: int) -> Descriptor:
         image = int.from_bytes(self._read(place, DESCRIPTOR_BYTES).tobytes(), "little")
-        job = DESCRIPTOR.unpack(image)
+        job = Descriptor.unpack(image)
         flags = next(field.bits for field in DESCRIPTOR.fields if field.name == "_flags")
         first = next(offset for offset, field in DESCRIPTOR.placed() if field.name == "_flags")
         if image >> first & (1 << flags) - 1 or not is_valid(self._config, job, self._before):
             raise Stop(Cause.DESCRIPTOR, place)
         return job
 
-    def _load_program(self, job: dict[str, int]) -> None:
+    def _load_program(self, job: Descriptor) -> None:
         """Another program, or another output format, finds the machine drained, and the program is read (again)."""
         wanted = settings(job)
         if wanted == self._settings:
             return
         header_bytes = max(PROGRAM_HEADER.bits // 8, self._config.bus_bytes)
-        start = job["program_address"] - header_bytes
-        image = self._read(start, header_bytes + job["ii"] * MICROWORD.bits // 8)
+        start = job.program_address - header_bytes
+        image = self._read(start, header_bytes + job.ii * MICROWORD.bits // 8)
         header = PROGRAM_HEADER.unpack(
             int.from_bytes(image[header_bytes - PROGRAM_HEADER.bits // 8 : header_bytes].tobytes(), "little")
         )
-        expected = {"magic": PROGRAM_MAGIC, "version": PROGRAM_VERSION, "tag": job["program_tag"]}
-        if header != expected | {name: job[name] for name in ("ii", "e", "f")}:
+        expected = {"magic": PROGRAM_MAGIC, "version": PROGRAM_VERSION, "tag": job.program_tag}
+        if header != expected | {name: getattr(job, name) for name in ("ii", "e", "f")}:
             raise Stop(Cause.PROGRAM, start)
         self._program = tuple(int(word) for word in image[header_bytes:].view("<u4"))
         self._settings = wanted
 
-    def _run_head(self, job: dict[str, int], entry: int, head: int) -> None:
+    def _run_head(self, job: Descriptor, entry: int, head: int) -> None:
         """Keys and values are read; at the end of a chain, or if there is none, queries too, and results are written."""
         config, memory = self._config, self._memory
         rows, keys = job_rows(config, job)
-        position = np.arange(rows) // job["share"]
+        position = np.arange(rows) // job.share
         k, v = (
-            memory.read_rows(key_rows(job, array, entry, head, keys), 2 * job[elements]).view("<u2")
+            memory.read_rows(key_rows(job, array, entry, head, keys), 2 * getattr(job, elements)).view("<u2")
             for array, elements in (("k", "e"), ("v", "f"))
         )
-        self._segments.append(Segment(k, v, job["mask_lo"] + position, job["mask_hi"] + position))
-        header = job["row_scale"] * config.bus_bytes
-        if not job["continued"]:
-            self._queries = memory.read_rows(query_rows(job, "q", entry, head, rows), header + 2 * job["e"])
+        self._segments.append(Segment(k, v, job.mask_lo + position, job.mask_hi + position))
+        header = job.row_scale * config.bus_bytes
+        if not job.continued:
+            self._queries = memory.read_rows(query_rows(job, "q", entry, head, rows), header + 2 * job.e)
             self._query_job = job
-        if job["continues"]:
+        if job.continues:
             return
         segments, self._segments = self._segments, []
-        if self._query_job["row_scale"]:
+        if self._query_job.row_scale:
             scale = np.ascontiguousarray(self._queries[:, :4]).view("<f4")[:, 0]
         else:
-            scale = np.uint32(self._query_job["scale"]).view(np.float32)
-        q = np.ascontiguousarray(self._queries[:, self._query_job["row_scale"] * config.bus_bytes :]).view("<u2")
+            scale = np.uint32(self._query_job.scale).view(np.float32)
+        q = np.ascontiguousarray(self._queries[:, self._query_job.row_scale * config.bus_bytes :]).view("<u2")
         result = attention_head(config, q, segments, scale)
         for flags in (self._flags, self._job_flags):
             flags["overflow"] |= int(result.overflow)
             flags["nonfinite"] |= int(result.nonfinite)
-        out = result.output(bool(job["float32_out"]), bool(job["raw_out"]))
+        out = result.output(bool(job.float32_out), bool(job.raw_out))
         image = out.astype(out.dtype.newbyteorder("<"), copy=False).view(np.uint8).reshape(rows, -1)
-        if job["state_out"]:
+        if job.state_out:
             state = np.zeros((rows, config.bus_bytes), np.uint8)
             state[:, :4] = result.reference.astype("<i4").view(np.uint8).reshape(rows, 4)
             state[:, 4:8] = result.denominator_bits().astype("<u4").view(np.uint8).reshape(rows, 4)
@@ -324,18 +327,18 @@ class ModelTransport:
     def _read(self, address: int, size: int) -> NDArray[np.uint8]:
         """Bytes read from memory, counted in bus words; rows are counted by :meth:`_count_head`."""
         data = self._memory.read(address, size)
-        self._counters["bytes_read"] += -(-size // self._config.bus_bytes) * self._config.bus_bytes
+        self._counters["bytes_read"] += ceil_div(size, self._config.bus_bytes) * self._config.bus_bytes
         return data
 
     # -- counters --------------------------------------------------------------------------------------------
 
-    def _count_head(self, job: dict[str, int], slots: dict[str, int]) -> None:
+    def _count_head(self, job: Descriptor, slots: dict[str, int]) -> None:
         """What does not depend on time, of one key head of one batch entry."""
         config, counters = self._config, self._counters
-        one = job | {"heads": 1, "batch": 1}
+        one = replace(job, heads=1, batch=1)
         tiles = issued_tiles(config, one)
         counters["tiles"] += tiles
-        counters["tiles_skipped"] += query_tiles(one) * job["key_tiles"] - tiles
+        counters["tiles_skipped"] += query_tiles(one) * job.key_tiles - tiles
         for name, number in slots.items():
             counters[name] += tiles * number
         counters["bytes_read"] += read_beats(config, one) * config.bus_bytes
@@ -350,7 +353,7 @@ class ModelTransport:
         entry |= {"cycles": cycles & WORD, "cycles_high": cycles >> 32}
         last = self._completed[-1]
         self._loaded_when_idle = settings(last)
-        self._completed, self._programs = [], {last["program_tag"]: self._programs[last["program_tag"]]}
+        self._completed, self._programs = [], {last.program_tag: self._programs[last.program_tag]}
 
 
 def _pack(name: str, fields: dict[str, int]) -> int:

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from ..compiler.program import Program
-from ..spec import DESCRIPTOR_MAGIC, Config
+from ..spec import MAX_SHARE, Config, Descriptor, ceil_div
 from .masks import UNBOUNDED, Mask, Piece, pieces
 from .memory_map import Buffer, Shape
 from .residency import residency
@@ -25,8 +25,6 @@ __all__ = ["Job", "Keys", "cut_jobs", "describe", "plan"]
 
 #: Largest number of heads, and of batch entries, in a job.
 MOST = (1 << 16) - 1
-#: Largest number of query heads that share a key head in a job.
-MOST_SHARE = 256
 #: Strides are numbers of 32 bits.
 STRIDE_LIMIT = 1 << 32
 
@@ -34,7 +32,7 @@ Range = tuple[int, int]
 
 
 class Keys(Protocol):
-    """Rows of keys or of values in device memory: a :class:`~.layout.Buffer`, or pages of a cache.
+    """Rows of keys or of values in device memory: a :class:`~.memory_map.Buffer`, or pages of a cache.
 
     ``batch_stride`` None: batch entries are not at a stride from each other.
     """
@@ -136,13 +134,13 @@ def _piece_jobs(
     nowhere = (0, 0)
     whole = _cut_segments(piece, keys, runs, config.rows)
     if not piece.masked and len(whole) == 1:
-        for share in _cut(0, shape.share, MOST_SHARE):
+        for share in _cut(0, shape.share, MAX_SHARE):
             yield [Job(batch=nowhere, heads=nowhere, share=share, positions=(piece.start, piece.stop), keys=keys)]
         return
     room = config.resident_query_tiles(shape.e, shape.f)
     rows = (piece.stop - piece.start) * shape.share
     tiles = residency(config, shape.e, shape.f, rows, piece.keys, shape.output_bytes, most_tiles=most_tiles).group_tiles
-    for share in _cut(0, shape.share, min(MOST_SHARE, room * config.columns)):
+    for share in _cut(0, shape.share, min(MAX_SHARE, room * config.columns)):
         for positions in _groups(config, piece, share[1] - share[0], tiles):
             window = piece.window(*positions)
             parts = [_Segment((0, piece.prefix), -UNBOUNDED, UNBOUNDED)] if piece.prefix else []
@@ -182,8 +180,8 @@ def _groups(config: Config, piece: Piece, share: int, tiles: int) -> Iterator[Ra
     most = max(1, tiles * config.columns // share)
     unit = config.columns // gcd(config.columns, share)
     unit = unit if unit <= most else 1
-    units = -(-(piece.stop - piece.start) // unit)
-    count = -(-units // (most // unit))
+    units = ceil_div(piece.stop - piece.start, unit)
+    count = ceil_div(units, most // unit)
     size, larger = divmod(units, count)
     start = piece.start
     for number in range(count):
@@ -214,28 +212,27 @@ def describe(
     scale: np.float32 | float = 1.0,
     most_tiles: int | None = None,
     mask: Mask | None = None,
-) -> list[dict[str, int]]:
-    """The descriptors of a call, in order, as fields by name. Each asks for an interrupt.
+) -> list[Descriptor]:
+    """The descriptors of a call, in order. Each asks for an interrupt.
 
     ``scale`` includes log2(e); ``most_tiles`` is for :func:`~fusemax.planning.residency`.
     """
-    common = {
-        "magic": DESCRIPTOR_MAGIC,
-        "float32_out": int(shape.out_dtype == "float32"),
-        "interrupt": 1,
-        "row_scale": int(shape.row_scale),
-        "state_out": int(shape.state_out),
-        "raw_out": int(shape.raw_out),
-        "program_tag": program.tag,
-        "program_address": program_address,
-        "ii": program.ii,
-        "e": shape.e,
-        "f": shape.f,
-        "scale": int(np.float32(scale).view(np.uint32)),
-        "output_slots": min(config.output_beats // output_beats(config, shape), MOST),
-    }
+    common = Descriptor(
+        float32_out=int(shape.out_dtype == "float32"),
+        interrupt=1,
+        row_scale=int(shape.row_scale),
+        state_out=int(shape.state_out),
+        raw_out=int(shape.raw_out),
+        program_tag=program.tag,
+        program_address=program_address,
+        ii=program.ii,
+        e=shape.e,
+        f=shape.f,
+        scale=int(np.float32(scale).view(np.uint32)),
+        output_slots=min(config.output_beats // output_beats(config, shape), MOST),
+    )
     return [
-        common | _tiles(config, shape, job, most_tiles) | _places(job, buffers)
+        replace(common, **_tiles(config, shape, job, most_tiles), **_places(job, buffers))
         for job in plan(config, shape, buffers, mask, most_tiles)
     ]
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..compiler.program import Program
-from ..spec import DESCRIPTOR_STRIDE_BYTES, MICROWORD, PROGRAM_HEADER, Config
+from ..spec import DESCRIPTOR_STRIDE_BYTES, MICROWORD, PAGE_BYTES, PROGRAM_HEADER, Config, ceil_div, clog2
 
 __all__ = [
     "OUTPUT_BYTES",
-    "PAGE_BYTES",
     "RING_BYTES",
     "Buffer",
     "Shape",
@@ -28,8 +27,6 @@ __all__ = [
 RING_BYTES = DESCRIPTOR_STRIDE_BYTES << 12
 #: Bytes of an output element.
 OUTPUT_BYTES = {"bfloat16": 2, "float32": 4}
-#: No burst crosses one.
-PAGE_BYTES = 4096
 HEADER_BYTES = PROGRAM_HEADER.bits // 8
 
 
@@ -151,12 +148,12 @@ def alignment(config: Config) -> int:
 
 def row_alignment(config: Config, row_bytes: int) -> int:
     """Bytes to which the first of many rows is aligned: rows of a power of two do not cross a page, and each is one burst."""
-    return max(alignment(config), min(PAGE_BYTES, 1 << (row_bytes - 1).bit_length()))
+    return max(alignment(config), min(PAGE_BYTES, 1 << clog2(row_bytes)))
 
 
 def align(value: int, unit: int) -> int:
     """``value`` rounded up to a multiple of ``unit``."""
-    return -(-value // unit) * unit
+    return ceil_div(value, unit) * unit
 
 
 def place_program(config: Config, program: Program, free: int) -> tuple[int, int]:

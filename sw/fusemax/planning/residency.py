@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..spec import Config, Timing
+from ..spec import Config, Timing, ceil_div
 
 __all__ = ["Residency", "estimate", "residency"]
 
@@ -117,9 +117,9 @@ def estimate(grouping: Residency, config: Config, e: int, f: int, output_bytes: 
 
 def _grouped(config: Config, e: int, queries: int, keys: int, most_tiles: int) -> Residency:
     """Balanced groups of at most so many query tiles."""
-    key_tiles, query_tiles = -(-keys // config.rows), -(-queries // config.columns)
-    groups = -(-query_tiles // most_tiles)
-    group_tiles = -(-query_tiles // groups)
+    key_tiles, query_tiles = ceil_div(keys, config.rows), ceil_div(queries, config.columns)
+    groups = ceil_div(query_tiles, most_tiles)
+    group_tiles = ceil_div(query_tiles, groups)
     return Residency(
         key_tiles=key_tiles,
         query_tiles=query_tiles,

@@ -13,10 +13,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..runtime.device_arrays import Rows
 from .descriptors import Keys
 from .masks import Mask
 from .memory_map import Shape
+from .output_rows import Rows
 
 __all__ = ["Part", "PartKeys", "Results", "split"]
 
@@ -66,7 +66,7 @@ class Part:
 
 @dataclass(frozen=True)
 class PartKeys:
-    """Keys or values in device memory, of a part (:class:`~.jobs.Keys`)."""
+    """Keys or values in device memory, of a part (:class:`~.descriptors.Keys`)."""
 
     keys: Keys
     part: Part

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import (
     AbortFaultError,
@@ -16,7 +16,7 @@ from ..errors import (
     RingFaultError,
     ScoreOverflowError,
 )
-from ..spec import Cause, Config
+from ..spec import EXACT_CAUSES, Config, Descriptor
 from .fair_lock import Turns
 from .job_ring import Deadline, JobRing
 
@@ -27,9 +27,6 @@ PIECE_SECONDS = 0.05
 #: Jobs from one that interrupts to the next; a call's last one always does.
 JOBS_PER_INTERRUPT = 4
 #: Causes that the machine tells for the job itself.
-EXACT = (Cause.DESCRIPTOR, Cause.PROGRAM)
-
-Fields = Mapping[str, int]
 
 
 @dataclass(eq=False)
@@ -52,7 +49,7 @@ class QueuedCall:
         Counter ``cycles`` when the last job was complete.
     """
 
-    jobs: Sequence[Fields]
+    jobs: Sequence[Descriptor]
     alone: bool = False
     measured: bool = False
     complete: bool = False
@@ -67,12 +64,12 @@ class QueuedCall:
     flags: set[str] = field(default_factory=set)
 
     @property
-    def rest(self) -> Iterator[list[Fields]]:
+    def rest(self) -> Iterator[list[Descriptor]]:
         """Jobs that are not in the ring yet, in chains: each ends with a job that none continues."""
-        chain: list[Fields] = []
+        chain: list[Descriptor] = []
         for job in self.jobs[self.put :]:
             chain.append(job)
-            if not job["continues"]:
+            if not job.continues:
                 yield chain
                 chain = []
 
@@ -103,7 +100,7 @@ class CallQueue:
         """Most jobs that can continue each other."""
         return self.ring.capacity
 
-    def add(self, jobs: Sequence[Fields], *, alone: bool = False, measured: bool = False) -> QueuedCall:
+    def add(self, jobs: Sequence[Descriptor], *, alone: bool = False, measured: bool = False) -> QueuedCall:
         """Queue a call; its first jobs start at once if they can. No chain of jobs is longer than :attr:`longest_chain`.
 
         ``measured``: alone, and the machine's counters are cleared before.
@@ -228,7 +225,7 @@ class CallQueue:
     def _put(self, call: QueuedCall) -> None:
         """As many chains of a call as there is room for; the last one asks for an interrupt, and some before it."""
         ring = self.ring
-        new: list[Fields] = []
+        new: list[Descriptor] = []
         for chain in call.rest:
             if len(new) + len(chain) > ring.room:
                 break
@@ -236,8 +233,8 @@ class CallQueue:
         if not call.put:
             call.first = ring.queued
         for number, job in enumerate(new, 1):
-            asks = not job["continues"] and (number % JOBS_PER_INTERRUPT == 0 or number == len(new))
-            ring.put({**job, "interrupt": int(asks)})
+            asks = not job.continues and (number % JOBS_PER_INTERRUPT == 0 or number == len(new))
+            ring.put(replace(job, interrupt=int(asks)))
             call.put += 1
 
     # -- ends ------------------------------------------------------------------------------------------------
@@ -277,7 +274,7 @@ class CallQueue:
     def _continues(self, number: int) -> bool:
         """Whether the job of that number is continued by the next one."""
         return any(
-            bool(call.jobs[number - call.first]["continues"])
+            bool(call.jobs[number - call.first].continues)
             for call in self._calls
             if call.first <= number < call.first + call.put
         )
@@ -301,11 +298,11 @@ class CallQueue:
         there = [call for call in self._calls if call.put]
         if isinstance(fault, (AbortFaultError, RingFaultError)):
             at_fault = list(self._calls)
-        elif fault.cause in EXACT:
+        elif fault.cause in EXACT_CAUSES:
             at_fault = [call for call in there if call.first <= fault.job < call.first + call.put]
         else:
             at_fault = there if len(there) == 1 else []
-        self._end(at_fault or (there if fault.cause in EXACT else []), fault)
+        self._end(at_fault or (there if fault.cause in EXACT_CAUSES else []), fault)
         try:
             self._start()
         except DeviceDrainError as error:
@@ -314,7 +311,7 @@ class CallQueue:
             return
         for call in list(self._calls):
             if call.put:
-                self._again(call, alone=fault.cause not in EXACT)
+                self._again(call, alone=fault.cause not in EXACT_CAUSES)
 
     def _again(self, call: QueuedCall, *, alone: bool = True) -> None:
         """Run a call from its beginning, in its place among the others."""

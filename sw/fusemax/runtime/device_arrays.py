@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..planning.memory_map import Buffer, Shape
+from ..planning.output_rows import Rows
 from ..spec import Config
 from .host_blocks import Block
 from .transport import Transport
 
-__all__ = ["Arrays", "Rows"]
+__all__ = ["Arrays"]
 
 Bits = NDArray[np.uint16]
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Output of a call.
-
-    Members
-    -------
-    out
-        Bits, (batch, query heads, queries, F): uint16 of bfloat16 or uint32 of float32.
-    reference, denominator
-        RM as int32 and RD as float32, (batch, query heads, queries), if the call asked for states; RD is 0 for a query that
-        has seen no key.
-    """
-
-    out: NDArray[np.uint16 | np.uint32]
-    reference: NDArray[np.int32] | None = None
-    denominator: NDArray[np.float32] | None = None
-
-
 class Arrays:
-    """Rows of the arrays of a call; where they lie, a :class:`~.layout.Buffer` says."""
+    """Rows of the arrays of a call; where they lie, a :class:`~fusemax.planning.memory_map.Buffer` says."""
 
     def __init__(self, transport: Transport, config: Config) -> None:
         self._transport = transport

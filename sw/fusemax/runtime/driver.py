@@ -15,11 +15,12 @@ from ..compiler.program import Program
 from ..errors import DeviceMemoryError, ProgramFaultError
 from ..planning.descriptors import Keys, describe
 from ..planning.masks import Mask
-from ..planning.memory_map import PAGE_BYTES, Buffer, Shape, align, place_arrays, place_program, ring_size_log2, row_alignment
+from ..planning.memory_map import Buffer, Shape, align, place_arrays, place_program, ring_size_log2, row_alignment
+from ..planning.output_rows import Rows
 from ..planning.splitting import Part, PartKeys, Results, split
-from ..spec import DESCRIPTOR_STRIDE_BYTES, Config
+from ..spec import DESCRIPTOR_STRIDE_BYTES, PAGE_BYTES, Config, Descriptor
 from .call_queue import CallQueue, QueuedCall
-from .device_arrays import Arrays, Rows
+from .device_arrays import Arrays
 from .fair_lock import Turns
 from .host_blocks import Block, find_blocks
 from .job_ring import Deadline, JobRing
@@ -196,22 +197,22 @@ class Driver:
         buffers: Mapping[str, Buffer | Keys],
         scale: ArrayLike,
         mask: Mask,
-    ) -> list[dict[str, int]]:
+    ) -> list[Descriptor]:
         """The call's jobs; rows of queries that see no key are in none, and are zero."""
         factor = np.float32(1) if shape.row_scale else np.float32(scale)  # type: ignore[arg-type]
         descriptors = describe(self._config, shape, program, program_address, buffers, factor, mask=mask)
         self._check_chains(descriptors)
-        written = sum(self._rows_of(job) for job in descriptors if not job["continues"])
+        written = sum(self._rows_of(job) for job in descriptors if not job.continues)
         if written < shape.batch * shape.heads * shape.share * shape.queries:
             output = buffers["o"]
             assert isinstance(output, Buffer)
             self._transport.memory[output.address : output.address + output.size] = 0
         return descriptors
 
-    def _rows_of(self, job: Mapping[str, int]) -> int:
+    def _rows_of(self, job: Descriptor) -> int:
         """Output rows of a job."""
-        tiles = job["groups"] * (job["group_tiles"] - 1) + job["large_groups"]
-        return job["heads"] * job["batch"] * ((tiles - 1) * self._config.columns + job["last_queries"])
+        tiles = job.groups * (job.group_tiles - 1) + job.large_groups
+        return job.heads * job.batch * ((tiles - 1) * self._config.columns + job.last_queries)
 
     def _progress(
         self,
@@ -228,8 +229,8 @@ class Driver:
             inner = part.shape(shape)
             places = place_arrays(self._config, inner, 0) | self._there(there, part)
             for job in describe(self._config, inner, program, 0, places, mask=part.mask(call.mask)):
-                issued = job["key_tiles"] * (job["groups"] * (job["group_tiles"] - 1) + job["large_groups"])
-                tiles += job["heads"] * job["batch"] * issued
+                issued = job.key_tiles * (job.groups * (job.group_tiles - 1) + job.large_groups)
+                tiles += job.heads * job.batch * issued
         counter = self.queue.ring.counter
         return lambda *_: progress(counter("tiles") + counter("tiles_skipped"), tiles)
 
@@ -282,9 +283,9 @@ class Driver:
         self.queue.abandon(pending.queued)
         self._forgotten.append(pending)
 
-    def _check_chains(self, descriptors: list[dict[str, int]]) -> None:
+    def _check_chains(self, descriptors: list[Descriptor]) -> None:
         most = self.queue.longest_chain
-        for continues, chain in groupby(descriptors, lambda job: job["continues"]):
+        for continues, chain in groupby(descriptors, lambda job: job.continues):
             if continues and len(list(chain)) >= most:
                 raise DeviceMemoryError(f"the keys of a sequence must be in at most {most} runs of pages on this device")
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
 from ..errors import DeviceDrainError, DeviceFaultError
 from ..spec import (
-    DESCRIPTOR,
     DESCRIPTOR_BYTES,
     DESCRIPTOR_STRIDE_BYTES,
     JOB_ENTRY,
     JOB_TABLE_ENTRIES,
     Cause,
+    Descriptor,
     counter_offset,
     job_entry_offset,
     register,
@@ -149,10 +149,10 @@ class JobRing:
         """Jobs that can be put now."""
         return self.capacity - (self.queued - self.complete)
 
-    def put(self, fields: Mapping[str, int]) -> None:
+    def put(self, descriptor: Descriptor) -> None:
         """A descriptor behind the last one; the doorbell is not rung."""
         address = self.queued % self.capacity * DESCRIPTOR_STRIDE_BYTES
-        image = DESCRIPTOR.pack(fields).to_bytes(DESCRIPTOR_BYTES, "little")
+        image = descriptor.pack().to_bytes(DESCRIPTOR_BYTES, "little")
         self._transport.memory[address : address + DESCRIPTOR_BYTES] = np.frombuffer(image, np.uint8)
         self.queued += 1
 

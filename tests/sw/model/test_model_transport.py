@@ -21,6 +21,7 @@ from fusemax.spec import (
     INTERFACE_VERSION,
     JOB_ENTRY,
     Cause,
+    Descriptor,
     counter_offset,
     job_entry_offset,
     register,
@@ -62,7 +63,7 @@ class Machine:
         low = self.transport.read_register(counter_offset(name))
         return low | self.transport.read_register(counter_offset(name) + 4) << 32
 
-    def descriptor(self, place: int = 0, **fields: int) -> dict[str, int]:
+    def descriptor(self, place: int = 0, **fields: int) -> Descriptor:
         """Write the descriptor of the head, with other ``fields``, at a place of the ring."""
         values = {
             "magic": DESCRIPTOR_MAGIC,
@@ -95,9 +96,9 @@ class Machine:
         }
         image = DESCRIPTOR.pack(values | fields)
         self.store(RING + 256 * place, np.frombuffer(image.to_bytes(DESCRIPTOR_BYTES, "little"), np.uint8))
-        return DESCRIPTOR.unpack(image)
+        return Descriptor.unpack(image)
 
-    def expected_time(self, *jobs: dict[str, int], loaded: bool = False) -> dict[str, int]:
+    def expected_time(self, *jobs: Descriptor, loaded: bool = False) -> dict[str, int]:
         """Counters that depend on time, after jobs of the same call."""
         state = settings(jobs[0]) if loaded else None
         counts = ring_cycles(TINY, {self.program.tag: self.program}, jobs, loaded=state).values

@@ -15,7 +15,7 @@ from fusemax.model.tiles import issued_tiles
 from fusemax.planning.descriptors import Job, cut_jobs, describe, plan
 from fusemax.planning.masks import UNBOUNDED, Mask
 from fusemax.planning.memory_map import Buffer, Shape, place_arrays
-from fusemax.spec import CONFIGS, DESCRIPTOR, Config
+from fusemax.spec import CONFIGS, Config, Descriptor
 
 MACHINES = {
     "tiny": CONFIGS["tiny"],
@@ -111,16 +111,18 @@ def test_the_machine_takes_them(call) -> None:
     before = None
     rows = 0
     for job in describe(config, shape, program, 1 << 10, buffers, 0.5, mask=mask):
-        job = DESCRIPTOR.unpack(DESCRIPTOR.pack(job))
+        job = Descriptor.unpack(job.pack())
         assert is_valid(config, job, before)
-        if before is not None and before["continues"]:
-            assert all(job[f"q_{name}"] == before[f"q_{name}"] for name in ("address", "row_stride", "share_stride"))
-        tiles = job["groups"] * (job["group_tiles"] - 1) + job["large_groups"]
-        assert 1 <= issued_tiles(config, job) <= tiles * job["key_tiles"]
-        if not job["continues"]:
-            rows += job["heads"] * job["batch"] * ((tiles - 1) * config.columns + job["last_queries"])
+        if before is not None and before.continues:
+            assert all(
+                getattr(job, f"q_{name}") == getattr(before, f"q_{name}") for name in ("address", "row_stride", "share_stride")
+            )
+        tiles = job.groups * (job.group_tiles - 1) + job.large_groups
+        assert 1 <= issued_tiles(config, job) <= tiles * job.key_tiles
+        if not job.continues:
+            rows += job.heads * job.batch * ((tiles - 1) * config.columns + job.last_queries)
         before = job
-    assert before is None or not before["continues"]
+    assert before is None or not before.continues
     positions = sum(
         bool(visible(shape, mask, entry, position)) for entry in range(shape.batch) for position in range(shape.queries)
     )
@@ -136,52 +138,52 @@ def jobs_of(config: str, mask: Mask, **sizes: int) -> list[dict[str, int]]:
 
 def test_a_causal_call_covers_all_heads_and_entries_with_a_job_per_group() -> None:
     jobs = jobs_of("base", Mask(right=0), batch=3, heads=5, queries=1024, keys=1024, e=64)
-    assert all((job["batch"], job["heads"], job["groups"]) == (3, 5, 1) for job in jobs)
+    assert all((job.batch, job.heads, job.groups) == (3, 5, 1) for job in jobs)
     # Seven query tiles fit; ten groups are of seven or six.
-    assert [job["group_tiles"] for job in jobs] == [7] * 4 + [6] * 6
-    assert [job["key_tiles"] for job in jobs] == np.cumsum([job["group_tiles"] for job in jobs]).tolist()
+    assert [job.group_tiles for job in jobs] == [7] * 4 + [6] * 6
+    assert [job.key_tiles for job in jobs] == np.cumsum([job.group_tiles for job in jobs]).tolist()
     tiles = sum(issued_tiles(CONFIGS["base"], job) for job in jobs)
     assert tiles == 64 * 65 // 2
 
 
 def test_equal_lengths_share_a_job() -> None:
     jobs = jobs_of("tiny", Mask(key_lengths=(9, 9, 0, 5, 5, 9)), batch=6, queries=3, keys=12, e=8)
-    assert [(job["batch"], job["key_tiles"], job["last_keys"]) for job in jobs] == [(2, 3, 1), (2, 2, 1), (1, 3, 1)]
+    assert [(job.batch, job.key_tiles, job.last_keys) for job in jobs] == [(2, 3, 1), (2, 2, 1), (1, 3, 1)]
 
 
 def test_a_window_reads_only_its_keys() -> None:
     jobs = jobs_of("tiny", Mask(left=7, right=0), heads=2, queries=64, keys=64, e=64)
-    starts = [(job["k_address"] - jobs[0]["k_address"]) // job["k_row_stride"] for job in jobs]
+    starts = [(job.k_address - jobs[0].k_address) // job.k_row_stride for job in jobs]
     assert starts == [max(0, (16 * number - 7) // 4 * 4) for number in range(4)]
-    assert [job["key_tiles"] for job in jobs] == [4, 6, 6, 6]
+    assert [job.key_tiles for job in jobs] == [4, 6, 6, 6]
 
 
 def test_many_query_heads_of_a_key_head() -> None:
     """At most 256 in a job; with a mask as many as stay on chip."""
     jobs = jobs_of("tiny", Mask(), share=600, queries=2, keys=5, e=8)
-    assert [job["share"] for job in jobs] == [256, 256, 88]
-    assert jobs[1]["q_address"] - jobs[0]["q_address"] == 256 * jobs[0]["q_share_stride"]
+    assert [job.share for job in jobs] == [256, 256, 88]
+    assert jobs[1].q_address - jobs[0].q_address == 256 * jobs[0].q_share_stride
     room = CONFIGS["tiny"].resident_query_tiles(8, 8)
     masked = jobs_of("tiny", Mask(right=0), share=600, queries=2, keys=5, e=8)
-    assert max(job["share"] for job in masked) == min(256, 4 * room)
-    assert all(job["groups"] == 1 and job["group_tiles"] <= room for job in masked)
+    assert max(job.share for job in masked) == min(256, 4 * room)
+    assert all(job.groups == 1 and job.group_tiles <= room for job in masked)
 
 
 def test_a_mask_that_leaves_nothing_out_is_none() -> None:
     for mask in (Mask(right=0, offsets=(63,)), Mask(left=999, right=99), Mask(prefixes=(64,), right=0)):
         (job,) = jobs_of("tiny", mask, heads=3, queries=300, keys=64, e=8)
-        assert (job["mask_lo"], job["mask_hi"], job["heads"]) == (-UNBOUNDED, UNBOUNDED, 3)
-        assert job["groups"] > 1
+        assert (job.mask_lo, job.mask_hi, job.heads) == (-UNBOUNDED, UNBOUNDED, 3)
+        assert job.groups > 1
 
 
 def test_prefix_and_window_apart_are_a_chain_per_head() -> None:
     jobs = jobs_of("tiny", Mask(left=3, right=0, prefixes=(6,)), batch=2, heads=2, queries=40, keys=40, e=8)
-    chained = [job for job in jobs if job["continues"] or job["continued"]]
-    assert [(job["continues"], job["continued"]) for job in chained] == [(1, 0), (0, 1)] * (len(chained) // 2)
-    assert all(job["heads"] == job["batch"] == job["groups"] == 1 for job in chained)
+    chained = [job for job in jobs if job.continues or job.continued]
+    assert [(job.continues, job.continued) for job in chained] == [(1, 0), (0, 1)] * (len(chained) // 2)
+    assert all(job.heads == job.batch == job.groups == 1 for job in chained)
     first, second = chained[:2]
-    assert (first["key_tiles"], first["last_keys"], first["mask_lo"], first["mask_hi"]) == (2, 2, -UNBOUNDED, UNBOUNDED)
-    assert (second["k_address"] - first["k_address"]) // first["k_row_stride"] % 4 == 0
+    assert (first.key_tiles, first.last_keys, first.mask_lo, first.mask_hi) == (2, 2, -UNBOUNDED, UNBOUNDED)
+    assert (second.k_address - first.k_address) // first.k_row_stride % 4 == 0
 
 
 @pytest.mark.parametrize(
@@ -211,13 +213,13 @@ def test_a_job_finds_its_rows() -> None:
     for job, fields in zip(planned, describe(machine, shape, program, 4096, buffers, mask=mask), strict=True):
         for name in "qo":
             rows = np.arange((job.positions[1] - job.positions[0]) * 4)
-            for entry, head, row in product(range(fields["batch"]), range(fields["heads"]), rows[[0, 1, 4, -1]]):
+            for entry, head, row in product(range(fields.batch), range(fields.heads), rows[[0, 1, 4, -1]]):
                 address = (
-                    fields[f"{name}_address"]
-                    + entry * fields[f"{name}_batch_stride"]
-                    + head * fields[f"{name}_head_stride"]
-                    + row // 4 * fields[f"{name}_row_stride"]
-                    + row % 4 * fields[f"{name}_share_stride"]
+                    getattr(fields, f"{name}_address")
+                    + entry * getattr(fields, f"{name}_batch_stride")
+                    + head * getattr(fields, f"{name}_head_stride")
+                    + row // 4 * getattr(fields, f"{name}_row_stride")
+                    + row % 4 * getattr(fields, f"{name}_share_stride")
                 )
                 position = job.positions[0] + row // 4
                 assert address == buffers[name].place(job.batch[0] + entry, job.heads[0] + head, row % 4, position)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
@@ -178,7 +179,7 @@ def test_an_infinity_in_memory_is_told_of_its_own_call(slow) -> None:
     transport, device = slow
     transport.held = True
     submissions = [device.submit(*arrays(seed)) for seed in range(3)]
-    address = submissions[1]._pending.queued.jobs[0]["v_address"]
+    address = submissions[1]._pending.queued.jobs[0].v_address
     transport.memory[address : address + 2] = [0x80, 0x7F]
     transport.held = False
     with pytest.raises(NonFiniteError):
@@ -205,13 +206,11 @@ def test_a_fault_that_may_be_of_any_call_is_told_of_its_own(slow) -> None:
     transport.held = True
     submissions = [device.submit(*arrays(seed)) for seed in range(3)]
     # The job is wrong whenever it is put into the ring.
-    submissions[1]._pending.queued.jobs[0]["o_address"] = 1 << 30
+    jobs = [submission._pending.queued.jobs for submission in submissions]
+    jobs[1][0] = replace(jobs[1][0], o_address=1 << 30)
     for number in range(3):
         transport.memory[number * DESCRIPTOR_STRIDE_BYTES :][:DESCRIPTOR_BYTES] = np.frombuffer(
-            DESCRIPTOR.pack(submissions[number]._pending.queued.jobs[0] | {"interrupt": 1}).to_bytes(
-                DESCRIPTOR_BYTES, "little"
-            ),
-            np.uint8,
+            replace(jobs[number][0], interrupt=1).pack().to_bytes(DESCRIPTOR_BYTES, "little"), np.uint8
         )
     transport.held = False
     with pytest.raises(WindowFaultError):

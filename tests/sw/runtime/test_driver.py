@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import fusemax
 from fusemax.errors import DeviceFaultError, DeviceTimeoutError, NonFiniteError
 from fusemax.model.model_transport import ModelTransport
-from fusemax.spec import CONFIGS, DESCRIPTOR, DESCRIPTOR_BYTES, Cause, register
+from fusemax.spec import CONFIGS, DESCRIPTOR_BYTES, Cause, Descriptor, register
 
 SMALL = CONFIGS["small"]
 ONE = np.ones((4, 8), np.float32)
@@ -28,7 +29,7 @@ class Spy(ModelTransport):
         if offset == register("RING_TAIL").offset:
             for index in range(self.read_register(offset), value):
                 at = index % 64 * 256
-                self.jobs.append(DESCRIPTOR.unpack(int.from_bytes(self.memory[at : at + DESCRIPTOR_BYTES].tobytes(), "little")))
+                self.jobs.append(Descriptor.unpack(int.from_bytes(self.memory[at : at + DESCRIPTOR_BYTES].tobytes(), "little")))
             if self.spoil:
                 self.spoil(self)
         super().write_register(offset, value)
@@ -59,9 +60,9 @@ def test_one_job_for_all_heads_and_batch_entries(spy) -> None:
         "q_head_stride": 24 * 70, "k_head_stride": 24 * 50, "v_head_stride": 16 * 50, "o_head_stride": 16 * 70,
         "q_batch_stride": 24 * 210, "k_batch_stride": 24 * 150, "v_batch_stride": 16 * 150, "o_batch_stride": 16 * 210,
     }  # fmt: skip
-    assert {name: job[name] for name in expected} == expected
-    assert all(value % 8 == 0 for name, value in job.items() if name.endswith(("address", "stride")))
-    assert np.uint32(job["scale"]).view(np.float32) == np.float32(np.log2(np.e) / np.sqrt(10))
+    assert {name: getattr(job, name) for name in expected} == expected
+    assert all(value % 8 == 0 for name, value in vars(job).items() if name.endswith(("address", "stride")))
+    assert np.uint32(job.scale).view(np.float32) == np.float32(np.log2(np.e) / np.sqrt(10))
 
 
 def test_arrays_and_program_do_not_overlap(spy) -> None:
@@ -70,8 +71,10 @@ def test_arrays_and_program_do_not_overlap(spy) -> None:
     fusemax.attention(q, k, v, device=device, out_dtype="float32")
     (job,) = transport.jobs
     lengths = {"q": 30, "k": 20, "v": 20, "o": 30}
-    pieces = [(job[f"{name}_address"], 2 * length * job[f"{name}_row_stride"]) for name, length in lengths.items()]
-    pieces += [(0, 64 * 256), (job["program_address"] - 16, 16 + 4 * job["ii"])]
+    pieces = [
+        (getattr(job, f"{name}_address"), 2 * length * getattr(job, f"{name}_row_stride")) for name, length in lengths.items()
+    ]
+    pieces += [(0, 64 * 256), (job.program_address - 16, 16 + 4 * job.ii)]
     pieces.sort()
     for (start, size), (behind, _) in itertools.pairwise(pieces):
         assert start + size <= behind
@@ -82,9 +85,9 @@ def test_a_program_is_written_once(spy) -> None:
     fusemax.attention(ONE, ONE, ONE, device=device)
     fusemax.attention(ONE[:, :4], ONE[:, :4], ONE, device=device)
     fusemax.attention(ONE, ONE, ONE, device=device)
-    first, other, again = (job["program_address"] for job in transport.jobs)
+    first, other, again = (job.program_address for job in transport.jobs)
     assert first == again < other
-    words = transport.memory[first : first + 4 * transport.jobs[0]["ii"]].tobytes()
+    words = transport.memory[first : first + 4 * transport.jobs[0].ii].tobytes()
     assert words == fusemax.compile(head_dim=8).words_bytes
     assert transport.memory[first - 16 : first - 12].tobytes() == b"FMAX"
 
@@ -114,7 +117,10 @@ def test_more_jobs_than_the_ring_holds(spy, monkeypatch: pytest.MonkeyPatch) -> 
     cut = fusemax.attention(q, k, v, device=device)
     assert device.counters.jobs == 105
     assert all(
-        job[f"{name}_{axis}_stride"] == 0 for job in transport.jobs[-3:] for name in "qkvo" for axis in ("head", "batch")
+        getattr(job, f"{name}_{axis}_stride") == 0
+        for job in transport.jobs[-3:]
+        for name in "qkvo"
+        for axis in ("head", "batch")
     )
     monkeypatch.undo()
     np.testing.assert_array_equal(fusemax.attention(q, k, v, device=device), cut)
@@ -126,8 +132,8 @@ def spoil_descriptor(transport: Spy) -> None:
 
 
 def spoil_output_address(transport: Spy) -> None:
-    fields = transport.jobs[-1] | {"o_address": 1 << 20}
-    transport.memory[:DESCRIPTOR_BYTES] = np.frombuffer(DESCRIPTOR.pack(fields).to_bytes(DESCRIPTOR_BYTES, "little"), np.uint8)
+    job = replace(transport.jobs[-1], o_address=1 << 20)
+    transport.memory[:DESCRIPTOR_BYTES] = np.frombuffer(job.pack().to_bytes(DESCRIPTOR_BYTES, "little"), np.uint8)
 
 
 @pytest.mark.parametrize("options", [{}, {"prefix": 3, "window": (1, 0), "query_offset": 12}])
@@ -137,7 +143,7 @@ def test_queries_that_see_no_key_are_zero_whatever_was_in_memory(spy, options: d
     q, k, v = arrays((2, 1, 9, 8), (2, 1, 20, 8), (2, 1, 20, 8))
     transport.memory[64 * 256 :] = 0x3F
     out = fusemax.attention(q, k, v, device=device, key_lengths=[0, 20], **options)
-    assert any(job["continues"] for job in transport.jobs) == bool(options)
+    assert any(job.continues for job in transport.jobs) == bool(options)
     assert not out[0].any() and out[1].all()
 
 
@@ -168,7 +174,7 @@ def test_what_the_machine_finds_not_finite_is_raised(spy) -> None:
     transport, device = spy
 
     def infinity(transport: Spy) -> None:
-        address = transport.jobs[-1]["v_address"]
+        address = transport.jobs[-1].v_address
         transport.memory[address : address + 2] = [0x80, 0x7F]
 
     transport.spoil = infinity

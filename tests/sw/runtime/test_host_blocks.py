@@ -45,9 +45,9 @@ def test_lengths_before_heads(device: fusemax.Device, jobs: list) -> None:
     turned = [array.swapaxes(1, 2) for array in (q, k, v)]
     out = fusemax.attention(*turned, device=device, causal=True)
     job = jobs[0]
-    assert (job["q_row_stride"], job["q_share_stride"], job["q_head_stride"], job["q_batch_stride"]) == (192, 32, 96, 5760)
-    assert (job["k_row_stride"], job["k_head_stride"], job["k_batch_stride"]) == (64, 32, 64 * 21)
-    assert (job["o_row_stride"], job["o_share_stride"]) == (192, 32)
+    assert (job.q_row_stride, job.q_share_stride, job.q_head_stride, job.q_batch_stride) == (192, 32, 96, 5760)
+    assert (job.k_row_stride, job.k_head_stride, job.k_batch_stride) == (64, 32, 64 * 21)
+    assert (job.o_row_stride, job.o_share_stride) == (192, 32)
     assert out.swapaxes(1, 2).flags.c_contiguous
     packed = [np.ascontiguousarray(array) for array in turned]
     expected = fusemax.attention(*packed, device=device, causal=True)
@@ -60,9 +60,9 @@ def test_a_tensor_of_queries_keys_and_values_is_uploaded_once(device: fusemax.De
     q, k, v = (qkv[:, :, number].swapaxes(1, 2) for number in range(3))
     out = fusemax.attention(q, k, v, device=device, out_dtype="float32")
     (job,) = jobs
-    assert (job["k_address"] - job["q_address"], job["v_address"] - job["q_address"]) == (128, 256)
-    assert job["q_row_stride"] == job["k_row_stride"] == job["v_row_stride"] == 384
-    memory = device.transport.memory[job["q_address"] :][: qkv.nbytes]
+    assert (job.k_address - job.q_address, job.v_address - job.q_address) == (128, 256)
+    assert job.q_row_stride == job.k_row_stride == job.v_row_stride == 384
+    memory = device.transport.memory[job.q_address :][: qkv.nbytes]
     assert memory.tobytes() == qkv.tobytes()
     np.testing.assert_array_equal(out, fusemax.attention(*(x.copy() for x in (q, k, v)), device=device, out_dtype="float32"))
 
@@ -101,16 +101,16 @@ def test_other_arrays_are_packed(device: fusemax.Device, jobs: list, spoil) -> N
     array = spoil(numbers(1, 2, 3, 24, 16))
     out = fusemax.attention(array, array, array, device=device)
     row = -(-2 * array.shape[-1] // 8) * 8
-    assert jobs[0]["q_row_stride"] == row
-    assert jobs[0]["k_address"] != jobs[0]["q_address"]
+    assert jobs[0].q_row_stride == row
+    assert jobs[0].k_address != jobs[0].q_address
     np.testing.assert_array_equal(out, fusemax.attention(*[np.ascontiguousarray(array)] * 3, device=device))
 
 
 def test_rows_with_a_factor_are_packed(device: fusemax.Device, jobs: list) -> None:
     q = numbers(1, 1, 9, 2, 16).swapaxes(1, 2)
     out = fusemax.attention(q, q, q, [0.25, 0.5], device=device)
-    assert jobs[0]["q_row_stride"] == 8 + 32
-    assert jobs[0]["k_row_stride"] == 64
+    assert jobs[0].q_row_stride == 8 + 32
+    assert jobs[0].k_row_stride == 64
     np.testing.assert_array_equal(out[:, 1], fusemax.attention(q, q, q, 0.5, device=device)[:, 1])
 
 

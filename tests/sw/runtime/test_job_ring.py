@@ -24,6 +24,7 @@ from fusemax.spec import (
     JOB_TABLE_ENTRIES,
     REGISTERS,
     Cause,
+    Descriptor,
     job_entry_offset,
     register,
 )
@@ -91,16 +92,16 @@ def test_start(registers: Registers) -> None:
 
 def test_the_doorbell_is_rung_once_for_what_was_put(ring: JobRing, registers: Registers) -> None:
     ring.ring()
-    ring.put({"magic": 5})
-    ring.put({"magic": 6})
+    ring.put(Descriptor(magic=5))
+    ring.put(Descriptor(magic=6))
     assert registers.writes == []
     ring.ring()
     ring.ring()
     assert registers.writes == [("RING_TAIL", 2)]
     # After a start jobs are counted anew.
     ring.start()
-    ring.put({"magic": 5})
-    ring.put({"magic": 6})
+    ring.put(Descriptor(magic=5))
+    ring.put(Descriptor(magic=6))
     ring.ring()
     assert registers.writes.count(("RING_TAIL", 2)) == 2
     at = DESCRIPTOR_STRIDE_BYTES
@@ -110,7 +111,7 @@ def test_the_doorbell_is_rung_once_for_what_was_put(ring: JobRing, registers: Re
 def test_numbers_go_on_beyond_16_bits(ring: JobRing, registers: Registers) -> None:
     ring.queued = ring.complete = ring._rung = 0x1_FFFE
     for _ in range(3):
-        ring.put({})
+        ring.put(Descriptor())
     ring.ring()
     assert registers.writes == [("RING_TAIL", 1)]
     registers.values["RING_HEAD"] = 0xFFFF

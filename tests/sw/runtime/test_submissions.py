@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -24,6 +25,15 @@ from fusemax.spec import CONFIGS
 
 #: Entries of the table of completed jobs.
 ENTRIES = 3
+
+
+@dataclass(frozen=True)
+class NamedJob:
+    """What the queue needs of a descriptor, and a name."""
+
+    name: str
+    continues: int
+    interrupt: int = 0
 
 
 class Ring:
@@ -87,10 +97,10 @@ class Ring:
         assert name == "cycles"
         return 77
 
-    def put(self, fields: dict[str, Any]) -> None:
+    def put(self, job: NamedJob) -> None:
         assert self.room
-        self.put_names.append(fields["name"])
-        self.interrupts[fields["name"]] = fields["interrupt"]
+        self.put_names.append(job.name)
+        self.interrupts[job.name] = job.interrupt
         self.queued += 1
 
     def ring(self) -> None:
@@ -107,10 +117,10 @@ class Ring:
         return {number: self.entries[number] for number in range(max(before, self.done - ENTRIES), self.done)}
 
 
-def jobs(name: str, number: int, chained: Iterable[int] = ()) -> list[dict[str, Any]]:
+def jobs(name: str, number: int, chained: Iterable[int] = ()) -> list[Any]:
     """Jobs ``name0``, ``name1``...; those that are ``chained`` are continued by the next one."""
     chained = set(chained)
-    return [{"name": f"{name}{index}", "continues": int(index in chained)} for index in range(number)]
+    return [NamedJob(f"{name}{index}", int(index in chained)) for index in range(number)]
 
 
 def queue_of(ring: Ring) -> CallQueue:

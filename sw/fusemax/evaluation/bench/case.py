@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from ...spec import CONFIGS, Config
+from ...spec import CONFIGS, Config, ceil_div
 
 __all__ = ["Case"]
 
@@ -73,7 +73,7 @@ class Case:
     @property
     def expected_cycles(self) -> int:
         """Cycles of the tiles alone."""
-        tiles = -(-self.queries // self.machine.columns) * -(-self.keys // self.machine.rows)
+        tiles = ceil_div(self.queries, self.machine.columns) * ceil_div(self.keys, self.machine.rows)
         return self.heads * tiles * (self.e + self.f + 2)
 
     @property

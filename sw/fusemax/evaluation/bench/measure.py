@@ -19,7 +19,7 @@ from ...compiler.compilation import compile as compile_program
 from ...compiler.program import Program
 from ...planning.residency import residency
 from ...runtime.device import MEMORY_BYTES, Device
-from ...spec import Config
+from ...spec import Config, ceil_div
 from .case import Case
 from .paper import paper_utilisation
 
@@ -89,7 +89,7 @@ def memory_of(case: Case) -> int:
     """Device memory for a case: more than enough, since pages that nothing is written to cost nothing."""
     row_bytes = 2 * (case.e + case.f) + 4 * case.machine.bus_bytes
     array_bytes = 2 * case.heads * (case.queries + case.keys) * row_bytes
-    return MEMORY_BYTES + -(-array_bytes // case.machine.bus_bytes) * case.machine.bus_bytes
+    return MEMORY_BYTES + ceil_div(array_bytes, case.machine.bus_bytes) * case.machine.bus_bytes
 
 
 def measure(

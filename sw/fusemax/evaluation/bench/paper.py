@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ...spec import ceil_div
+
 __all__ = ["PAPER_ARRAY", "paper_cycles_per_tile", "paper_utilisation"]
 
 #: Rows and columns of the published array.
@@ -20,5 +22,5 @@ def paper_cycles_per_tile(e: int, f: int, key_tiles: int) -> float:
 
 def paper_utilisation(e: int, f: int, keys: int, rows: int = PAPER_ARRAY) -> float:
     """Multiply-accumulates of QK and SLNV over PE-cycles of the published design with ``rows`` rows, full tiles."""
-    key_tiles = -(-keys // rows)
+    key_tiles = ceil_div(keys, rows)
     return (e + f) / paper_cycles_per_tile(e, f, key_tiles)

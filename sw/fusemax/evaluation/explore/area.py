@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ...spec import MICROWORD, Config
+from ...spec import MICROWORD, Config, ceil_div
 
 __all__ = ["AREA_TABLE", "Area", "AreaTable", "memories_of", "memory_area"]
 
@@ -65,9 +65,9 @@ def memory_area(words: int, bits: int) -> Area:
 
     One of LUTs has a multiplexer behind rows of 16 words and a register of its own at the output.
     """
-    rows = -(-words // 16)
-    small = rows * -(-bits // 4)
-    blocks = min(-(-words // depth) * -(-bits // width) for depth, width in RAM_18K_SHAPES)
+    rows = ceil_div(words, 16)
+    small = rows * ceil_div(bits, 4)
+    blocks = min(ceil_div(words, depth) * ceil_div(bits, width) for depth, width in RAM_18K_SHAPES)
     if RAM_16X4_COST * small <= RAM_18K_COST * blocks:
         return Area(lut=(rows - 1) * bits, ff=bits, ram_16x4=small)
     return Area(ram_18k=blocks)
@@ -89,7 +89,7 @@ def memories_of(config: Config) -> Memories:
         "north_feeder": ((config.query_bank_beats, config.beat_elements * query_bits),),
         "west_feeder": ((2 * (config.key_beats + config.value_beats), config.bus_bits),),
         "pe": (),
-        "once": ((-(-config.program_words * MICROWORD.bits // config.bus_bits), config.bus_bits),),
+        "once": ((ceil_div(config.program_words * MICROWORD.bits, config.bus_bits), config.bus_bits),),
     }
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from .cost import Cost, evaluate
 from .designs import DESIGNS, Design, linear_layers
-from .energy import Energy, Operation, energy_of
-from .machine import FLAT_MACHINE, FUSEMAX_MACHINE, Machine, Unit
+from .energy import Energy, energy_of
+from .machine import FLAT_MACHINE, FUSEMAX_MACHINE, Machine, Operation, Unit
 from .pictures import draw
 from .plan import Move, Phase, Stage, Work
 from .published import PUBLISHED, Published

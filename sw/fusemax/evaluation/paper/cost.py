@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .energy import Operation
-from .machine import WORD_BYTES, Machine, Unit
+from .machine import WORD_BYTES, Machine, Operation, Unit
 from .plan import Stage, Work
 
 __all__ = ["Cost", "evaluate"]

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
-from .machine import MIB, Machine, Unit
+from .cost import Cost
+from .machine import MIB, Machine, Operation, Unit
 
-if TYPE_CHECKING:
-    from .cost import Cost
-
-__all__ = ["Energy", "Operation", "energy_of", "wrapped"]
-
-
-class Operation(enum.Enum):
-    """Operation of a PE or lane."""
-
-    #: Multiply-accumulate.
-    MAC = "mac"
-    ADD = "add"
-    MAX = "max"
-    #: Exponential in a unit of its own, as FLAT has one.
-    EXP = "exp"
-    DIVIDE = "divide"
+__all__ = ["Energy", "energy_of", "wrapped"]
 
 
 #: pJ of an operation.

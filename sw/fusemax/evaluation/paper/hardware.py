@@ -15,7 +15,7 @@ from ...compiler.program import Program
 from ...model.timeline.latencies import Latencies
 from ...planning.memory_map import OUTPUT_BYTES, Shape
 from ...planning.residency import Residency, residency
-from ...spec import DESCRIPTOR_BYTES, Config, Timing, config_named
+from ...spec import DESCRIPTOR_BYTES, Config, Timing, ceil_div, config_named
 from .cost import Cost, evaluate
 from .designs.ours import OURS_PHASE, QUERY_BITS, ours_moves
 from .machine import WORD_BYTES, Machine
@@ -87,7 +87,7 @@ def attention_stage(
     )
     phase = replace(OURS_PHASE, stall="t m1", stall_cycles=program.ii - (shape.e + shape.f + 2))
     moves = ours_moves(ranks, grouping.groups, lambda n: config.beats(n) * config.beat_elements, output_bytes // WORD_BYTES)
-    job_beats = -(-DESCRIPTOR_BYTES // config.bus_bytes) + program.beats
+    job_beats = ceil_div(DESCRIPTOR_BYTES, config.bus_bytes) + program.beats
     job = Move(tensor="descriptor and program", memory_reads=job_beats * config.beat_elements)
     return Stage(
         "attention",
@@ -115,7 +115,7 @@ def keeps_up(
     row_cycles = min(config.beats(shape.e), config.beats(shape.f)) * beat_interval_cycles
     query_cycles = min(shape.queries, config.columns) * config.beats(shape.e) * beat_interval_cycles
     ii = compile_program(head_dim=shape.e, value_dim=shape.f, config=config).ii
-    query_tiles, key_tiles = -(-shape.queries // config.columns), -(-shape.keys // config.rows)
+    query_tiles, key_tiles = ceil_div(shape.queries, config.columns), ceil_div(shape.keys, config.rows)
     return (
         cost.memory_s <= 0.8 * cost.compute_s
         and config.outstanding_reads * row_cycles >= read_latency_cycles + HANDSHAKE_CYCLES

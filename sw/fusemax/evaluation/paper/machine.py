@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-__all__ = ["FLAT_MACHINE", "FUSEMAX_MACHINE", "MIB", "WORD_BYTES", "Machine", "Unit"]
+__all__ = ["FLAT_MACHINE", "FUSEMAX_MACHINE", "MIB", "WORD_BYTES", "Machine", "Operation", "Unit"]
 
 MIB = 1 << 20
 #: Bytes of a word: 16 bits.
@@ -19,6 +19,18 @@ class Unit(enum.Enum):
     ARRAY = "2d"
     #: 1D array of lanes.
     LANES = "1d"
+
+
+class Operation(enum.Enum):
+    """Operation of a PE or lane."""
+
+    #: Multiply-accumulate.
+    MAC = "mac"
+    ADD = "add"
+    MAX = "max"
+    #: Exponential in a unit of its own, as FLAT has one.
+    EXP = "exp"
+    DIVIDE = "divide"
 
 
 @dataclass(frozen=True, kw_only=True)

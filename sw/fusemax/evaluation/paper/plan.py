@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .energy import Operation
-from .machine import Machine, Unit
+from .machine import Machine, Operation, Unit
 from .ranks import Ranks
 
 __all__ = ["Move", "Phase", "Stage", "Work"]

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ...spec import ceil_div
+
 __all__ = ["Ranks", "attention_ranks"]
 
 
@@ -43,7 +45,7 @@ class Ranks:
 
     def steps(self, ranks: str, space: Mapping[str, int]) -> int:
         """Steps in time that the same points take when the ranks of ``space`` lie on so many places side by side."""
-        return self.outer * math.prod(-(-self[name] // space.get(name, 1)) for name in ranks.split())
+        return self.outer * math.prod(ceil_div(self[name], space.get(name, 1)) for name in ranks.split())
 
 
 def attention_ranks(*, heads: int, e: int, f: int, queries: int, keys: int, rows: int, columns: int) -> Ranks:
@@ -56,9 +58,9 @@ def attention_ranks(*, heads: int, e: int, f: int, queries: int, keys: int, rows
             "e": e,
             "f": f,
             "p": queries,
-            "t": -(-queries // columns),
+            "t": ceil_div(queries, columns),
             "m": keys,
-            "m1": -(-keys // rows),
+            "m1": ceil_div(keys, rows),
             "m0": rows,
         },
         outer=heads,

@@ -1,4 +1,4 @@
-"""Rhythm: periods of the machine are found and passed over in one step.
+"""Periods of the machine: found and passed over in one step.
 
 Whenever the first tile of a key tile has been taken, everything that the machine's future depends on is noted, cycles as seen
 from now, loop numbers as seen from the issue walker. If it has been so before in the same run of a loop, the same will happen
@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from .bus import LONG_AGO, UNKNOWN
 from .load import DEADLINES
+from .machine import Machine
 from .walk import BATCH, GROUP, HEAD, TILE, Walk
 
-if TYPE_CHECKING:
-    from .machine import Machine
-
-__all__ = ["Rhythm"]
+__all__ = ["Periods"]
 
 
 @dataclass(frozen=True)
@@ -31,21 +28,21 @@ class Past:
     deadlines: tuple[int, ...]
 
 
-class Rhythm:
+class Periods:
     """Looks for periods of a machine.
 
     Members
     -------
     cycles
         Cycles passed over.
-    periods
+    count
         Periods passed over.
     """
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self.cycles = 0
-        self.periods = 0
+        self.count = 0
         # For every loop: which run of it the moments belong to, and the moments by what the future depends on.
         self._run: dict[int, object] = {}
         self._moments: dict[int, dict[object, Past]] = {}
@@ -91,7 +88,7 @@ class Rhythm:
                 loader.advance(times * (here - there))
         issue.waits.add(tuple(here - there for here, there in zip(now.waits, past.waits, strict=True)), times)
         self.cycles += times * (now.cycle - past.cycle)
-        self.periods += times
+        self.count += times
         self._moments[loop] = {}
         return True
 
@@ -106,10 +103,10 @@ class Rhythm:
         job = self._machine.issue.job
         assert job is not None
         if loop == GROUP:
-            large = job["large_groups"]
+            large = job.large_groups
             in_large = self._machine.issue.at[GROUP] < large
-            return large if in_large and large < job["groups"] else job["groups"] - 1
-        return {TILE: job["key_tiles"], HEAD: job["heads"], BATCH: job["batch"]}[loop] - 1
+            return large if in_large and large < job.groups else job.groups - 1
+        return {TILE: job.key_tiles, HEAD: job.heads, BATCH: job.batch}[loop] - 1
 
     def _until_queries_overtake(self, now: Past, past: Past) -> int:
         """Periods in which the queries that wait for their turn stay on the same side of keys and values."""

@@ -5,8 +5,8 @@ Maximum, exponential and sum of all M·P scores are left to the lanes, so scores
 
 from __future__ import annotations
 
-from ..energy import Operation, wrapped
-from ..machine import FLAT_MACHINE, MIB
+from ..energy import wrapped
+from ..machine import FLAT_MACHINE, MIB, Operation
 from ..plan import Move, Phase, Stage
 from ..workloads import Model
 from .design import Design, ranks_of

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ....cascade import CASCADES, Cascade, Einsum
 from ....cascade.expression import Binary, Call, Expression, Number, Reference, Unary
-from ..energy import Operation
+from ..machine import Operation
 
 __all__ = ["Einsums", "operations_of"]
 

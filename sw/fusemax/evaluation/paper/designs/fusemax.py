@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from ..energy import Operation
-from ..machine import FUSEMAX_MACHINE, Machine
+from ..machine import FUSEMAX_MACHINE, Machine, Operation
 from ..plan import Phase, Stage
 from ..ranks import Ranks
 from ..workloads import Model

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..energy import Operation
-from ..machine import WORD_BYTES, Machine, Unit
+from ....spec import ceil_div
+from ..machine import WORD_BYTES, Machine, Operation, Unit
 from ..plan import Move, Phase, Stage, Work
 from ..ranks import Ranks
 from ..workloads import BATCH, Model
@@ -20,8 +20,8 @@ def linear_layers(model: Model, tokens: int, machine: Machine) -> tuple[Stage, .
 
 def layer(name: str, rows: int, inputs: int, outputs: int, machine: Machine) -> Stage:
     """Rows on the array's rows, outputs on its columns, inputs in time."""
-    tiles = -(-rows // machine.rows)
-    ranks = Ranks({"r": rows, "i": inputs, "o": outputs, "s": tiles, "u": -(-outputs // machine.columns)})
+    tiles = ceil_div(rows, machine.rows)
+    ranks = Ranks({"r": rows, "i": inputs, "o": outputs, "s": tiles, "u": ceil_div(outputs, machine.columns)})
     work = Work(name, "r i o", Unit.ARRAY, "r o", {Operation.MAC: 1})
     reads = weight_reads(tiles, inputs, outputs, machine)
     weights = reads * ranks.count("i o")
@@ -51,4 +51,4 @@ def weight_reads(tiles: int, inputs: int, outputs: int, machine: Machine) -> int
     group = 1
     while (2 * group + 1) * tile_words <= words:
         group *= 2
-    return -(-tiles // group)
+    return ceil_div(tiles, group)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ..energy import Operation, wrapped
-from ..machine import WORD_BYTES, Machine, Unit
+from ..energy import wrapped
+from ..machine import WORD_BYTES, Machine, Operation, Unit
 from ..plan import Move, Work
 from ..ranks import Ranks
 from .einsums import Einsums

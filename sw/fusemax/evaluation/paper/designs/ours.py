@@ -13,9 +13,8 @@ from collections.abc import Callable
 from ....arith.state import STATE_BITS
 from ....cascade import ATTENTION_1PASS
 from ....compiler.array_program import Unit as Part
-from ....spec import CONFIGS
-from ..energy import Operation
-from ..machine import FUSEMAX_MACHINE, WORD_BYTES, Machine, Unit
+from ....spec import CONFIGS, ceil_div
+from ..machine import FUSEMAX_MACHINE, WORD_BYTES, Machine, Operation, Unit
 from ..plan import Move, Phase, Stage, Work
 from ..ranks import Ranks
 from ..workloads import Model
@@ -95,7 +94,7 @@ def resident_tiles(ranks: Ranks, machine: Machine) -> int:
 
 def attention(model: Model, tokens: int) -> tuple[Stage, ...]:
     ranks = ranks_of(model, tokens, FUSEMAX_MACHINE)
-    groups = -(-ranks["t"] // resident_tiles(ranks, FUSEMAX_MACHINE))
+    groups = ceil_div(ranks["t"], resident_tiles(ranks, FUSEMAX_MACHINE))
     return (Stage("attention", ranks, (OURS_PHASE,), ours_moves(ranks, groups, lambda elements: elements)),)
 
 
