@@ -30,7 +30,8 @@ def compile(
     Parameters
     ----------
     cascade
-        A cascade, the name of a shipped one (:data:`fusemax.cascade.CASCADES`) or the path of a file (docs/cascades.md).
+        A cascade, the name of a shipped one (:data:`fusemax.cascade.CASCADES`) or the path of a file
+        (docs/reference/cascades.md).
     head_dim
         Head dim of queries and keys (E), 1 to ``config.max_e``.
     value_dim

@@ -57,7 +57,7 @@ def modulo_schedule(
         Latencies in cycles; the machine's if not given.
     binding
         What of two tiles may overlap. The slower ones are there to measure what overlap and co-issue are worth
-        (docs/ablation.md): e + f + 3 slots, and e + f and the waits for the reference and for the weights.
+        (docs/measurements/ablation.md): e + f + 3 slots, and e + f and the waits for the reference and for the weights.
 
     Returns
     -------

@@ -152,8 +152,8 @@ def _issue(words: list[dict[str, int]], tiles: int, stalls: random.Random | None
 class _Column:
     """Everything that column 0 keeps. PE rows differ by a shift in time only, so row 0 stands for all.
 
-    Cycles are docs/microarchitecture.md, section 3. Within a cycle, events run in the order of their phase: reads and the
-    comparator first, writes last.
+    Cycles are those of docs/explanation/microarchitecture.md, section 3. Within a cycle, events run in the order of
+    their phase: reads and the comparator first, writes last.
     """
 
     def __init__(self, timing: Timing, e: int, f: int, ii: int) -> None:

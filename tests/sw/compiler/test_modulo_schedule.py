@@ -57,7 +57,7 @@ def test_every_binding_passes_the_checker(config: Config, e: int, f: int, bindin
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_what_overlap_and_co_issue_are_worth(config: Config) -> None:
-    """Slots in closed form, as docs/ablation.md has them."""
+    """Slots in closed form, as docs/measurements/ablation.md has them."""
     e, f, timing = config.max_e, config.max_f, Timing(config)
     intervals = [modulo_schedule(ATTENTION, config, e, f, binding=binding).ii for binding in Binding]
     assert intervals == [e + f + timing.max_to_exp + timing.exp_to_sum + 1, e + f + 3, e + f + 2]

@@ -191,7 +191,7 @@ def test_messages_name_slot_and_distance() -> None:
 
 
 def legal(words: Words, config: Config, e: int, f: int) -> bool:
-    """The distances of docs/microarchitecture.md in closed form, for words that have everything once."""
+    """The distances of docs/explanation/microarchitecture.md in closed form, for words that have everything once."""
     timing, ii = Timing(config), len(words)
     offsets = {(Op(word["op"]), word["index"]): word["stage"] * ii + at for at, word in enumerate(words)}
     qk = [offsets[Op.QK, index] for index in range(e)]

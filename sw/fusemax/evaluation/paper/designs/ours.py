@@ -1,4 +1,4 @@
-"""Ours: Cascade 5 as this repository's machine runs it (docs/microarchitecture.md), at the paper's size, clock and memory.
+"""Ours: Cascade 5 as this repository's machine runs it, at the paper's size, clock and memory.
 
 A tile takes E + F + 2 slots: the maximum is found beside a multiplication of the next tile, and the exponential is one
 multiplication, its integer part being a shift and its fraction a table. The reference is an integer too, so PRM is a power of
