@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fusemax.spec import Config
 
-from . import tools
+from . import toolchain
 from .emission import emission_digest, emit_verilog
 from .errors import BuildError
 
@@ -93,9 +93,9 @@ def simulator_digest(config: Config, sources: list[Path], repeated: list[str], t
         "repeated": repeated,
         "verilator": VERILATOR_FLAGS,
         "make": MAKE_VARIABLES,
-        "versions": tools.tool_versions(),
+        "versions": toolchain.tool_versions(),
         # The executable looks for these libraries where they are now.
-        "libraries": str(tools.cocotb_root() / "libs"),
+        "libraries": str(toolchain.cocotb_root() / "libs"),
     }
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
     for path in (*sources, *sorted(WRAPPER.iterdir())):
@@ -106,7 +106,7 @@ def simulator_digest(config: Config, sources: list[Path], repeated: list[str], t
 
 def runtime_digest() -> str:
     """Digest of everything that Verilator's compiled runtime library depends on."""
-    recipe = [VERILATOR_FLAGS, MAKE_VARIABLES, tools.tool_versions()]
+    recipe = [VERILATOR_FLAGS, MAKE_VARIABLES, toolchain.tool_versions()]
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -142,7 +142,12 @@ def locked(path: Path) -> Iterator[None]:
 
 def compile_simulator(config: Config, sources: list[Path], repeated: list[str], trace: bool, target: Path) -> None:
     """Translate and compile in ``target``, and leave only the executable there."""
-    root, cocotb, cxx, make = tools.verilator_root(), tools.cocotb_root(), tools.compiler(), tools.make_program()
+    root, cocotb, cxx, make = (
+        toolchain.verilator_root(),
+        toolchain.cocotb_root(),
+        toolchain.compiler(),
+        toolchain.make_program(),
+    )
     work = target / "work"
     work.mkdir()
     control = work / "repeated.vlt"

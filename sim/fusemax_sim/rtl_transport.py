@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from fusemax.spec import Config, config_named, register
 
+from .bench_commands import Command, Reply, Request
 from .build import build
 from .errors import ProtocolViolation, RegisterError, SimulationTimeout
 from .memory import Failure, Memory
 from .process import START_SECONDS, SimulatorProcess
-from .protocol import Command, Reply, Request
 
 __all__ = ["RtlTransport"]
 
