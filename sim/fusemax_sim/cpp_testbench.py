@@ -13,7 +13,8 @@ from typing import Any
 from fusemax.spec import Config
 
 from . import toolchain
-from .build import EXECUTABLE, MAKE_VARIABLES, cached, run
+from .build import EXECUTABLE, MAKE_VARIABLES, run
+from .cache import cached
 from .emission import emission_digest
 
 __all__ = ["LINE", "build_cpp_testbench"]
@@ -67,8 +68,9 @@ def build_cpp_testbench(
     for path in (*sources, *sorted(LINE.iterdir())):
         digest.update(f"\0{path.name}\0".encode())
         digest.update(path.read_bytes())
+    what = f"the simulator of the {name} with {config.name} (once; a minute or more)"
     name = f"{name}-{config.name}-{digest.hexdigest()[:32]}"
-    return cached(name, lambda target: compile_cpp_testbench(write_rtl, sources, arguments, target)) / EXECUTABLE
+    return cached(name, lambda target: compile_cpp_testbench(write_rtl, sources, arguments, target), what) / EXECUTABLE
 
 
 def compile_cpp_testbench(

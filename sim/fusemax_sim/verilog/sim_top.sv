@@ -315,4 +315,15 @@ module sim_top #(
         else job_cycles <= job_cycles + 1;
       end
     end
+
+`ifdef WAVEFORM
+  waveform waveform (
+      .clk,
+      .rst,
+      .cycle
+  );
+`endif
+`ifdef TILE_VIEW
+  tile_view tiles (.clk);
+`endif
 endmodule

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for command in (verilog, compile, run, board, bench, paper, passes, explore, info):
         command.add(commands)
     options = parser.parse_args(arguments)
+    show_log()
     try:
         return options.function(options)
     except ModuleNotFoundError as error:
@@ -36,6 +38,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     print(f"error: {message}", file=sys.stderr)
     return 1
+
+
+class StderrHandler(logging.Handler):
+    """Prints the package's log to what stderr is at the moment: a progress bar stands in for it while it is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
+def show_log() -> None:
+    """Print from level INFO on what the package logs: what is built, and where. Does nothing the second time."""
+    log = logging.getLogger("fusemax")
+    if not any(isinstance(handler, StderrHandler) for handler in log.handlers):
+        log.addHandler(StderrHandler())
+    log.setLevel(logging.INFO)
 
 
 def package_version() -> str:

@@ -104,9 +104,13 @@ def test_rtl_transport_gets_what_the_caller_says(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(transport, "RtlTransport", stand_in)
     memory = fusemax.Memory(seed=3)
-    with fusemax.open("rtl", config="tiny", memory=memory, trace=tmp_path / "wave.vcd", memory_bytes=1 << 20):
+    path = tmp_path / "wave.vcd"
+    with fusemax.open(
+        "rtl", config="tiny", memory=memory, trace=path, trace_depth=2, trace_cycles=(5, 9), memory_bytes=1 << 20
+    ):
         pass
-    assert seen == {"config": CONFIGS["tiny"], "memory": memory, "trace": str(tmp_path / "wave.vcd"), "memory_bytes": 1 << 20}
+    traced = {"trace": tmp_path / "wave.vcd", "trace_depth": 2, "trace_cycles": (5, 9)}
+    assert seen == {"config": CONFIGS["tiny"], "memory": memory, "memory_bytes": 1 << 20, **traced}
 
 
 def test_counters_have_names() -> None:
