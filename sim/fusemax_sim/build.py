@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,8 @@ VERILATOR_FLAGS = (
     # The device's Verilog is generated; the wrapper's warnings are looked at by its test.
     *("-Wno-fatal", "-Wno-lint", "-Wno-style"),
 )
+#: Declaration of a signal that has no name in the hardware's source.
+NAMELESS = re.compile(r"^  (?:wire|reg) (?:\[[0-9:]+\] )?\\\$.*;$", re.MULTILINE)
 #: The wheel's makefile was configured for another compiler: what it left empty is given here.
 MAKE_VARIABLES = {
     "OPT_FAST": "-O2",
@@ -57,7 +60,7 @@ def build(config: Config, waveform: Waveform | None = None, *, verilog: Path | N
     config
         Configuration.
     waveform
-        Build the variant that writes waveforms of this format and depth; it is slower. It also has the decoded view of
+        Build the variant that writes waveforms of this format; it is slower. It also has the decoded view of
         :mod:`fusemax_sim.tile_view`, unless ``verilog`` is given.
     verilog
         Directory whose ``*.v`` files describe the device, instead of those that :mod:`fusemax_hw` emits for ``config``; if it
@@ -88,7 +91,7 @@ def build(config: Config, waveform: Waveform | None = None, *, verilog: Path | N
         if emitted:
             flags.append("+define+TILE_VIEW")
             sources.append(tile_view(config))
-    variant = "" if waveform is None else f"-{waveform.format}{waveform.depth}"
+    variant = "" if waveform is None else f"-{waveform.format}"
     name = f"simulator-{config.name}{variant}-{simulator_digest(config, sources, repeated, flags)}"
     what = f"the simulator of {config.name} with Verilator and the C++ compiler (once; a minute or more)"
     return cached(name, lambda target: compile_simulator(config, sources, repeated, flags, target), what) / EXECUTABLE
@@ -97,7 +100,7 @@ def build(config: Config, waveform: Waveform | None = None, *, verilog: Path | N
 def waveform_flags(waveform: Waveform) -> list[str]:
     """What Verilator is told besides."""
     kind = {"fst": "--trace-fst", "vcd": "--trace"}[waveform.format]
-    return [kind, "--trace-depth", str(waveform.depth), "+define+WAVEFORM"]
+    return [kind, "+define+WAVEFORM"]
 
 
 def simulator_digest(config: Config, sources: list[Path], repeated: list[str], flags: list[str]) -> str:
@@ -164,7 +167,7 @@ def compile_simulator(config: Config, sources: list[Path], repeated: list[str], 
             str(control),
             str(cocotb / "share" / "lib" / "verilator" / "verilator.cpp"),
             *(str(path) for path in wrapper_sources(traced=bool(flags))),
-            *(str(path.resolve()) for path in sources),
+            *(str(path.resolve()) for path in (without_nameless(sources, work) if flags else sources)),
         ],
         work,
         environment,
@@ -184,6 +187,16 @@ def compile_simulator(config: Config, sources: list[Path], repeated: list[str], 
     run([*command, "-f", "Vtop.mk"], work, environment)
     (work / EXECUTABLE).rename(target / EXECUTABLE)
     shutil.rmtree(work)
+
+
+def without_nameless(sources: list[Path], directory: Path) -> list[Path]:
+    """Copies in which the signals that synthesis has made up (``\\$12``, ``\\$procmux$34_Y``) are left out of waveforms."""
+    copies = []
+    for source in sources:
+        copies.append(directory / source.name)
+        text = NAMELESS.sub(r"/*verilator tracing_off*/\g<0>/*verilator tracing_on*/", source.read_text(encoding="utf-8"))
+        copies[-1].write_text(text, encoding="utf-8")
+    return copies
 
 
 def run(command: list[str], directory: Path, environment: dict[str, str]) -> None:

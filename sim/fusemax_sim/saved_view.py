@@ -1,4 +1,4 @@
-"""Saved views of a waveform: the signals that a reader wants first, in order, for GTKWave (``.gtkw``) and Surfer (``.sucl``)."""
+"""Saved views of a waveform: the signals that a reader wants first, for GTKWave (``.gtkw``) and Surfer (``.sucl``)."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ EVENTS = {
     "IDLE": "idle",
     "EMPTY": "slots_empty",
 }
+FILE = "tile_view.sv"
 #: Fields of the operation's tile that are shown (:func:`fusemax_hw.control.issue_walker.tile_layout`).
 TILE_FIELDS = ("keys", "queries", "lo", "hi", "first", "last")
 
@@ -131,14 +132,11 @@ def tile_view(config: Config) -> Path:
     """
     digest = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
     name = f"tile-view-{config.name}-{emission_digest(config)}-{digest}"
-    return (
-        cached(
-            name,
-            lambda target: (target / "tile_view.sv").write_text(text(config), encoding="utf-8"),
-            f"the tile view of {config.name}",
-        )
-        / "tile_view.sv"
-    )
+
+    def write(target: Path) -> None:
+        (target / FILE).write_text(text(config), encoding="utf-8")
+
+    return cached(name, write, f"the tile view of {config.name}") / FILE
 
 
 def text(config: Config) -> str:

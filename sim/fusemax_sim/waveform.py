@@ -81,7 +81,7 @@ class Waveform:
 
     def plusargs(self) -> list[str]:
         """Arguments for the simulator (see waveform.sv)."""
-        found = [f"+waveform={self.path.absolute()}"]
+        found = [f"+waveform={self.path.absolute()}", f"+waveform_depth={self.depth}"]
         if self.cycles is not None:
             found += [f"+waveform_first={self.cycles[0]}", f"+waveform_last={self.cycles[1]}"]
         return found

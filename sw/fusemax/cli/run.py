@@ -78,7 +78,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--trace",
         type=Path,
         metavar="FILE",
-        help="write a waveform, *.fst or *.vcd, and views for GTKWave and Surfer beside it",
+        help="write a waveform, *.fst or *.vcd, and views of it for GTKWave and Surfer",
     )
     parser.add_argument(
         "--trace-depth",

@@ -40,9 +40,10 @@ static PLI_INT32 end_of_simulation(p_cb_data) {
 
 extern "C" {
 
-/// Opens the file. The process ends when it cannot.
-void fusemax_waveform_open(const char *path) {
+/// Opens the file for signals of so many levels of the hierarchy. The process ends when it cannot.
+void fusemax_waveform_open(const char *path, int depth) {
     writer = new Writer;
+    writer->dumpvars(depth, "sim_top");
     Verilated::threadContextp()->trace(writer, 0);
     writer->open(path);
     if (!writer->isOpen()) VL_FATAL_MT(__FILE__, __LINE__, "", "the waveform's file cannot be written");
