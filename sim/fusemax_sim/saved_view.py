@@ -79,7 +79,7 @@ def viewed_signals(config: Config) -> dict[str, list[ViewedSignal]]:
             ViewedSignal(f"{registers}tail", 16, "unsigned"),
             ViewedSignal(f"{core}dispatcher.head", 16, "unsigned"),
         ],
-        "Tiles have come": [ViewedSignal(f"{core}loader.{name}_loaded") for name in ("query", "key", "value")],
+        "Tiles have come": [ViewedSignal(f"{core}sequencer.{name}_loaded") for name in ("query", "key", "value")],
         "Registers": list(bus("s_axil", aw=register, w=value, b={}, ar=register, r=value)),
         "Memory, read": list(bus("m_axi", ar={"addr": address, **burst}, r={"data": word, **last})),
         "Memory, written": list(bus("m_axi", aw={"addr": address, **burst}, w={"data": word, **last}, b={})),

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from pathlib import Path
 
-import pywellen
+from pywellen.pywellen import Waveform as WaveformFile
 
 __all__ = ["Values", "read_waveform", "signal_widths"]
 
@@ -16,7 +16,7 @@ Values = dict[str, list[int]]
 
 def signal_widths(path: Path) -> dict[str, int]:
     """Find all signals of a waveform: their width in bits by their full name, scopes and name joined by dots."""
-    return {variable.full_name: variable.bitwidth for variable in pywellen.Waveform(str(path)).all_vars()}
+    return {variable.full_name: variable.bitwidth for variable in WaveformFile(str(path)).all_vars()}
 
 
 def read_waveform(path: Path, signals: Mapping[str, str], clock: str) -> Values:
@@ -40,7 +40,7 @@ def read_waveform(path: Path, signals: Mapping[str, str], clock: str) -> Values:
     ValueError
         If the waveform has no signal of that name.
     """
-    variables = {variable.full_name: variable for variable in pywellen.Waveform(str(path)).all_vars()}
+    variables = {variable.full_name: variable for variable in WaveformFile(str(path)).all_vars()}
     for name in (*signals.values(), clock):
         if name not in variables:
             raise ValueError(f"the waveform must have the signal {name!r}")

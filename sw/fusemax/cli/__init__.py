@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from ..errors import FusemaxError
@@ -23,9 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for command in (verilog, compile, run, board, bench, paper, passes, explore, info):
         command.add(commands)
     options = parser.parse_args(arguments)
-    show_log()
     try:
-        return options.function(options)
+        with shown_log():
+            return options.function(options)
     except ModuleNotFoundError as error:
         extra = extra_of(error)
         if extra is None:
@@ -47,12 +48,18 @@ class StderrHandler(logging.Handler):
         print(self.format(record), file=sys.stderr)
 
 
-def show_log() -> None:
-    """Print from level INFO on what the package logs: what is built, and where. Does nothing the second time."""
-    log = logging.getLogger("fusemax")
-    if not any(isinstance(handler, StderrHandler) for handler in log.handlers):
-        log.addHandler(StderrHandler())
+@contextlib.contextmanager
+def shown_log() -> Iterator[None]:
+    """Print what the package logs from level INFO on, such as what is built and where."""
+    log, handler = logging.getLogger("fusemax"), StderrHandler()
+    level = log.level
+    log.addHandler(handler)
     log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 def package_version() -> str:

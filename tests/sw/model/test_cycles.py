@@ -119,7 +119,7 @@ def test_rows_that_cross_pages(periods: list[int]) -> None:
 def test_more_key_tiles_than_deadlines_can_tell_apart(periods: list[int]) -> None:
     """First uses are numbers of 16 bits: the next head's queries wait so long that their order is the other one for a while."""
     shape = Shape(heads=2, queries=7, keys=5 * (DEADLINES // 2 + 500), e=30, f=30)
-    assert count("narrow", shape) == count("narrow", shape, extrapolate=False)
+    assert count("wide5x6", shape) == count("wide5x6", shape, extrapolate=False)
     assert periods[0] > 0
 
 
