@@ -112,7 +112,7 @@ def main() -> int:
     groups = {group: rows_of(group, rows) for group in GROUPS}
 
     with tempfile.TemporaryDirectory() as directory:
-        waveform = Path(directory) / "run.vcd"
+        waveform = Path(directory) / "run.fst"
         record(WATERFALL, waveform)
         machine = WATERFALL.machine
         traced = plot_waterfall(

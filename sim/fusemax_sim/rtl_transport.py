@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from fusemax.spec import Config, config_named, register
 
+from .bench_commands import Command, Reply, Request
 from .build import build
 from .errors import ProtocolViolation, RegisterError, SimulationTimeout
 from .memory import Failure, Memory
 from .process import START_SECONDS, SimulatorProcess
-from .protocol import Command, Reply, Request
+from .saved_view import write_saved_views
+from .waveform import Waveform
 
 __all__ = ["RtlTransport"]
 
@@ -44,11 +46,16 @@ class RtlTransport:
     memory : Memory
         Timing of the memory.
     trace : Path or None
-        File for a VCD waveform; complete after :meth:`close`.
+        File for a waveform, ``*.fst`` or ``*.vcd``; complete after :meth:`close`. Saved views for GTKWave and Surfer are
+        written beside it (:mod:`fusemax_sim.saved_view`).
     memory_bytes : int
         Size of the memory, from address 0; a multiple of the bus word.
     verilog : Path or None
         Directory of ``*.v`` files to simulate, instead of what :mod:`fusemax_hw` emits for ``config``.
+    trace_depth : int or None
+        Levels of the hierarchy in the waveform, from 1; :data:`fusemax_sim.waveform.DEFAULT_DEPTH` if None.
+    trace_cycles : (int, int) or None
+        First and last cycle in the waveform; None is all.
 
     Members
     -------
@@ -64,7 +71,10 @@ class RtlTransport:
     ProtocolViolation
         From every access, if the device has broken a rule of AXI; stays until the device is closed.
     ValueError
-        If the memory is not as wide as the device's bus, or ``memory_bytes`` is not a positive multiple of the bus word.
+        If the memory is not as wide as the device's bus, ``memory_bytes`` is not a positive multiple of the bus word, or the
+        trace's ending, depth or cycles are wrong.
+    OSError
+        If the trace cannot be written.
     """
 
     memory: NDArray[np.uint8]
@@ -77,6 +87,8 @@ class RtlTransport:
         memory_bytes: int = 1 << 26,
         *,
         verilog: Path | None = None,
+        trace_depth: int | None = None,
+        trace_cycles: tuple[int, int] | None = None,
     ) -> None:
         self.config = config_named(config)
         timing = Memory() if memory is None else memory
@@ -85,10 +97,17 @@ class RtlTransport:
             raise TypeError(f"memory_bytes must be an integer, not {memory_bytes!r}")
         if memory_bytes <= 0 or memory_bytes % self.config.bus_bytes:
             raise ValueError(f"memory_bytes must be a positive multiple of {self.config.bus_bytes}, not {memory_bytes!r}")
-        executable = build(self.config, trace=trace is not None, verilog=verilog)
+        waveform = None if trace is None else Waveform(trace, trace_depth, trace_cycles)
+        if waveform is not None:
+            waveform.check_writable()
+        elif trace_depth is not None or trace_cycles is not None:
+            raise ValueError("trace must be a path if trace_depth or trace_cycles is given")
+        executable = build(self.config, waveform, verilog=verilog)
         arguments = [*timing.plusargs(), f"+doorbell={register('RING_TAIL').offset}"]
-        if trace is not None:
-            arguments += ["--trace", "--trace-file", str(Path(trace).absolute())]
+        if waveform is not None:
+            arguments += waveform.plusargs()
+            if verilog is None:
+                write_saved_views(self.config, waveform)
         file = os.memfd_create("fusemax-memory")
         try:
             os.ftruncate(file, memory_bytes)
@@ -99,7 +118,7 @@ class RtlTransport:
             os.close(file)
         self._lock = threading.Lock()
         self._reply_owed = False
-        self._traced = trace is not None
+        self._traced = waveform is not None
         self._state = Reply(0, 0, False, 0, 0, b"")
         self._piece_cycles = FIRST_PIECE_CYCLES
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .errors import BuildError
 
-__all__ = ["cocotb_root", "compiler", "make_program", "tool_versions", "verilator_root"]
+__all__ = ["cocotb_root", "compiler", "compression_library", "make_program", "tool_versions", "verilator_root"]
 
 
 def package_directory(package: str) -> Path:
@@ -70,6 +70,27 @@ def compiler() -> str:
 def make_program() -> str:
     """GNU make. Raises BuildError if there is none."""
     return program("make", "make")
+
+
+#: Debian packages of the shared libraries that compress a waveform; its package manager needs both itself.
+COMPRESSION_PACKAGES = {"lz4": "liblz4-1", "z": "zlib1g"}
+
+
+def compression_library(name: str) -> Path:
+    """Path of a shared library, ``lz4`` or ``z``, where the compiler finds it; its development package is not needed.
+
+    Raises
+    ------
+    BuildError
+        If there is none; names the Debian package that has it, and the format that does without.
+    """
+    file = f"lib{name}.so.1"
+    command = [compiler(), f"-print-file-name={file}"]
+    path = Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+    if not path.is_absolute():
+        package = COMPRESSION_PACKAGES[name]
+        raise BuildError(f"{file} must be installed to write *.fst: apt-get install {package}; or let the trace end in .vcd")
+    return path
 
 
 @functools.cache

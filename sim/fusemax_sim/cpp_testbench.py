@@ -12,11 +12,12 @@ from typing import Any
 
 from fusemax.spec import Config
 
-from . import tools
-from .build import EXECUTABLE, MAKE_VARIABLES, cached, run
+from . import toolchain
+from .build import EXECUTABLE, MAKE_VARIABLES, run
+from .cache import cached
 from .emission import emission_digest
 
-__all__ = ["LINE", "build_plain"]
+__all__ = ["LINE", "build_cpp_testbench"]
 
 #: Header of the serial line with noise.
 LINE = Path(__file__).parent / "bridge" / "line"
@@ -28,7 +29,7 @@ FLAGS = (
 VARIABLES = MAKE_VARIABLES | {"OPT_GLOBAL": "-O0"}
 
 
-def build_plain(
+def build_cpp_testbench(
     name: str,
     config: Config,
     parameters: Mapping[str, Any],
@@ -61,21 +62,22 @@ def build_plain(
         "emission": emission_digest(config),
         "flags": [flag for flag in (*FLAGS, *arguments) if str(LINE) not in flag],
         "make": VARIABLES,
-        "versions": tools.tool_versions(),
+        "versions": toolchain.tool_versions(),
     }
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
     for path in (*sources, *sorted(LINE.iterdir())):
         digest.update(f"\0{path.name}\0".encode())
         digest.update(path.read_bytes())
+    what = f"the simulator of the {name} with {config.name} (once; a minute or more)"
     name = f"{name}-{config.name}-{digest.hexdigest()[:32]}"
-    return cached(name, lambda target: compile_plain(write_rtl, sources, arguments, target)) / EXECUTABLE
+    return cached(name, lambda target: compile_cpp_testbench(write_rtl, sources, arguments, target), what) / EXECUTABLE
 
 
-def compile_plain(
+def compile_cpp_testbench(
     write_rtl: Callable[[Path], Mapping[str, Any]], sources: Sequence[Path], arguments: Sequence[str], target: Path
 ) -> None:
     """Emit, translate and compile in ``target``, and leave only the executable there."""
-    root = tools.verilator_root()
+    root = toolchain.verilator_root()
     work = target / "work"
     work.mkdir()
     manifest = write_rtl(work / "rtl")
@@ -91,10 +93,10 @@ def compile_plain(
         work,
         environment,
     )
-    cxx = tools.compiler()
+    cxx = toolchain.compiler()
     variables = {"CXX": cxx, "LINK": cxx, "VM_PARALLEL_BUILDS": "1", **VARIABLES}
     jobs = str(len(os.sched_getaffinity(0)))
-    make = [tools.make_program(), "-j", jobs, *(f"{name}={value}" for name, value in variables.items()), "-f", "Vtop.mk"]
+    make = [toolchain.make_program(), "-j", jobs, *(f"{name}={value}" for name, value in variables.items()), "-f", "Vtop.mk"]
     run(make, work, environment)
     (work / EXECUTABLE).rename(target / EXECUTABLE)
     shutil.rmtree(work)

@@ -13,7 +13,7 @@ from typing import Any
 import cocotb
 from cocotb.triggers import ValueChange
 
-from .protocol import Command, Reply, Request, receive
+from .bench_commands import Command, Reply, Request, receive
 
 __all__ = ["serve"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fusemax_sim.injections import inject_many
+from fusemax_sim.fault_injection import inject_faults
 
 pytestmark = pytest.mark.cosim
 
@@ -12,4 +12,4 @@ pytestmark = pytest.mark.cosim
 @pytest.mark.parametrize("config", ["tiny", "small", "odd3x5"])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_injections(config: str, seed: int) -> None:
-    assert len(inject_many(config, seed, 10)) == 10
+    assert len(inject_faults(config, seed, 10)) == 10

@@ -2,7 +2,7 @@
 
 An injection queues some jobs on the emitted Verilog and lets something go wrong. The machine must stop by itself or go on,
 tell what it was, come out of a reset, write nothing but the output of its jobs, and do the next jobs right.
-``python -m fusemax_sim.injections CONFIG SEED [COUNT]`` repeats some of them.
+``python -m fusemax_sim.fault_injection CONFIG SEED [COUNT]`` repeats some of them.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from fusemax.spec import (
     register,
 )
 
-from .loads import Load, record
 from .memory import Failure, Memory
 from .problems import CONFIGS, Disagreement
-from .transport import RtlTransport
+from .recorded_calls import RecordedCall, record_call
+from .rtl_transport import RtlTransport
 
-__all__ = ["KINDS", "Injector", "inject_many"]
+__all__ = ["KINDS", "FaultInjector", "inject_faults"]
 
 RING_SIZE_LOG2 = 7
 RING_BYTES = DESCRIPTOR_STRIDE_BYTES << RING_SIZE_LOG2
@@ -59,7 +59,7 @@ def _call(config: Config, q: tuple[int, ...], k: tuple[int, ...], f: int, **opti
 
 
 @lru_cache(maxsize=8)
-def loads_of(config: Config) -> tuple[Load, ...]:
+def calls_of(config: Config) -> tuple[RecordedCall, ...]:
     """Jobs of several kinds, recorded once: heads, float32, masks and skipped tiles, shared keys and states, chains."""
     state = {"return_lse": True} if config.bus_bits >= 64 else {}
     calls = (
@@ -69,11 +69,11 @@ def loads_of(config: Config) -> tuple[Load, ...]:
         _call(config, (4, 6, 8), (2, 20), 8, window=(9, 2), **state),
         _call(config, (40, 6), (60,), 9, prefix=5, window=(8, 0)),
     )
-    return tuple(record(config, call) for call in calls)
+    return tuple(record_call(config, call) for call in calls)
 
 
-class Injector:
-    """A machine, its memory, and the loads in it; context manager.
+class FaultInjector:
+    """A machine, its memory, and the calls in it; context manager.
 
     Parameters
     ----------
@@ -85,10 +85,10 @@ class Injector:
 
     def __init__(self, config: str, seed: int) -> None:
         self.config = CONFIGS[config]
-        self.loads = loads_of(self.config)
-        longest = max(len(load.before) for load in self.loads)
+        self.calls = calls_of(self.config)
+        longest = max(len(call.before) for call in self.calls)
         if longest > PIECE_BYTES:
-            raise ValueError(f"a load must have at most {PIECE_BYTES} bytes, not {longest}")
+            raise ValueError(f"a call must have at most {PIECE_BYTES} bytes, not {longest}")
         self.random = np.random.default_rng((seed, 11))
         timing = Memory(
             read_latency_cycles=int(self.random.choice([1, 5, 60, 200])),
@@ -97,10 +97,10 @@ class Injector:
             beat_interval_cycles=int(self.random.choice([1, 1, 3])),
             outstanding_bursts=int(self.random.choice([1, 4, 256])),
         )
-        self.transport = RtlTransport(self.config, timing, memory_bytes=RING_BYTES + PIECE_BYTES * len(self.loads))
+        self.transport = RtlTransport(self.config, timing, memory_bytes=RING_BYTES + PIECE_BYTES * len(self.calls))
         self._start()
 
-    def __enter__(self) -> Injector:
+    def __enter__(self) -> FaultInjector:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -134,23 +134,23 @@ class Injector:
 
     # -- memory ------------------------------------------------------------------------------------------------
 
-    def base(self, load: int) -> int:
-        """Where a load lies."""
-        return RING_BYTES + load * PIECE_BYTES
+    def base(self, call: int) -> int:
+        """Where a call lies."""
+        return RING_BYTES + call * PIECE_BYTES
 
-    def _piece(self, load: int) -> np.ndarray:
-        return self.transport.memory[self.base(load) :][: len(self.loads[load].before)]
+    def _piece(self, call: int) -> np.ndarray:
+        return self.transport.memory[self.base(call) :][: len(self.calls[call].before)]
 
     def fill(self) -> None:
         """Memory as before all jobs."""
         self.transport.memory[:] = UNTOUCHED
-        for index, load in enumerate(self.loads):
+        for index, call in enumerate(self.calls):
             piece = self._piece(index)
-            piece[:] = np.where(load.output, UNTOUCHED, load.before)
+            piece[:] = np.where(call.output, UNTOUCHED, call.before)
 
-    def queue(self, loads: list[int]) -> int:
-        """Write the loads' descriptors, from the ring's begin on; the number of jobs."""
-        jobs = [job for load in loads for job in self.loads[load].placed(self.base(load))]
+    def queue(self, calls: list[int]) -> int:
+        """Write the calls' descriptors, from the ring's begin on; the number of jobs."""
+        jobs = [job for call in calls for job in self.calls[call].placed(self.base(call))]
         for index, job in enumerate(jobs):
             self.put(index, replace(job, interrupt=int(index == len(jobs) - 1)))
         return len(jobs)
@@ -159,10 +159,10 @@ class Injector:
         image = job.pack().to_bytes(DESCRIPTOR_BYTES, "little")
         self.transport.memory[index * DESCRIPTOR_STRIDE_BYTES :][:DESCRIPTOR_BYTES] = np.frombuffer(image, np.uint8)
 
-    def is_right(self, load: int) -> bool:
-        """Whether the load's output is there."""
-        entry = self.loads[load]
-        return bool((self._piece(load)[entry.output] == entry.after[entry.output]).all())
+    def is_right(self, call: int) -> bool:
+        """Whether the call's output is there."""
+        entry = self.calls[call]
+        return bool((self._piece(call)[entry.output] == entry.after[entry.output]).all())
 
     # -- an injection --------------------------------------------------------------------------------------------
 
@@ -176,16 +176,16 @@ class Injector:
         """
         random = self.random
         kind = str(random.choice([*KINDS, "descriptor"]))
-        loads = [int(load) for load in random.choice(len(self.loads), int(random.integers(1, 4)), replace=False)]
+        calls = [int(call) for call in random.choice(len(self.calls), int(random.integers(1, 4)), replace=False)]
         if kind in ("descriptor", "program", "window"):
-            loads = loads[:2]
+            calls = calls[:2]
         self.fill()
-        count = self.queue(loads)
-        wrong = KINDS[kind](self, loads, count)
+        count = self.queue(calls)
+        wrong = KINDS[kind](self, calls, count)
         before = self.transport.memory.copy()
         allowed = np.zeros(len(before), np.bool_)
-        for load in loads:
-            self._allow(allowed, load)
+        for call in calls:
+            self._allow(allowed, call)
         if wrong is not None and wrong["field"]:
             # Whatever the descriptor says: the window is what bounds it.
             allowed[wrong["first"] : wrong["last"] + 1] = True
@@ -206,7 +206,7 @@ class Injector:
         self._reset(kind)
         stray = np.flatnonzero((self.transport.memory != before) & ~allowed)
         self.expect(not stray.size, f"{len(stray)} bytes were written outside the output, first {stray[:1]}")
-        self._check_complete(loads, head, wrong)
+        self._check_complete(calls, head, wrong)
         self._next_jobs()
         return {"kind": kind, "cause": cause.name}
 
@@ -214,9 +214,9 @@ class Injector:
         if not right:
             raise Disagreement(text)
 
-    def _allow(self, allowed: np.ndarray, load: int) -> None:
-        output = self.loads[load].output
-        allowed[self.base(load) :][: len(output)] |= output
+    def _allow(self, allowed: np.ndarray, call: int) -> None:
+        output = self.calls[call].output
+        allowed[self.base(call) :][: len(output)] |= output
 
     def _meddle(self, kind: str) -> None:
         """Abort or reset after a random time; ring the doorbell again, which changes nothing."""
@@ -276,27 +276,27 @@ class Injector:
         for name in ("STATUS", "ERROR_CAUSE", "RING_HEAD", "RING_TAIL", "INTERRUPT"):
             self.expect(self[name] == 0, f"{name} is not 0 after a reset")
 
-    def _check_complete(self, loads: list[int], head: int, wrong: dict[str, Any] | None) -> None:
-        """The output of loads whose jobs are all complete is right, and of others what there is, but for what was spoilt."""
+    def _check_complete(self, calls: list[int], head: int, wrong: dict[str, Any] | None) -> None:
+        """The output of calls whose jobs are all complete is right, and of others what there is, but for what was spoilt."""
         end = 0
-        for load in loads:
-            start, end = end, end + len(self.loads[load].jobs)
+        for call in calls:
+            start, end = end, end + len(self.calls[call].jobs)
             spoilt = wrong is not None and wrong["job"] is not None and start <= wrong["job"]
-            self.expect(head < end or spoilt or self.is_right(load), f"load {load} is complete, but not right")
-            entry, piece = self.loads[load], self._piece(load)
+            self.expect(head < end or spoilt or self.is_right(call), f"call {call} is complete, but not right")
+            entry, piece = self.calls[call], self._piece(call)
             right = ~entry.output | (piece == entry.after) | (piece == UNTOUCHED)
-            self.expect(spoilt or bool(right.all()), f"load {load} is not complete, and its output neither right nor untouched")
+            self.expect(spoilt or bool(right.all()), f"call {call} is not complete, and its output neither right nor untouched")
 
     def _next_jobs(self) -> None:
         """Other jobs, or the same again, on a memory that is as it should be."""
         self._start()
         self.fill()
-        loads = [int(load) for load in self.random.choice(len(self.loads), 2, replace=False)]
-        count = self.queue(loads)
+        calls = [int(call) for call in self.random.choice(len(self.calls), 2, replace=False)]
+        count = self.queue(calls)
         expected = self.transport.memory.copy()
-        for load in loads:
-            entry = self.loads[load]
-            expected[self.base(load) :][: len(entry.output)][entry.output] = entry.after[entry.output]
+        for call in calls:
+            entry = self.calls[call]
+            expected[self.base(call) :][: len(entry.output)][entry.output] = entry.after[entry.output]
         self["RING_TAIL"] = count
         try:
             self.transport.wait_interrupt(60, max_cycles=PATIENCE)
@@ -312,31 +312,31 @@ class Injector:
 # -- what goes wrong: each tells which job and which field, if any, it has spoilt ----------------------------------------
 
 
-def _nothing(machine: Injector, loads: list[int], count: int) -> None:
+def _nothing(machine: FaultInjector, calls: list[int], count: int) -> None:
     return None
 
 
-def _error(machine: Injector, loads: list[int], count: int) -> None:
+def _error(machine: FaultInjector, calls: list[int], count: int) -> None:
     random = machine.random
     failure = Failure(int(random.choice([Failure.READ_ERROR, Failure.WRITE_ERROR])))
     most = 800 if failure is Failure.READ_ERROR else 150
     machine.transport.fail(failure, int(random.integers(most)), decode_error=bool(random.integers(2)))
 
 
-def _silent(machine: Injector, loads: list[int], count: int) -> None:
+def _silent(machine: FaultInjector, calls: list[int], count: int) -> None:
     failure = Failure(int(machine.random.choice([Failure.READ_SILENT, Failure.WRITE_SILENT])))
     machine.transport.fail(failure, int(machine.random.integers(800 if failure is Failure.READ_SILENT else 60)))
 
 
-def _closed(machine: Injector, loads: list[int], count: int) -> None:
+def _closed(machine: FaultInjector, calls: list[int], count: int) -> None:
     failure = Failure(int(machine.random.choice([Failure.READ_CLOSED, Failure.WRITE_CLOSED])))
     machine.transport.fail(failure, int(machine.random.integers(250 if failure is Failure.READ_CLOSED else 150)))
 
 
-def _descriptor(machine: Injector, loads: list[int], count: int) -> dict[str, Any]:
-    """One bit of a field, or all of it, in the last load's first job; what it may write is bounded by the window."""
+def _descriptor(machine: FaultInjector, calls: list[int], count: int) -> dict[str, Any]:
+    """One bit of a field, or all of it, in the last call's first job; what it may write is bounded by the window."""
     random = machine.random
-    job = count - len(machine.loads[loads[-1]].jobs)
+    job = count - len(machine.calls[calls[-1]].jobs)
     place = machine.transport.memory[job * DESCRIPTOR_STRIDE_BYTES :][:DESCRIPTOR_BYTES]
     placed = [(offset, field) for offset, field in DESCRIPTOR.placed() if field.name not in ("_reserved", "interrupt")]
     offset, field = placed[int(random.integers(len(placed)))]
@@ -345,19 +345,19 @@ def _descriptor(machine: Injector, loads: list[int], count: int) -> dict[str, An
     )
     image = int.from_bytes(place.tobytes(), "little") ^ flips << offset
     place[:] = np.frombuffer(image.to_bytes(DESCRIPTOR_BYTES, "little"), np.uint8)
-    outputs = [machine.base(load) + np.flatnonzero(machine.loads[load].output)[[0, -1]] for load in loads]
+    outputs = [machine.base(call) + np.flatnonzero(machine.calls[call].output)[[0, -1]] for call in calls]
     first, last = int(min(low for low, _ in outputs)), int(max(high for _, high in outputs))
     machine.window("WRITE", first, last)
     bus_bytes = machine.config.bus_bytes
     return {"job": job, "field": field.name, "first": first // bus_bytes * bus_bytes, "last": last | bus_bytes - 1}
 
 
-def _program(machine: Injector, loads: list[int], count: int) -> dict[str, Any]:
-    """A bit of the last load's program or of its header."""
+def _program(machine: FaultInjector, calls: list[int], count: int) -> dict[str, Any]:
+    """A bit of the last call's program or of its header."""
     random = machine.random
-    load = loads[-1]
-    job = count - len(machine.loads[load].jobs)
-    fields = machine.loads[load].placed(machine.base(load))[0]
+    call = calls[-1]
+    job = count - len(machine.calls[call].jobs)
+    fields = machine.calls[call].placed(machine.base(call))[0]
     header = random.random() < 0.7
     bits = PROGRAM_HEADER.bits if header else 32 * fields.ii
     bit = int(random.integers(bits))
@@ -365,27 +365,27 @@ def _program(machine: Injector, loads: list[int], count: int) -> dict[str, Any]:
     return {"job": job, "field": ""}
 
 
-def _window(machine: Injector, loads: list[int], count: int) -> None:
+def _window(machine: FaultInjector, calls: list[int], count: int) -> None:
     """A window that ends somewhere in what is read or written."""
     random = machine.random
     kind = str(random.choice(["READ", "WRITE"]))
     end = len(machine.transport.memory)
     bound = int(random.integers(end) if random.random() < 0.3 else random.integers(RING_BYTES))
     if kind == "WRITE" or random.random() < 0.5:
-        load = machine.loads[loads[int(random.integers(len(loads)))]]
-        bytes_of = np.flatnonzero(load.output) if kind == "WRITE" else np.flatnonzero(load.before)
-        bound = machine.base(loads[0]) + int(bytes_of[int(random.integers(len(bytes_of)))])
+        call = machine.calls[calls[int(random.integers(len(calls)))]]
+        bytes_of = np.flatnonzero(call.output) if kind == "WRITE" else np.flatnonzero(call.before)
+        bound = machine.base(calls[0]) + int(bytes_of[int(random.integers(len(bytes_of)))])
     machine.window(kind, *((0, bound) if random.random() < 0.5 else (bound, end)))
 
 
-def _overrun(machine: Injector, loads: list[int], count: int) -> dict[str, Any]:
+def _overrun(machine: FaultInjector, calls: list[int], count: int) -> dict[str, Any]:
     """A doorbell for more jobs than the ring holds, or for one that is behind the head."""
     tail = int(machine.random.integers((1 << RING_SIZE_LOG2) + 1, 1 << 16))
     return {"job": None, "field": "", "tail": tail}
 
 
 #: What goes wrong, by name.
-KINDS: dict[str, Callable[[Injector, list[int], int], dict[str, Any] | None]] = {
+KINDS: dict[str, Callable[[FaultInjector, list[int], int], dict[str, Any] | None]] = {
     "none": _nothing,
     "abort": _nothing,
     "reset": _nothing,
@@ -411,7 +411,7 @@ CAUSES: dict[str, tuple[Cause, ...]] = {
 }
 
 
-def inject_many(config: str, seed: int, count: int) -> list[dict[str, Any]]:
+def inject_faults(config: str, seed: int, count: int) -> list[dict[str, Any]]:
     """``count`` injections, one after the other, on one machine.
 
     Raises
@@ -420,23 +420,23 @@ def inject_many(config: str, seed: int, count: int) -> list[dict[str, Any]]:
         If one goes wrong; the message has the command that repeats it.
     """
     results: list[dict[str, Any]] = []
-    with Injector(config, seed) as machine:
+    with FaultInjector(config, seed) as machine:
         for number in range(count):
             try:
                 results.append(machine.inject())
             except (Disagreement, TimeoutError) as error:
-                command = f"python -m fusemax_sim.injections {config} {seed} {number + 1}"
+                command = f"python -m fusemax_sim.fault_injection {config} {seed} {number + 1}"
                 raise Disagreement(f"injection {number}: {error}\nrepeat: {command}") from error
     return results
 
 
 def main() -> int:
-    """``python -m fusemax_sim.injections CONFIG SEED [COUNT]``."""
+    """``python -m fusemax_sim.fault_injection CONFIG SEED [COUNT]``."""
     arguments = sys.argv[1:]
     if len(arguments) not in (2, 3) or arguments[0] not in CONFIGS or not all(text.isdecimal() for text in arguments[1:]):
-        print(f"usage: python -m fusemax_sim.injections {{{','.join(CONFIGS)}}} SEED [COUNT]", file=sys.stderr)
+        print(f"usage: python -m fusemax_sim.fault_injection {{{','.join(CONFIGS)}}} SEED [COUNT]", file=sys.stderr)
         return 2
-    results = inject_many(arguments[0], int(arguments[1]), int(arguments[2]) if len(arguments) == 3 else 20)
+    results = inject_faults(arguments[0], int(arguments[1]), int(arguments[2]) if len(arguments) == 3 else 20)
     for (kind, cause), number in sorted(Counter((row["kind"], row["cause"]) for row in results).items()):
         print(f"{kind:>12} {cause:>12} {number:>6}")
     return 0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import fusemax
 from fusemax.spec import DESCRIPTOR_BYTES, DESCRIPTOR_STRIDE_BYTES, Config, Descriptor, register
 
-__all__ = ["ADDRESSES", "Load", "record"]
+__all__ = ["ADDRESSES", "RecordedCall", "record_call"]
 
 #: Fields of a descriptor that are places in memory.
 ADDRESSES = ("program_address", "q_address", "k_address", "v_address", "o_address")
@@ -23,7 +23,7 @@ Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Load:
+class RecordedCall:
     """The jobs of a call.
 
     Members
@@ -50,7 +50,7 @@ class Load:
         return [replace(job, **{name: getattr(job, name) + moved for name in ADDRESSES}) for job in self.jobs]
 
 
-def record(config: Config, call: Callable[[fusemax.Device], Any], memory_bytes: int = 1 << 18) -> Load:
+def record_call(config: Config, call: Callable[[fusemax.Device], Any], memory_bytes: int = 1 << 18) -> RecordedCall:
     """What the driver and the model make of ``call(device)``, which runs :func:`fusemax.attention` once.
 
     Raises
@@ -64,7 +64,7 @@ def record(config: Config, call: Callable[[fusemax.Device], Any], memory_bytes: 
         size = 1 << transport.read_register(register("RING_SIZE_LOG2").offset)
         tail = transport.read_register(register("RING_TAIL").offset)
         if tail > size:
-            raise ValueError(f"a load must have at most {size} jobs, not {tail}")
+            raise ValueError(f"a recorded call must have at most {size} jobs, not {tail}")
         start = size * DESCRIPTOR_STRIDE_BYTES
         images = [transport.memory[index * DESCRIPTOR_STRIDE_BYTES :][:DESCRIPTOR_BYTES].tobytes() for index in range(tail)]
         jobs = tuple(Descriptor.unpack(int.from_bytes(image, "little")) for image in images)
@@ -85,4 +85,4 @@ def record(config: Config, call: Callable[[fusemax.Device], Any], memory_bytes: 
     before = after.copy()
     before[first:] = 0
     end = int(np.flatnonzero(output)[-1]) // config.bus_bytes * config.bus_bytes + config.bus_bytes
-    return Load(jobs, before[start:end], after[start:end], output[start:end], start)
+    return RecordedCall(jobs, before[start:end], after[start:end], output[start:end], start)
