@@ -10,13 +10,12 @@ from typing import Any, Literal, Self, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import DeviceMemoryError
+from ..planning.page_tables import PageTables
 from ..runtime.argument_checks import check_array, check_count, check_head_dims, to_bits
 from ..runtime.device import Device
 from ..runtime.options import CallOptions, RequestOptions, check_names
 from ..runtime.request import Request
 from ..runtime.softmax_state import State
-from ..spec import ceil_div
 
 __all__ = ["KVCache"]
 
@@ -63,9 +62,7 @@ class KVCache:
         self.device = device
         self.heads, self.e, self.f = heads, e, f
         self.page_size, self.pages = page_size, pages
-        self._lengths: dict[Hashable, int] = {}
-        self._tables: dict[Hashable, list[int]] = {}
-        self._free = np.ones(pages, np.bool_)
+        self._tables = PageTables(pages, page_size)
         self._address: int | None = None
         rows = [device.config.beats(elements) * device.config.bus_bytes for elements in (e, f)]
         keys = pages * page_size * heads
@@ -87,10 +84,7 @@ class KVCache:
             If there is one of that name.
         """
         self._check_open()
-        if sequence in self._lengths:
-            raise ValueError(f"sequence must be a new one, but {sequence!r} is there")
-        self._lengths[sequence] = 0
-        self._tables[sequence] = []
+        self._tables.allocate(sequence)
 
     def append(self, sequence: Hashable, k: NDArray[Any], v: NDArray[Any]) -> None:
         """Keys and values behind those that are there.
@@ -117,11 +111,11 @@ class KVCache:
         if k.shape[1] != v.shape[1]:
             raise ValueError(f"the length of v must be that of k, {k.shape[1]}, not {v.shape[1]}")
         bits = [to_bits(name, array) for name, array in (("k", k), ("v", v))]
-        self._grow(sequence, length + k.shape[1])
-        places = self._places(sequence, length, length + k.shape[1])
+        self._tables.reserve(sequence, length + k.shape[1])
+        places = self._tables.places(sequence, length, length + k.shape[1])
         for store, array in zip(self._stores, bits, strict=True):
             store.rows[places] = array.swapaxes(0, 1)
-        self._lengths[sequence] += k.shape[1]
+        self._tables.grow(sequence, k.shape[1])
 
     def free(self, sequence: Hashable) -> None:
         """Forget a sequence; its pages are free then.
@@ -132,8 +126,7 @@ class KVCache:
             If there is no such sequence.
         """
         self.length(sequence)
-        self._free[self._tables.pop(sequence)] = True
-        del self._lengths[sequence]
+        self._tables.free(sequence)
 
     def length(self, sequence: Hashable) -> int:
         """Keys of a sequence.
@@ -144,24 +137,22 @@ class KVCache:
             If there is no such sequence.
         """
         self._check_open()
-        if sequence not in self._lengths:
-            raise KeyError(f"there is no sequence {sequence!r}")
-        return self._lengths[sequence]
+        return self._tables.length(sequence)
 
     def table(self, sequence: Hashable) -> list[int]:
         """Page table of a sequence: numbers of its pages in order."""
         self.length(sequence)
-        return list(self._tables[sequence])
+        return self._tables.table(sequence)
 
     @property
     def sequences(self) -> list[Hashable]:
         """Names of the sequences, oldest first."""
-        return list(self._lengths)
+        return self._tables.sequences
 
     @property
     def free_pages(self) -> int:
         """Pages that no sequence has."""
-        return int(np.count_nonzero(self._free))
+        return self._tables.free_pages
 
     # -- attention -------------------------------------------------------------------------------------------
 
@@ -271,48 +262,10 @@ class KVCache:
         longest = max(1, *lengths)
         request = Request(given, q.shape[:2], q.shape[2], longest, self.e, self.f)
         call = request.call(self.device.config)
-        runs = [self._runs(sequence) for sequence in sequences]
+        runs = [self._tables.runs(sequence) for sequence in sequences]
         k, v = (_Pages(store, runs) for store in self._stores)
         rows = self.device.driver.attend(to_bits("q", q), k, v, self.heads, longest, self.f, call)
         return request.finish(self.device.config, rows)
-
-    # -- pages -----------------------------------------------------------------------------------------------
-
-    def _grow(self, sequence: Hashable, keys: int) -> None:
-        """Give a sequence the pages for so many keys."""
-        table = self._tables[sequence]
-        missing = ceil_div(keys, self.page_size) - len(table)
-        if missing > self.free_pages:
-            raise DeviceMemoryError(
-                f"the keys need {missing} more pages of {self.page_size}, but {self.free_pages} of {self.pages} pages are free"
-            )
-        for _ in range(missing):
-            page = self._next_page(table)
-            self._free[page] = False
-            table.append(page)
-
-    def _next_page(self, table: list[int]) -> int:
-        """The page behind the last one; else one that leaves room behind it for growing."""
-        if table and table[-1] + 1 < self.pages and self._free[table[-1] + 1]:
-            return table[-1] + 1
-        edges = np.flatnonzero(np.diff(self._free, prepend=False, append=False))
-        starts, stops = edges[::2], edges[1::2]
-        largest = int(np.argmax(stops - starts))
-        start, stop = int(starts[largest]), int(stops[largest])
-        grows = any(other and other[-1] + 1 == start for other in self._tables.values())
-        return start + (stop - start) // 2 if grows else start
-
-    def _places(self, sequence: Hashable, start: int, stop: int) -> NDArray[np.int64]:
-        """Where keys are in the stores."""
-        key = np.arange(start, stop)
-        return np.array(self._tables[sequence], np.int64)[key // self.page_size] * self.page_size + key % self.page_size
-
-    def _runs(self, sequence: Hashable) -> list[tuple[int, int]]:
-        """Runs of pages one behind the other: first key, and its place in the stores."""
-        table, size = self._tables[sequence], self.page_size
-        return [
-            (number * size, page * size) for number, page in enumerate(table) if number == 0 or table[number - 1] + 1 != page
-        ]
 
     # -- end -------------------------------------------------------------------------------------------------
 
