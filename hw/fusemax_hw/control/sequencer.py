@@ -206,9 +206,7 @@ class Sequencer(wiring.Component):
         ]
         return Stalls(stall_q, stall_k, stall_v, stall_output)
 
-    def _take_and_release(
-        self, m: Module, slot: Slot, arrivals: dict[str, Arrivals], rooms: Rooms
-    ) -> dict[str, ValueLike]:
+    def _take_and_release(self, m: Module, slot: Slot, arrivals: dict[str, Arrivals], rooms: Rooms) -> dict[str, ValueLike]:
         """Take what the tile's first operations use, release what its last ones have used; returns where QK and SLNV end."""
         word, tile, active = slot.word, slot.tile, slot.active
         last_of = {name: active & (word.op == op) & word.last for name, op in (("qk", OpCode.QK), ("slnv", OpCode.SLNV))}
