@@ -72,11 +72,15 @@ def core_members(config: Config) -> dict[str, wiring.Member]:
 
 
 class Access(NamedTuple):
-    """Read and write under way: ``write`` and ``reading`` are high in the cycle in which they are carried out."""
+    """Read and write under way: ``write`` and ``reading`` are high in the cycle in which they are carried out.
+
+    A read is accepted a cycle before (``take_read``).
+    """
 
     write: Signal
     write_address: Signal
     write_data: Signal
+    take_read: ValueLike
     reading: Signal
     read_address: Signal
 
@@ -203,7 +207,7 @@ class Registers(wiring.Component):
             m.d.sync += bus.r.valid.eq(1)
         with m.Elif(bus.r.ready):
             m.d.sync += bus.r.valid.eq(0)
-        return Access(write, write_address, write_data, reading, read_address)
+        return Access(write, write_address, write_data, take_read, reading, read_address)
 
     def _constants(self) -> dict[str, Any]:
         """Registers that are fixed when the Verilog is written."""
@@ -370,7 +374,9 @@ class Registers(wiring.Component):
             jobs.nonfinite.eq(self.nonfinite),
             jobs.overflow.eq(self.overflow),
             jobs.clear.eq(reset),
-            jobs.read_index.eq(access.read_address[3:]),
+            # Of 8 bytes each; the table answers in the next cycle, like the registers.
+            jobs.read.eq(access.take_read),
+            jobs.read_index.eq(self.bus.ar.payload[3:]),
         ]
         return jobs
 
