@@ -17,16 +17,16 @@ from matplotlib.patches import Patch
 from rows import Row, Rows, markdown
 
 import fusemax
-from fusemax.analytic import result
-from fusemax.bench import Case
-from fusemax.bench.measure import Digests, check, measure, opened
-from fusemax.cascade import Operation
 from fusemax.cli.options import table
-from fusemax.layout import Shape
+from fusemax.compiler.array_program import Operation
+from fusemax.compiler.modulo_schedule import Binding
+from fusemax.compiler.program import Program
+from fusemax.compiler.waterfall import COLOURS
+from fusemax.evaluation.bench import Case
+from fusemax.evaluation.bench.measure import Digests, check, measure, opened
+from fusemax.evaluation.paper import result
 from fusemax.model.cycles import IdealMemory, cycles
-from fusemax.program import Program
-from fusemax.schedule import Binding
-from fusemax.schedule.plot import COLOURS
+from fusemax.planning.memory_map import Shape
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "ablation.json"

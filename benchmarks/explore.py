@@ -13,12 +13,12 @@ from typing import Any
 from area_parts import RESULTS, compared
 from rows import Rows, markdown
 
-from fusemax.bench import Case, Results
 from fusemax.cli.explore import BUS_BITS, COLUMNS, DEFAULT_SHAPE, QUERY_TILES, SIZES
-from fusemax.explore import AreaTable, Point, Workload, design_points, records, sweep
-from fusemax.explore.area import LUTS_PER_DSP, LUTS_PER_RAM_18K
-from fusemax.explore.picture import draw
-from fusemax.layout import Shape
+from fusemax.evaluation.bench import Case, Results
+from fusemax.evaluation.explore import AreaTable, Point, Workload, design_points, records, sweep
+from fusemax.evaluation.explore.area import LUTS_PER_DSP, LUTS_PER_RAM_18K
+from fusemax.evaluation.explore.picture import draw
+from fusemax.planning.memory_map import Shape
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

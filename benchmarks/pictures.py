@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from waveform import read_waveform
 
-from fusemax.bench import RIVALS, Case, paper_utilisation
+from fusemax.evaluation.bench import RIVALS, Case, paper_utilisation
 from fusemax.spec import Config, Op
 from fusemax_hw.control.sequencer import sequencer_events
 from fusemax_hw.words import west_word

@@ -17,8 +17,8 @@ from typing import Any
 from pictures import intensity_of, plot_lengths, plot_roofline, plot_waterfall, roof
 
 import fusemax
-from fusemax.bench import GROUPS, RIVALS, Case
-from fusemax.bench.measure import random_problem
+from fusemax.evaluation.bench import GROUPS, RIVALS, Case
+from fusemax.evaluation.bench.measure import random_problem
 from fusemax.spec import CONFIGS
 
 ROOT = Path(__file__).resolve().parents[1]

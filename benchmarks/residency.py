@@ -22,12 +22,12 @@ from bounds import bounds, choice, group_sizes, least_query_tiles, modelled
 from matplotlib.figure import Figure
 from rows import Row, Rows, markdown
 
-import fusemax.driver
-from fusemax.bench import Case
-from fusemax.bench.measure import Digests, measure, opened
+import fusemax.runtime.driver
 from fusemax.cli.options import table
-from fusemax.jobs import describe
-from fusemax.schedule import Residency
+from fusemax.evaluation.bench import Case
+from fusemax.evaluation.bench.measure import Digests, measure, opened
+from fusemax.planning.descriptors import describe
+from fusemax.planning.residency import Residency
 from fusemax.spec import CONFIGS, Config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,7 +53,7 @@ STALLS = ("stall_q", "stall_k", "stall_v")
 @contextmanager
 def forced(most_tiles: int) -> Iterator[None]:
     """Let the driver write descriptors with at most so many query tiles in a group."""
-    with patch.object(fusemax.driver, "describe", partial(describe, most_tiles=most_tiles)):
+    with patch.object(fusemax.runtime.driver, "describe", partial(describe, most_tiles=most_tiles)):
         yield
 
 

@@ -15,14 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import fusemax
-from fusemax.spec import (
-    DESCRIPTOR,
-    DESCRIPTOR_BYTES,
-    DESCRIPTOR_STRIDE_BYTES,
-    IDENTITY,
-    INTERFACE_VERSION,
-    register,
-)
+from fusemax.spec import DESCRIPTOR, DESCRIPTOR_BYTES, DESCRIPTOR_STRIDE_BYTES, IDENTITY, INTERFACE_VERSION, register
 from fusemax_hw.emit import emit
 from fusemax_sim import tools
 from fusemax_sim.build import MAKE_VARIABLES

@@ -10,13 +10,24 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 import fusemax
-from fusemax.spec import DESCRIPTOR, DESCRIPTOR_BYTES, DESCRIPTOR_STRIDE_BYTES, PROGRAM_HEADER, Cause, Config, register
+from fusemax.spec import (
+    DESCRIPTOR,
+    DESCRIPTOR_BYTES,
+    DESCRIPTOR_STRIDE_BYTES,
+    EXACT_CAUSES,
+    PROGRAM_HEADER,
+    Cause,
+    Config,
+    Descriptor,
+    register,
+)
 
 from .loads import Load, record
 from .memory import Failure, Memory
@@ -35,8 +46,6 @@ PATIENCE = 200_000
 #: Cycles in which a machine stops that has nothing to wait for.
 SHORT = 20_000
 UNTOUCHED = 0x3C
-#: Causes that are told for the job itself, when all jobs before it are complete.
-EXACT = (Cause.DESCRIPTOR, Cause.PROGRAM)
 
 Random = np.random.Generator
 
@@ -143,11 +152,11 @@ class Injector:
         """Write the loads' descriptors, from the ring's begin on; the number of jobs."""
         jobs = [job for load in loads for job in self.loads[load].placed(self.base(load))]
         for index, job in enumerate(jobs):
-            self.put(index, job | {"interrupt": int(index == len(jobs) - 1)})
+            self.put(index, replace(job, interrupt=int(index == len(jobs) - 1)))
         return len(jobs)
 
-    def put(self, index: int, job: dict[str, int]) -> None:
-        image = DESCRIPTOR.pack(job).to_bytes(DESCRIPTOR_BYTES, "little")
+    def put(self, index: int, job: Descriptor) -> None:
+        image = job.pack().to_bytes(DESCRIPTOR_BYTES, "little")
         self.transport.memory[index * DESCRIPTOR_STRIDE_BYTES :][:DESCRIPTOR_BYTES] = np.frombuffer(image, np.uint8)
 
     def is_right(self, load: int) -> bool:
@@ -188,9 +197,9 @@ class Injector:
         head, job = self["RING_HEAD"], self["ERROR_JOB"]
         if cause is not Cause.NONE:
             # A descriptor that cannot be read is told for its own job, which may be in the midst of a chain.
-            exact = cause in (*EXACT, Cause.READ, Cause.WINDOW)
+            exact = cause in (*EXACT_CAUSES, Cause.READ, Cause.WINDOW)
             self.expect(job == head or (exact and head < job < count), f"ERROR_JOB {job}, but RING_HEAD {head}")
-        if cause in EXACT:
+        if cause in EXACT_CAUSES:
             # A job that continues, or does not, makes the one behind it wrong.
             at_fault = () if wrong is None else (wrong["job"], wrong["job"] + (wrong["field"] == "continues"))
             self.expect(job in at_fault, f"{cause.name} of job {job}, but {wrong} is wrong")
@@ -350,9 +359,9 @@ def _program(machine: Injector, loads: list[int], count: int) -> dict[str, Any]:
     job = count - len(machine.loads[load].jobs)
     fields = machine.loads[load].placed(machine.base(load))[0]
     header = random.random() < 0.7
-    bits = PROGRAM_HEADER.bits if header else 32 * fields["ii"]
+    bits = PROGRAM_HEADER.bits if header else 32 * fields.ii
     bit = int(random.integers(bits))
-    machine.transport.memory[fields["program_address"] - header * PROGRAM_HEADER.bits // 8 + bit // 8] ^= 1 << bit % 8
+    machine.transport.memory[fields.program_address - header * PROGRAM_HEADER.bits // 8 + bit // 8] ^= 1 << bit % 8
     return {"job": job, "field": ""}
 
 

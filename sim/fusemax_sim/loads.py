@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import fusemax
-from fusemax.spec import DESCRIPTOR, DESCRIPTOR_BYTES, DESCRIPTOR_STRIDE_BYTES, Config, register
+from fusemax.spec import DESCRIPTOR_BYTES, DESCRIPTOR_STRIDE_BYTES, Config, Descriptor, register
 
 __all__ = ["ADDRESSES", "Load", "record"]
 
@@ -38,16 +38,16 @@ class Load:
         Address of the first byte of ``before``.
     """
 
-    jobs: tuple[dict[str, int], ...]
+    jobs: tuple[Descriptor, ...]
     before: Bytes
     after: Bytes
     output: NDArray[np.bool_]
     start: int
 
-    def placed(self, base: int) -> list[dict[str, int]]:
+    def placed(self, base: int) -> list[Descriptor]:
         """The descriptors' fields, if ``before`` lies at ``base``."""
         moved = base - self.start
-        return [job | {name: job[name] + moved for name in ADDRESSES} for job in self.jobs]
+        return [replace(job, **{name: getattr(job, name) + moved for name in ADDRESSES}) for job in self.jobs]
 
 
 def record(config: Config, call: Callable[[fusemax.Device], Any], memory_bytes: int = 1 << 18) -> Load:
@@ -67,8 +67,8 @@ def record(config: Config, call: Callable[[fusemax.Device], Any], memory_bytes: 
             raise ValueError(f"a load must have at most {size} jobs, not {tail}")
         start = size * DESCRIPTOR_STRIDE_BYTES
         images = [transport.memory[index * DESCRIPTOR_STRIDE_BYTES :][:DESCRIPTOR_BYTES].tobytes() for index in range(tail)]
-        jobs = tuple(DESCRIPTOR.unpack(int.from_bytes(image, "little")) for image in images)
-        first = min(job["o_address"] for job in jobs)
+        jobs = tuple(Descriptor.unpack(int.from_bytes(image, "little")) for image in images)
+        first = min(job.o_address for job in jobs)
         # The output lies behind everything else. It is written again over either pattern.
         results = []
         for pattern in PATTERNS:

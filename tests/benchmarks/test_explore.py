@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fusemax.explore import AreaTable, evaluate, front
+from fusemax.evaluation.explore import AreaTable, evaluate, front
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import fusemax
-from fusemax import minilm
 from fusemax.board import BitstreamError, PortError
-from fusemax.board.opening import connect
+from fusemax.board.connection import connect
 from fusemax.errors import DeviceMemoryError
+from fusemax.evaluation import minilm
 from fusemax.spec import register
 from fusemax_sim.board import BoardSimulation
 from fusemax_sim.bridge import Noise

@@ -1,14 +1,13 @@
-"""Cascades of Einsums: their text, what they compute, and how the array runs them."""
+"""Cascades of Einsums: their text, what they compute, and how often they pass over a rank."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .array import ArrayProgram, Dependence, Operation, Step, Unit
 from .cascade import Cascade
+from .catalog import CASCADES, cascade_named
 from .einsum import Einsum
 from .errors import CascadeError, ReachError
-from .files import CASCADES, cascade_named
 
 if TYPE_CHECKING:
     from .interpreter import interpret
@@ -17,15 +16,10 @@ if TYPE_CHECKING:
 __all__ = [
     "ATTENTION_1PASS",
     "CASCADES",
-    "ArrayProgram",
     "Cascade",
     "CascadeError",
-    "Dependence",
     "Einsum",
-    "Operation",
     "ReachError",
-    "Step",
-    "Unit",
     "cascade_named",
     "count_passes",
     "interpret",

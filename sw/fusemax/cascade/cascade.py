@@ -8,12 +8,12 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .document import Node
 from .einsum import Einsum, Function
 from .errors import Position
+from .yaml_reader import Node
 
 if TYPE_CHECKING:
-    from .array import ArrayProgram
+    from ..compiler.array_program import ArrayProgram
 
 __all__ = ["Alias", "Cascade", "Constant", "Declaration", "Iteration", "Split"]
 
@@ -106,7 +106,7 @@ class Cascade:
         CascadeError
             If the text is not a cascade; names line, column and what was expected.
         """
-        from .read import parse_cascade
+        from .reader import parse_cascade
 
         return parse_cascade(text, name)
 
@@ -122,7 +122,7 @@ class Cascade:
             If it cannot be read.
         """
         from .errors import CascadeError
-        from .read import parse_cascade
+        from .reader import parse_cascade
 
         try:
             text = Path(path).read_text(encoding="utf-8")
@@ -195,11 +195,11 @@ class Cascade:
         ReachError
             If the array cannot run it; names the line and why.
         """
-        from .array import bind
+        from ..compiler.array_program import bind
 
         return bind(self)
 
     def __str__(self) -> str:
-        from .write import write_cascade
+        from .writer import write_cascade
 
         return write_cascade(self)

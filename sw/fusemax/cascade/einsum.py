@@ -46,7 +46,7 @@ class Einsum:
         CascadeError
             If the text is not one; names the column.
         """
-        from .grammar import parse_einsum
+        from .einsum_parser import parse_einsum
 
         return parse_einsum(text)
 

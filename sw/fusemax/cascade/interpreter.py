@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .builtins import BINARY, MAPS, REDUCTIONS
 from .cascade import Cascade
 from .einsum import Einsum, NamedReduction
 from .errors import CascadeError
 from .expression import Binary, Call, Expression, Name, Number, Reference, Unary, Variable, factors, index_text
-from .functions import BINARY, MAPS, REDUCTIONS
 
 __all__ = ["interpret", "shapes_of"]
 

@@ -18,11 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from .cascade import Cascade
-from .deferral import defer_division
+from .deferred_division import defer_division
 from .einsum import Einsum
 from .errors import CascadeError
 from .expression import Binary, Call, Reference, Variable, walk
-from .family import Access, Family
+from .rank_family import Access, Family
 
 __all__ = ["Barrier", "Passes", "count_passes", "ranks_to_count"]
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..bench import Case, Results
+from ..evaluation.bench import Case, Results
 from .options import table
 
 __all__ = ["add"]
@@ -77,8 +77,8 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
 
 
 def explore(options: argparse.Namespace) -> int:
-    from ..explore import AREA_TABLE, AreaTable, Point, Workload, design_points, records, sweep
-    from ..layout import Shape
+    from ..evaluation.explore import AREA_TABLE, AreaTable, Point, Workload, design_points, records, sweep
+    from ..planning.memory_map import Shape
 
     names = options.shape or [DEFAULT_SHAPE]
     cases = [Case.from_shape(name) for name in names]
@@ -99,7 +99,7 @@ def explore(options: argparse.Namespace) -> int:
     found = records(points, rows, areas)
     pictures = []
     if options.directory is not None:
-        from ..explore.picture import draw
+        from ..evaluation.explore.picture import draw
 
         options.directory.mkdir(parents=True, exist_ok=True)
         pictures.append(options.directory / "explore.png")

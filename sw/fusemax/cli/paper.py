@@ -29,7 +29,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def paper(options: argparse.Namespace) -> int:
-    from ..analytic import PUBLISHED, draw, paper_tables, records
+    from ..evaluation.paper import PUBLISHED, draw, paper_tables, records
 
     pictures = []
     if options.directory is not None:

@@ -14,12 +14,12 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import exact, minilm
+from ..evaluation import exact, minilm
 from ..spec import Config
 from .options import add_config, table
 
 if TYPE_CHECKING:
-    from ..device import Device
+    from ..runtime.device import Device
 
 __all__ = ["ERROR_BUDGET", "add"]
 

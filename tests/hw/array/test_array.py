@@ -7,9 +7,9 @@ from amaranth.sim import Simulator
 
 from fusemax.arith import bf16
 from fusemax.arith.query_scale import scale_query
-from fusemax.cascade import Operation
+from fusemax.compiler.array_program import Operation
+from fusemax.compiler.modulo_schedule import modulo_schedule
 from fusemax.model.bitexact import attention
-from fusemax.schedule.schedule import modulo_schedule
 from fusemax.spec import Config, Timing
 from fusemax_hw.array import Array
 from fusemax_hw.words import NorthSource, OpCode, north_bus

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fusemax.cascade import CASCADES, count_passes
-from fusemax.cascade.functions import MAPS, REDUCTIONS
+from fusemax.cascade.builtins import MAPS, REDUCTIONS
 from fusemax.cli import main
 
 PAGE = (Path(__file__).parents[3] / "docs" / "cascades.md").read_text(encoding="utf-8")

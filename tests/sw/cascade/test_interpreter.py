@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusemax.cascade import CASCADES, Cascade, CascadeError, interpret
-from fusemax.cascade.deferral import defer_division
+from fusemax.cascade.deferred_division import defer_division
 from fusemax.cascade.interpreter import shapes_of
 
 ATTENTION = [name for name in CASCADES if name.startswith("attention_")] + ["entropy_1pass", "calibration_factored"]

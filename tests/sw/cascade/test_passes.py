@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sweeps import sweeps
 
 from fusemax.cascade import CASCADES, Cascade, CascadeError, count_passes, interpret
-from fusemax.cascade.deferral import defer_division
+from fusemax.cascade.deferred_division import defer_division
 from fusemax.cascade.passes import ranks_to_count
 
 #: Tiny, but longer than the number of passes: the last elements of one sweep are the first of the next.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fusemax.cascade import CASCADES
-from fusemax.cascade.files import DIRECTORY
+from fusemax.cascade.catalog import DIRECTORY
 from fusemax.cli import main
 
 

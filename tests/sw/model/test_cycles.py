@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import fusemax
-from fusemax.jobs import describe
-from fusemax.layout import RING_BYTES, Shape, place_arrays, place_program
 from fusemax.model import CycleCounts, cycles
 from fusemax.model.cycles import IdealMemory, ring_cycles
-from fusemax.model.timeline import Machine
+from fusemax.model.timeline import Run
 from fusemax.model.timeline.load import DEADLINES
+from fusemax.planning.descriptors import describe
+from fusemax.planning.memory_map import RING_BYTES, Shape, place_arrays, place_program
 from fusemax.spec import CONFIGS, COUNTERS, DESCRIPTOR_BYTES, Config
 
 MACHINES = {
@@ -75,14 +75,14 @@ def periods(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """For every run: how many periods were passed over."""
     found: list[int] = []
 
-    class Watched(Machine):
-        def run(self) -> int:
-            end = super().run()
-            found.append(self.rhythm.periods)
+    class Watched(Run):
+        def cycles(self) -> int:
+            end = super().cycles()
+            found.append(self.periods.count)
             return end
 
     # The package's name for it is the function.
-    monkeypatch.setattr(sys.modules["fusemax.model.cycles"], "Machine", Watched)
+    monkeypatch.setattr(sys.modules["fusemax.model.cycles"], "Run", Watched)
     return found
 
 
@@ -301,7 +301,7 @@ def test_wrong_arguments() -> None:
     program = fusemax.compile(head_dim=8, value_dim=4, config="tiny")
     with pytest.raises(TypeError, match=r"^program must be a Program, not 'tiny'$"):
         cycles("tiny", Shape(queries=1, keys=1, e=8, f=4))  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"^job must be a Shape, not \(1, 1, 8, 4\)$"):
+    with pytest.raises(TypeError, match=r"^shape must be a Shape, not \(1, 1, 8, 4\)$"):
         cycles(program, (1, 1, 8, 4))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^the program must be for E=8, F=8, not for E=8, F=4$"):
         cycles(program, Shape(queries=1, keys=1, e=8))
