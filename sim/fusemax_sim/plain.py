@@ -14,7 +14,7 @@ from fusemax.spec import Config
 
 from . import tools
 from .build import EXECUTABLE, MAKE_VARIABLES, cached, run
-from .emission import emission_digest
+from .emission import SYSTEM, emission_digest
 
 __all__ = ["LINE", "build_plain"]
 
@@ -58,7 +58,7 @@ def build_plain(
     """
     recipe = {
         "parameters": dict(parameters),
-        "emission": emission_digest(config),
+        "emission": emission_digest(config, SYSTEM),
         "flags": [flag for flag in (*FLAGS, *arguments) if str(LINE) not in flag],
         "make": VARIABLES,
         "versions": tools.tool_versions(),

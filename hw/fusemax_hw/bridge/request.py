@@ -5,9 +5,8 @@ from typing import Any
 from amaranth.hdl import C, Cat, Module, Mux, Signal, ValueLike
 from amaranth.utils import exact_log2
 
-from fusemax.spec import Config
+from fusemax.spec import Config, clog2
 from fusemax.spec.bridge import LENGTH_LIMIT, REGISTER_BYTES
-from fusemax.spec.integers import clog2
 
 from .sender import SEQUENCE_BITS
 

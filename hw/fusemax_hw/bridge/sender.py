@@ -8,11 +8,12 @@ from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from fusemax.spec import clog2
 from fusemax.spec.bridge import CRC_BYTES, GROUP_BYTES, SEQUENCES, WINDOW
 
 __all__ = ["FrameSender", "FrameWriter", "answer_layout"]
 
-SEQUENCE_BITS = (SEQUENCES - 1).bit_length()
+SEQUENCE_BITS = clog2(SEQUENCES)
 #: Places of frames that are kept: one for each of the window and one for the next.
 PLACES = WINDOW + 1
 

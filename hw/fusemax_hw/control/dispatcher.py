@@ -9,15 +9,17 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from fusemax.spec import (
+    CHAIN_FIELDS,
     DESCRIPTOR_BYTES,
     DESCRIPTOR_STRIDE_BYTES,
     PROGRAM_HEADER,
     PROGRAM_MAGIC,
     PROGRAM_VERSION,
+    SETTINGS,
     Cause,
     Config,
+    ceil_div,
 )
-from fusemax.spec.integers import ceil_div
 
 from ..bus.bursts import beat_bits, run_layout
 from ..bus.reader import beat_layout
@@ -29,10 +31,6 @@ __all__ = ["Dispatcher"]
 
 #: Jobs that wait in a walker's queue: loading runs ahead of issue, and issue of storing.
 QUEUE_DEPTHS = {"query": 3, "key": 3, "value": 3, "issue": 5, "store": 7}
-#: What of a job the machine is set to: another value finds the machine empty, and the program is read anew.
-SETTINGS = ("program_tag", "ii", "e", "f", "query_slots", "output_slots", "float32_out", "state_out", "raw_out")
-#: In what a job that continues another is as the other.
-CHAIN = ("group_tiles", "last_queries", "share")
 HEADER = data.StructLayout({field.name: unsigned(field.bits) for field in PROGRAM_HEADER.fields})
 
 
@@ -59,7 +57,7 @@ class JobRegisters:
         self.loaded = Signal()
         self.settings = {name: Signal(layout[name].shape, name=f"loaded_{name}") for name in SETTINGS}
         self.chained = Signal()
-        self.chain = {name: Signal(layout[name].shape, name=f"chain_{name}") for name in CHAIN}
+        self.chain = {name: Signal(layout[name].shape, name=f"chain_{name}") for name in CHAIN_FIELDS}
         self.chain_start = Signal(16)
 
 

@@ -7,8 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from fusemax.spec import JOB_ENTRY, JOB_TABLE_ENTRIES
-from fusemax.spec.integers import clog2
+from fusemax.spec import JOB_ENTRY, JOB_TABLE_ENTRIES, clog2
 
 __all__ = ["JobTable"]
 

@@ -7,8 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from fusemax.spec import Config
-from fusemax.spec.integers import clog2
+from fusemax.spec import Config, clog2
 
 from ..words import NorthSource, OpCode, lane_word, north_word, west_word
 from .issue_walker import tile_layout
