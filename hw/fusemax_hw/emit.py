@@ -23,6 +23,7 @@ from amaranth.lib.memory import Memory
 
 from fusemax.spec import Config, config_named
 
+from .memory.inventory import MACRO_BITS, MACRO_WORDS, ModuleParts, list_memories, parts_of
 from .memory.ram import RAM_FILE, ram
 
 __all__ = ["LINT_FILE", "MANIFEST_FILE", "EmissionPlatform", "emit", "emit_component", "own_yosys"]
@@ -58,12 +59,15 @@ class EmissionPlatform:
         How often each shared module is placed in the text; those in a module that is itself repeated count once.
     leaves : set of str
         Shared modules in which no other is placed.
+    parts : dict of str to ModuleParts
+        Memories and shared modules in every module, in the order of ``modules``.
     """
 
     def __init__(self) -> None:
         self.modules: dict[str, str] = {}
         self.placed: dict[str, int] = {}
         self.leaves: set[str] = set()
+        self.parts: dict[str, ModuleParts] = {}
         self._signatures: dict[str, wiring.Signature] = {}
         self._instances = 0
 
@@ -108,6 +112,7 @@ class EmissionPlatform:
             "rst": (domain.rst, PortDirection.Input),
             **component_ports(component),
         }
+        self.parts[name] = parts_of(fragment)
         text, _ = rtlil.convert_fragment(fragment, ports=ports, name=name, emit_src=False)
         self.modules[name] = _tidy(_to_verilog(text))
 
@@ -186,7 +191,9 @@ def emit(config: str | Config, directory: str | os.PathLike[str]) -> dict[str, A
     Returns
     -------
     The manifest: ``config`` (fields), ``top`` (module), ``ports`` (name, bits, direction), ``files`` (SHA-256 by name),
-    ``sha256`` (of all of them), ``repeated_modules`` (modules of which the array has many: simulators should not inline them).
+    ``sha256`` (of all of them), ``repeated_modules`` (modules of which the array has many: simulators should not inline them),
+    ``memories`` (see :func:`fusemax_hw.memory.inventory.list_memories`), ``macro_rule`` (least ``bits`` and ``words`` of a
+    memory for which a macro is worth it).
 
     Raises
     ------
@@ -217,6 +224,8 @@ def write_modules(top: wiring.Component, name: str, config: Config, directory: P
             {"name": port, "bits": len(value), "direction": str(direction.value)} for port, (value, direction) in ports.items()
         ],
         "repeated_modules": sorted(module for module in platform.leaves if platform.placed.get(module, 0) > 1),
+        "memories": list_memories(platform.parts, name),
+        "macro_rule": {"bits": MACRO_BITS, "words": MACRO_WORDS},
         "files": digests,
         "sha256": hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest(),
     }

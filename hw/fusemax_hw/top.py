@@ -36,27 +36,37 @@ class Core(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config = self.config
-        m.submodules.dispatcher = dispatcher = Dispatcher(config)
-        m.submodules.query_walker = query_walker = LoadWalker(config, "q")
-        m.submodules.key_walker = key_walker = LoadWalker(config, "k")
-        m.submodules.value_walker = value_walker = LoadWalker(config, "v")
-        m.submodules.arbiter = arbiter = RequestArbiter(config)
-        m.submodules.reader = reader = Reader(config, load_tag(config))
-        m.submodules.loader = loader = Loader(config)
-        m.submodules.issue_walker = issue_walker = IssueWalker(config)
-        m.submodules.program = program = ProgramStore(config)
-        m.submodules.sequencer = sequencer = Sequencer(config)
-        m.submodules.array = array = Array(config)
-        m.submodules.store = store = Store(config)
-        m.submodules.writer = writer = Writer(config)
+        m.submodules.dispatcher = Dispatcher(config)
+        m.submodules.query_walker = LoadWalker(config, "q")
+        m.submodules.key_walker = LoadWalker(config, "k")
+        m.submodules.value_walker = LoadWalker(config, "v")
+        m.submodules.arbiter = RequestArbiter(config)
+        m.submodules.reader = Reader(config, load_tag(config))
+        m.submodules.loader = Loader(config)
+        m.submodules.issue_walker = IssueWalker(config)
+        m.submodules.program = ProgramStore(config)
+        m.submodules.sequencer = Sequencer(config)
+        m.submodules.array = Array(config)
+        m.submodules.store = Store(config)
+        m.submodules.writer = Writer(config)
 
-        # Jobs.
+        self._connect_jobs(m)
+        self._connect_loading(m)
+        self._connect_issue(m)
+        self._connect_storing(m)
+        self._connect_registers(m)
+        return m
+
+    def _connect_jobs(self, m: Module) -> None:
+        """Hand jobs from the dispatcher to the walkers, and programs to their store."""
+        parts = m.submodules
+        dispatcher, reader, writer, program = parts.dispatcher, parts.reader, parts.writer, parts.program
         for source, sink in (
-            (dispatcher.query, query_walker.jobs),
-            (dispatcher.key, key_walker.jobs),
-            (dispatcher.value, value_walker.jobs),
-            (dispatcher.issue, issue_walker.jobs),
-            (dispatcher.store, store.jobs),
+            (dispatcher.query, parts.query_walker.jobs),
+            (dispatcher.key, parts.key_walker.jobs),
+            (dispatcher.value, parts.value_walker.jobs),
+            (dispatcher.issue, parts.issue_walker.jobs),
+            (dispatcher.store, parts.store.jobs),
         ):
             connect(m, source, sink)
         m.d.comb += [
@@ -78,11 +88,14 @@ class Core(wiring.Component):
             program.start.eq(dispatcher.program_start),
         ]
 
-        # Loading.
-        connect(m, dispatcher.fetch, arbiter.control)
-        connect(m, query_walker.rows, arbiter.query)
-        connect(m, key_walker.rows, arbiter.key)
-        connect(m, value_walker.rows, arbiter.value)
+    def _connect_loading(self, m: Module) -> None:
+        """Read what dispatcher and walkers ask for, and load it into the array's banks."""
+        parts = m.submodules
+        arbiter, reader, loader, array = parts.arbiter, parts.reader, parts.loader, parts.array
+        connect(m, parts.dispatcher.fetch, arbiter.control)
+        connect(m, parts.query_walker.rows, arbiter.query)
+        connect(m, parts.key_walker.rows, arbiter.key)
+        connect(m, parts.value_walker.rows, arbiter.value)
         connect(m, arbiter.runs, reader.runs)
         connect(m, reader.ar, flipped(self.memory.ar))
         connect(m, flipped(self.memory.r), reader.r)
@@ -93,17 +106,20 @@ class Core(wiring.Component):
             array.query_load.eq(loader.query),
         ]
 
-        # Issue.
-        connect(m, issue_walker.tiles, sequencer.tiles)
-        connect(m, program.words, sequencer.words)
+    def _connect_issue(self, m: Module) -> None:
+        """Run the program on the walker's tiles: microwords to the corner of the array, releases to the walkers."""
+        parts = m.submodules
+        loader, sequencer, array = parts.loader, parts.sequencer, parts.array
+        connect(m, parts.issue_walker.tiles, sequencer.tiles)
+        connect(m, parts.program.words, sequencer.words)
         m.d.comb += [
             sequencer.query_loaded.eq(loader.query_loaded),
             sequencer.key_loaded.eq(loader.key_loaded),
             sequencer.value_loaded.eq(loader.value_loaded),
-            sequencer.output_freed.eq(store.output_freed),
-            query_walker.release.eq(sequencer.query_release),
-            key_walker.release.eq(sequencer.key_release),
-            value_walker.release.eq(sequencer.value_release),
+            sequencer.output_freed.eq(parts.store.output_freed),
+            parts.query_walker.release.eq(sequencer.query_release),
+            parts.key_walker.release.eq(sequencer.key_release),
+            parts.value_walker.release.eq(sequencer.value_release),
             loader.grid_enable.eq(sequencer.grid_enable),
             loader.grid_address.eq(sequencer.grid_address),
             sequencer.grid_data.eq(loader.grid_data),
@@ -112,24 +128,30 @@ class Core(wiring.Component):
             array.lane.eq(sequencer.lane),
         ]
 
-        # Storing.
+    def _connect_storing(self, m: Module) -> None:
+        """Fetch results from the lanes and write them."""
+        store, writer, array = m.submodules.store, m.submodules.writer, m.submodules.array
         connect(m, store.runs, writer.runs)
         connect(m, store.data, writer.data)
         connect(m, writer.aw, flipped(self.memory.aw))
         connect(m, writer.w, flipped(self.memory.w))
         connect(m, flipped(self.memory.b), writer.b)
         m.d.comb += [
-            store.results_issued.eq(sequencer.results_issued),
+            store.results_issued.eq(m.submodules.sequencer.results_issued),
             array.store.eq(store.request),
             store.answer.eq(array.store_out),
         ]
 
+    def _connect_registers(self, m: Module) -> None:
+        """Tell the registers what happens, and take what they set."""
+        parts = m.submodules
+        dispatcher, reader, loader, writer = parts.dispatcher, parts.reader, parts.loader, parts.writer
         m.d.comb += [
             self.job_done.eq(writer.job_done),
             self.job_interrupt.eq(writer.job_interrupt),
             self.job_index.eq(writer.job_index),
             self.nonfinite.eq(loader.nonfinite),
-            self.overflow.eq(loader.overflow | array.overflow),
+            self.overflow.eq(loader.overflow | parts.array.overflow),
             # What is wrong with a descriptor is for the dispatcher to tell, in its turn.
             self.read_error.eq(reader.beat_valid & reader.beat.error & (reader.beat.tag.kind != LoadKind.DESCRIPTOR)),
             self.read_error_address.eq(reader.error_address),
@@ -145,9 +167,9 @@ class Core(wiring.Component):
             self.fault_job.eq(dispatcher.fault_job),
             self.progress.eq(reader.beat_valid | writer.answered),
             self.waiting_address.eq(Mux(reader.waiting, reader.waiting_address, writer.waiting_address)),
-            self.events.eq(sequencer.events),
-            self.tile_skipped.eq(issue_walker.skipped),
-            self.bytes_read.eq(Mux(reader.beat_valid, config.bus_bytes, 0)),
+            self.events.eq(parts.sequencer.events),
+            self.tile_skipped.eq(parts.issue_walker.skipped),
+            self.bytes_read.eq(Mux(reader.beat_valid, self.config.bus_bytes, 0)),
             self.bytes_written.eq(writer.bytes_written),
             reader.first.eq(self.read_first),
             reader.last.eq(self.read_last),
@@ -157,7 +179,6 @@ class Core(wiring.Component):
             writer.drain.eq(self.halt),
             self.emptied.eq(reader.idle & writer.idle),
         ]
-        return m
 
 
 class Machine(wiring.Component):

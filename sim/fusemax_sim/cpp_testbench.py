@@ -15,7 +15,7 @@ from fusemax.spec import Config
 from . import toolchain
 from .build import EXECUTABLE, MAKE_VARIABLES, run
 from .cache import cached
-from .emission import emission_digest
+from .emission import SYSTEM, emission_digest
 
 __all__ = ["LINE", "build_cpp_testbench"]
 
@@ -59,7 +59,7 @@ def build_cpp_testbench(
     """
     recipe = {
         "parameters": dict(parameters),
-        "emission": emission_digest(config),
+        "emission": emission_digest(config, SYSTEM),
         "flags": [flag for flag in (*FLAGS, *arguments) if str(LINE) not in flag],
         "make": VARIABLES,
         "versions": toolchain.tool_versions(),

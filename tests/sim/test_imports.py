@@ -1,51 +1,80 @@
-"""Imports among the modules of fusemax_sim have no circle, those inside functions and for types counted."""
+"""What a module is made of, told by its text."""
 
 from __future__ import annotations
 
-import ast
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-import fusemax_sim
+from fusemax_sim.imports import imported_files
 
-ROOT = Path(fusemax_sim.__file__).parent
+FILES = {
+    "host/__init__.py": "from .everything import nothing",
+    "host/everything.py": "",
+    "host/spec/__init__.py": "from .config import Config",
+    "host/spec/config.py": "",
+    "host/spec/other.py": "",
+    "hard/__init__.py": "",
+    "hard/top.py": "import json\nfrom host.spec import Config\nfrom .control import walker\ndef emit():\n from .late import x",
+    "hard/late.py": "from .control.walker import step",
+    "hard/control/__init__.py": "from . import job",
+    "hard/control/walker.py": "from ..top import emit",
+    "hard/control/job.py": "",
+    "hard/control/unused.py": "",
+    "hard/boards/__init__.py": "",
+    "hard/boards/board.py": "import hard.control.job\nfrom host.spec.other import x",
+    "hard/memory.v": "module",
+    "hard/boards/pins.txt": "A1",
+}
+TOP = {
+    "host/spec/__init__.py",
+    "host/spec/config.py",
+    "hard/top.py",
+    "hard/late.py",
+    "hard/control/__init__.py",
+    "hard/control/walker.py",
+    "hard/control/job.py",
+    "hard/memory.v",
+}
 
 
-def imports(root: Path) -> dict[str, set[str]]:
-    """Modules of the package that each of its modules imports."""
-    modules = {".".join((root.name, *path.relative_to(root).with_suffix("").parts)): path for path in root.rglob("*.py")}
-    modules = {name.removesuffix(".__init__"): path for name, path in modules.items()}
-    found: dict[str, set[str]] = {}
-    for name, path in modules.items():
-        package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
-        found[name] = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom):
-                base = ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])] if node.level else [])
-                base = base or node.module or ""
-                names = {f"{base}.{alias.name}" if f"{base}.{alias.name}" in modules else base for alias in node.names}
-            elif isinstance(node, ast.Import):
-                names = {alias.name for alias in node.names}
-            else:
-                continue
-            found[name] |= names & modules.keys() - {name}
-    return found
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
 
 
-def test_there_is_no_circle() -> None:
-    graph = imports(ROOT)
-    assert graph["fusemax_sim.rtl_transport"] >= {"fusemax_sim.build", "fusemax_sim.memory"}
-    TopologicalSorter(graph).prepare()
+def found(tree: Path, *modules: str) -> set[str]:
+    packages = {name: tree / name for name in ("host", "hard")}
+    return {path.relative_to(tree).as_posix() for path in imported_files(modules, packages)}
 
 
-def test_a_circle_is_found(tmp_path: Path) -> None:
-    """Through a function, through types and through a package."""
-    package = tmp_path / "package"
-    package.mkdir()
-    (package / "__init__.py").write_text("from .first import a")
-    (package / "first.py").write_text("def a():\n    from . import second")
-    (package / "second.py").write_text("if TYPE_CHECKING:\n    from .first import a")
-    with pytest.raises(CycleError):
-        TopologicalSorter(imports(package)).prepare()
+def test_imports_of_imports(tree: Path) -> None:
+    assert found(tree, "hard.top") == TOP
+
+
+def test_packages_and_files_beside_them(tree: Path) -> None:
+    board = {"hard/boards/__init__.py", "hard/boards/board.py", "hard/boards/pins.txt"}
+    control = {"hard/control/__init__.py", "hard/control/job.py"}
+    spec = {"host/spec/__init__.py", "host/spec/config.py", "host/spec/other.py"}
+    assert found(tree, "hard.boards.board") == board | control | spec
+
+
+@pytest.mark.parametrize("text", ["from host import Config", "import host", "from host import spec, Config"])
+def test_the_whole_host_cannot_be_followed(tree: Path, text: str) -> None:
+    (tree / "hard/late.py").write_text(text)
+    with pytest.raises(ValueError, match=r"^hard.late must import from the parts of host, not from host itself$"):
+        found(tree, "hard.top")
+
+
+def test_a_part_of_the_host_can(tree: Path) -> None:
+    (tree / "hard/late.py").write_text("from host import spec")
+    assert found(tree, "hard.top") == TOP
+
+
+def test_what_is_not_there(tree: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"^there is no module hard.nothing$"):
+        found(tree, "hard.nothing")

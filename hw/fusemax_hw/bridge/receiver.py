@@ -8,11 +8,12 @@ from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from fusemax.spec import clog2
 from fusemax.spec.bridge import CRC_BYTES, HEADER, LENGTH_LIMIT, Command
 
 __all__ = ["FrameReceiver"]
 
-LENGTH_BITS = (LENGTH_LIMIT - 1).bit_length()
+LENGTH_BITS = clog2(LENGTH_LIMIT)
 LENGTH_PLACE = 2
 
 

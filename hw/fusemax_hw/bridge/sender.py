@@ -8,11 +8,12 @@ from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from fusemax.spec import clog2
 from fusemax.spec.bridge import CRC_BYTES, GROUP_BYTES, SEQUENCES, WINDOW
 
 __all__ = ["FrameSender", "FrameWriter", "answer_layout"]
 
-SEQUENCE_BITS = (SEQUENCES - 1).bit_length()
+SEQUENCE_BITS = clog2(SEQUENCES)
 #: Places of frames that are kept: one for each of the window and one for the next.
 PLACES = WINDOW + 1
 
@@ -173,9 +174,9 @@ class FrameSender(wiring.Component):
         m = Module()
         m.submodules.memory = memory = Memory(shape=unsigned(8), depth=self._depth, init=[])
         write, read = memory.write_port(), memory.read_port()
-        # Place by the low bits of the number.
+        # Place by the low bits of the number. It is written a frame before it is needed, and read in every cycle.
         m.submodules.places = places = Memory(shape=range(self._depth), depth=PLACES, init=[])
-        place_write, place_read = places.write_port(), places.read_port(domain="comb")
+        place_write, place_read = places.write_port(), places.read_port()
         extra = Signal()
         m.d.comb += [
             write.en.eq(self.write.enable),
@@ -184,13 +185,20 @@ class FrameSender(wiring.Component):
             self.enable.eq(~extra),
         ]
 
-        m.d.comb += [place_write.addr.eq((self.sequence + 1) % PLACES), place_write.data.eq(self.end)]
+        begun = Signal()
+        m.d.sync += begun.eq(1)
+        with m.If(~begun):
+            # Behind a reset, the first frame's: 0.
+            m.d.comb += place_write.en.eq(1)
+        with m.Else():
+            m.d.comb += [place_write.addr.eq((self.sequence + 1) % PLACES), place_write.data.eq(self.end)]
         with m.If(self.done & self.numbered):
             m.d.comb += place_write.en.eq(1)
             m.d.sync += [self.sequence.eq(self.sequence + 1), self.begin.eq(self.end)]
 
-        number = Signal(SEQUENCE_BITS)
-        m.d.comb += place_read.addr.eq(number % PLACES)
+        number, next_number = Signal(SEQUENCE_BITS), Signal(SEQUENCE_BITS)
+        m.d.comb += [next_number.eq(number), place_read.addr.eq(next_number % PLACES)]
+        m.d.sync += number.eq(next_number)
         place, sends_extra = Signal(range(self._depth)), Signal()
         m.d.comb += [read.addr.eq(place), self.bytes.payload.eq(read.data)]
         with m.FSM():
@@ -199,7 +207,8 @@ class FrameSender(wiring.Component):
                     m.d.sync += [place.eq(self.begin), sends_extra.eq(1)]
                     m.next = "READ"
                 with m.Elif(number != self.sequence):
-                    m.d.sync += [place.eq(place_read.data), number.eq(number + 1)]
+                    m.d.comb += next_number.eq(number + 1)
+                    m.d.sync += place.eq(place_read.data)
                     m.next = "READ"
             with m.State("READ"):
                 m.d.comb += read.en.eq(1)
@@ -220,5 +229,5 @@ class FrameSender(wiring.Component):
             m.d.sync += extra.eq(0)
         kept = (self.sequence - self.replay_from)[:SEQUENCE_BITS] < PLACES
         with m.If(self.replay & kept):
-            m.d.sync += number.eq(self.replay_from)
+            m.d.comb += next_number.eq(self.replay_from)
         return m

@@ -9,6 +9,7 @@ from typing import Any
 from amaranth.hdl import Module, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Member, Out
+from amaranth.utils import exact_log2
 
 from fusemax.spec import Config
 
@@ -94,7 +95,7 @@ def connect_flat(m: Module, flat: Any, config: Config, memory: Any, registers: A
 
     for channel in ("ar", "aw"):
         stream_, prefix = getattr(memory, channel), f"m_axi_{channel}"
-        constants = {"size": (config.bus_bytes - 1).bit_length(), "burst": 1, "cache": 3}
+        constants = {"size": exact_log2(config.bus_bytes), "burst": 1, "cache": 3}
         m.d.comb += [
             getattr(flat, f"{prefix}addr").eq(stream_.payload.address),
             getattr(flat, f"{prefix}len").eq(stream_.payload.length),

@@ -5,18 +5,17 @@ from typing import Any
 from amaranth.hdl import Module, Mux, ShapeLike, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
-from fusemax.spec import MICROWORD, PROGRAM_HEADER, Config
+from fusemax.spec import MICROWORD, PAGE_BYTES, PROGRAM_HEADER, Config, ceil_div
 
-__all__ = ["PAGE_BYTES", "BurstSplitter", "beat_bits", "cut_layout", "run_layout"]
-
-#: No burst crosses a boundary of this.
-PAGE_BYTES = 4096
+__all__ = ["BurstSplitter", "beat_bits", "cut_layout", "run_layout"]
 
 
 def beat_bits(config: Config) -> int:
     """Bits that number the bus words of a run: of a row, or of a program with its header."""
-    program = -(-PROGRAM_HEADER.bits // config.bus_bits) - (-config.program_words * MICROWORD.bits // config.bus_bits)
+    header, words = PROGRAM_HEADER.bits, config.program_words * MICROWORD.bits
+    program = ceil_div(header, config.bus_bits) + ceil_div(words, config.bus_bits)
     return max(9, program.bit_length())
 
 
@@ -61,7 +60,7 @@ class BurstSplitter(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        word_log2 = (self.config.bus_bytes - 1).bit_length()
+        word_log2 = exact_log2(self.config.bus_bytes)
         address = Signal(self.config.address_bits)
         tag = Signal.like(self.runs.payload.tag)
         more, start = (Signal(beat_bits(self.config), name=name) for name in ("more", "start"))
@@ -69,7 +68,7 @@ class BurstSplitter(wiring.Component):
 
         def words(address: Any) -> Any:
             """Words to the page's end, less one: the inverted number of the word in its page; then at most 255."""
-            inverted = ~address[word_log2 : (PAGE_BYTES - 1).bit_length()]
+            inverted = ~address[word_log2 : exact_log2(PAGE_BYTES)]
             return inverted[:8] | inverted[8:].any().replicate(len(inverted[:8]))
 
         room = words(address)

@@ -6,6 +6,7 @@ from amaranth.hdl import Module, Mux, ShapeLike, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from fusemax.spec import Config
 
@@ -125,6 +126,6 @@ class Reader(wiring.Component):
             self.beat.last.eq(self.r.payload.last & current.last),
             self.beat.error.eq(self.r.payload.response[1]),
             self.beat.tag.eq(current.tag),
-            self.error_address.eq(current.address + (position << (self.config.bus_bytes - 1).bit_length())),
+            self.error_address.eq(current.address + (position << exact_log2(self.config.bus_bytes))),
         ]
         return m

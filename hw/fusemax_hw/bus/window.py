@@ -5,10 +5,11 @@ from typing import Any
 from amaranth.hdl import Module, ShapeLike, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
-from fusemax.spec import Config
+from fusemax.spec import PAGE_BYTES, Config
 
-from .bursts import PAGE_BYTES, cut_layout
+from .bursts import cut_layout
 from .skid import SkidBuffer
 
 __all__ = ["WindowStage"]
@@ -44,7 +45,7 @@ class WindowStage(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        word_log2, page_log2 = (self.config.bus_bytes - 1).bit_length(), (PAGE_BYTES - 1).bit_length()
+        word_log2, page_log2 = exact_log2(self.config.bus_bytes), exact_log2(PAGE_BYTES)
         burst = self.bursts.payload
         page, last_page = burst.address[page_log2:], self.last[page_log2:]
         end = Signal(page_log2 - word_log2)

@@ -6,18 +6,13 @@ from typing import Any
 from amaranth.hdl import Array, Cat, Const, Module, Signal, ValueLike
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
-from fusemax.spec import DESCRIPTOR_MAGIC, Config
+from fusemax.spec import DESCRIPTOR_MAGIC, MASK_LIMIT, MAX_SHARE, ROW_STATE_BITS, Config
 
 from .job import descriptor_layout
 
 __all__ = ["DescriptorCheck"]
-
-#: Bits of the state that output rows may begin with.
-STATE_BITS = 64
-MOST_SHARE = 256
-#: Bounds of ``mask_lo`` and ``mask_hi``.
-MASK_LIMIT = 1 << 30
 
 
 class DescriptorCheck(wiring.Component):
@@ -45,7 +40,7 @@ class DescriptorCheck(wiring.Component):
         config, job = self.config, self.descriptor
 
         # What a row takes of the banks, and how many rows of it there is room for.
-        element_log2, word_log2 = (config.beat_elements - 1).bit_length(), (config.bus_bytes - 1).bit_length()
+        element_log2, word_log2 = exact_log2(config.beat_elements), exact_log2(config.bus_bytes)
         query_words, output_words = Signal(9), Signal(9)
         output_bytes = (job.f[:9] << 1) << job.float32_out
         m.d.sync += [
@@ -79,7 +74,7 @@ class DescriptorCheck(wiring.Component):
             ("f", config.max_f),
             ("last_keys", config.rows),
             ("last_queries", config.columns),
-            ("share", MOST_SHARE),
+            ("share", MAX_SHARE),
             ("output_slots", config.output_beats),
             ("group_tiles", config.reference_words),
             ("query_slots", config.query_bank_beats),
@@ -98,7 +93,7 @@ class DescriptorCheck(wiring.Component):
             yield (bound[-1] == bound[-2]) | (bound == MASK_LIMIT)
 
     def _addresses(self, job: data.View) -> Iterator[ValueLike]:
-        word_log2 = (self.config.bus_bytes - 1).bit_length()
+        word_log2 = exact_log2(self.config.bus_bytes)
         for tensor in ("q", "k", "v", "o"):
             steps = [job[f"{tensor}_{name}"] for name in ("address", "row_stride", "head_stride", "batch_stride")]
             if tensor in ("q", "o"):
@@ -113,5 +108,5 @@ class DescriptorCheck(wiring.Component):
         yield job.float32_out | ~job.raw_out
         # Chains are of one head and one group.
         yield ~(job.continues | job.continued) | ((job.heads == 1) & (job.batch == 1) & (job.groups == 1))
-        if self.config.bus_bits < STATE_BITS:
+        if self.config.bus_bits < ROW_STATE_BITS:
             yield ~job.state_out

@@ -1,20 +1,24 @@
 """Dispatcher: fetches descriptors from the ring, programs when they change, and hands jobs to the walkers."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, ValueLike, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from fusemax.spec import (
+    CHAIN_FIELDS,
     DESCRIPTOR_BYTES,
     DESCRIPTOR_STRIDE_BYTES,
     PROGRAM_HEADER,
     PROGRAM_MAGIC,
     PROGRAM_VERSION,
+    SETTINGS,
     Cause,
     Config,
+    ceil_div,
 )
 
 from ..bus.bursts import beat_bits, run_layout
@@ -27,11 +31,53 @@ __all__ = ["Dispatcher"]
 
 #: Jobs that wait in a walker's queue: loading runs ahead of issue, and issue of storing.
 QUEUE_DEPTHS = {"query": 3, "key": 3, "value": 3, "issue": 5, "store": 7}
-#: What of a job the machine is set to: another value finds the machine empty, and the program is read anew.
-SETTINGS = ("program_tag", "ii", "e", "f", "query_slots", "output_slots", "float32_out", "state_out", "raw_out")
-#: In what a job that continues another is as the other.
-CHAIN = ("group_tiles", "last_queries", "share")
 HEADER = data.StructLayout({field.name: unsigned(field.bits) for field in PROGRAM_HEADER.fields})
+
+
+class JobRegisters:
+    """What the dispatcher keeps of the job in hand, and of those before it.
+
+    Members
+    -------
+    descriptor, next_index : Signal
+        Descriptor in hand, and its index in the ring.
+    restart, loaded : Signal(1)
+        The machine was drained for the job; it was set to one at all.
+    settings : dict of str to Signal
+        Descriptor fields that the machine is set to.
+    chained, chain_start, chain
+        The job before is continued, the index of the first job of the chain, and what stays the same in it.
+    """
+
+    def __init__(self) -> None:
+        layout = descriptor_layout()
+        self.descriptor = Signal(layout)
+        self.next_index = Signal(16)
+        self.restart = Signal()
+        self.loaded = Signal()
+        self.settings = {name: Signal(layout[name].shape, name=f"loaded_{name}") for name in SETTINGS}
+        self.chained = Signal()
+        self.chain = {name: Signal(layout[name].shape, name=f"chain_{name}") for name in CHAIN_FIELDS}
+        self.chain_start = Signal(16)
+
+
+class DescriptorRead(NamedTuple):
+    """A descriptor's read: where, bus words, its last word comes, and the number of a word that could not be read."""
+
+    address: Signal
+    words: int
+    complete: ValueLike
+    unreadable: Signal
+    unreadable_word: Signal
+
+
+class ProgramRead(NamedTuple):
+    """A program's read: from where, for which job, bus words of its header, and whether the header was wrong."""
+
+    address: Signal
+    job: Signal
+    header_words: int
+    wrong: ValueLike
 
 
 class Dispatcher(wiring.Component):
@@ -104,23 +150,27 @@ class Dispatcher(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        config = self.config
-        word_log2 = (config.bus_bytes - 1).bit_length()
-        layout = descriptor_layout()
-        descriptor = Signal(layout)
-        next_index = Signal(16)
-        mask = ((1 << self.ring_size_log2) - 1)[:16]
-        restart = Signal()
-        m.submodules.check = check = DescriptorCheck(config)
-        m.d.comb += check.descriptor.eq(descriptor)
+        job = JobRegisters()
+        m.submodules.check = check = DescriptorCheck(self.config)
+        m.d.comb += check.descriptor.eq(job.descriptor)
         with m.If(self.job_done):
             m.d.sync += self.head.eq(self.job_index)
 
-        # Descriptor.
-        words = -(-DESCRIPTOR_BYTES // config.bus_bytes)
+        read = self._receive_descriptor(m, job)
+        same, fits = self._compare(m, job, check)
+        program = self._receive_program(m, job)
+        push, room = self._fill_queues(m, job)
+        alone = self._report_program(m, job, program)
+        self._walk_through_states(m, job, read, program, same, fits, push, room, alone)
+        return m
+
+    def _receive_descriptor(self, m: Module, job: JobRegisters) -> DescriptorRead:
+        """Put the words of the descriptor together, and keep the number of the first one that could not be read."""
+        config = self.config
+        words = ceil_div(DESCRIPTOR_BYTES, config.bus_bytes)
         is_descriptor = self.beat_valid & (self.beat.tag.kind == LoadKind.DESCRIPTOR)
         unreadable, unreadable_word = Signal(), Signal(range(words)) if words > 1 else Signal(1)
-        flat = descriptor.as_value()
+        flat = job.descriptor.as_value()
         with m.If(is_descriptor):
             for index in range(words):
                 part = flat[index * config.bus_bits : (index + 1) * config.bus_bits]
@@ -129,21 +179,25 @@ class Dispatcher(wiring.Component):
             with m.If(self.beat.error & ~unreadable):
                 m.d.sync += [unreadable.eq(1), unreadable_word.eq(self.beat.index)]
         address = Signal(config.address_bits)
-        m.d.comb += address.eq(self.ring_base + ((next_index & mask) << (DESCRIPTOR_STRIDE_BYTES.bit_length() - 1)))
+        mask = ((1 << self.ring_size_log2) - 1)[:16]
+        m.d.comb += address.eq(self.ring_base + ((job.next_index & mask) << exact_log2(DESCRIPTOR_STRIDE_BYTES)))
+        return DescriptorRead(address, words, is_descriptor & self.beat.last, unreadable, unreadable_word)
 
-        # What the machine is set to, and the job before in a chain. Compared beside the check, into registers.
-        loaded, same = Signal(), Signal()
-        settings = {name: Signal(layout[name].shape, name=f"loaded_{name}") for name in SETTINGS}
-        chained, chain = Signal(), {name: Signal(layout[name].shape, name=f"chain_{name}") for name in CHAIN}
-        chain_start, follows, stays = Signal(16), Signal(), Signal()
+    def _compare(self, m: Module, job: JobRegisters, check: DescriptorCheck) -> tuple[Signal, ValueLike]:
+        """Compare with what the machine is set to, and with the job before in a chain; beside the check, into registers."""
+        descriptor = job.descriptor
+        same = Signal()
+        follows, stays = Signal(), Signal()
         m.d.sync += [
-            same.eq(loaded & Cat(descriptor[name] == value for name, value in settings.items()).all()),
-            stays.eq(Cat(descriptor[name] == value for name, value in chain.items()).all()),
-            follows.eq(descriptor.continued == chained),
+            same.eq(job.loaded & Cat(descriptor[name] == value for name, value in job.settings.items()).all()),
+            stays.eq(Cat(descriptor[name] == value for name, value in job.chain.items()).all()),
+            follows.eq(descriptor.continued == job.chained),
         ]
-        fits = check.fits & follows & (~descriptor.continued | (stays & same))
+        return same, check.fits & follows & (~descriptor.continued | (stays & same))
 
-        # Program: header, then microwords.
+    def _receive_program(self, m: Module, job: JobRegisters) -> ProgramRead:
+        """Compare the program's header with the descriptor, and hand the microwords behind it to the program store."""
+        config, settings = self.config, job.settings
         header_bytes = max(HEADER.size // 8, config.bus_bytes)
         header_words = header_bytes // config.bus_bytes
         header = Signal(HEADER)
@@ -167,45 +221,65 @@ class Dispatcher(wiring.Component):
             self.program_address.eq(self.beat.index - header_words),
             self.program_data.eq(self.beat.data),
             program_last.eq(is_program & self.beat.last),
-            program_from.eq(descriptor.program_address - header_bytes),
+            program_from.eq(job.descriptor.program_address - header_bytes),
         ]
         m.d.comb += [self.program_start.eq(program_last & header_right), self.program_ii.eq(settings["ii"])]
+        return ProgramRead(program_from, program_job, header_words, header_known & ~header_right)
 
-        # Queues of the walkers.
-        queues = {}
+    def _fill_queues(self, m: Module, job: JobRegisters) -> tuple[Signal, ValueLike]:
+        """Queue the job for every walker; returns the signal that says when, and whether there is room in all queues."""
+        descriptor, queues = job.descriptor, []
         push = Signal()
-        for name, job in self._jobs.items():
-            queue = SyncFIFOBuffered(width=job.size, depth=QUEUE_DEPTHS[name])
+        for name, layout in self._jobs.items():
+            queue = SyncFIFOBuffered(width=layout.size, depth=QUEUE_DEPTHS[name])
             m.submodules[f"{name}_jobs"] = queue
-            entry = Signal(job, name=f"{name}_entry")
-            others = {"restart": restart, "ring_index": next_index + 1}
-            for field in job.members:
+            entry = Signal(layout, name=f"{name}_entry")
+            others = {"restart": job.restart, "ring_index": job.next_index + 1}
+            for field in layout.members:
                 m.d.comb += entry[field].eq(others[field] if field in others else descriptor[field])
             port = getattr(self, name)
             m.d.comb += [
                 queue.w_data.eq(entry),
                 queue.w_en.eq(push & ~descriptor.continues if name == "store" else push),
-                port.payload.eq(data.View(job, queue.r_data)),
+                port.payload.eq(data.View(layout, queue.r_data)),
                 port.valid.eq(queue.r_rdy),
                 queue.r_en.eq(port.ready),
             ]
-            queues[name] = queue
-        room = Cat(queue.w_rdy for queue in queues.values()).all()
+            queues.append(queue)
+        return push, Cat(queue.w_rdy for queue in queues).all()
 
-        # What is wrong.
-        cause, alone = Signal(Cause), Signal()
+    def _report_program(self, m: Module, job: JobRegisters, program: ProgramRead) -> Signal:
+        """Report a program that is not the descriptor's; returns whether all jobs before this one are complete."""
+        alone = Signal()
         m.d.sync += [
-            alone.eq(self.head == Mux(chained, chain_start, next_index)),
+            alone.eq(self.head == Mux(job.chained, job.chain_start, job.next_index)),
             self.fault.eq(0),
         ]
-        with m.If(header_known & ~header_right):
+        with m.If(program.wrong):
             m.d.sync += [
                 self.fault.eq(1),
                 self.fault_cause.eq(Cause.PROGRAM),
-                self.fault_address.eq(program_from),
-                self.fault_job.eq(program_job),
+                self.fault_address.eq(program.address),
+                self.fault_job.eq(program.job),
             ]
+        return alone
 
+    def _walk_through_states(
+        self,
+        m: Module,
+        job: JobRegisters,
+        read: DescriptorRead,
+        program: ProgramRead,
+        same: Signal,
+        fits: ValueLike,
+        push: Signal,
+        room: ValueLike,
+        alone: Signal,
+    ) -> None:
+        """Read and check a descriptor, perhaps drain the machine and read a program, dispatch the job; or stop with a fault."""
+        config, descriptor, next_index = self.config, job.descriptor, job.next_index
+        word_log2 = exact_log2(config.bus_bytes)
+        cause = Signal(Cause)
         run = self.fetch.payload
         settling = Signal(range(DescriptorCheck.latency + 1))
         with m.FSM():
@@ -214,17 +288,17 @@ class Dispatcher(wiring.Component):
                 m.next = "FETCH"
             with m.State("FETCH"):
                 m.d.comb += [
-                    run.address.eq(address),
-                    run.beats.eq(words),
+                    run.address.eq(read.address),
+                    run.beats.eq(read.words),
                     run.tag.kind.eq(LoadKind.DESCRIPTOR),
                 ]
-                m.d.sync += unreadable.eq(0)
+                m.d.sync += read.unreadable.eq(0)
                 with m.If(self.fetch.ready):
                     m.d.sync += self.fetch.valid.eq(0)
                     m.next = "RECEIVE"
             with m.State("RECEIVE"):
                 m.d.sync += settling.eq(DescriptorCheck.latency - 1)
-                with m.If(is_descriptor & self.beat.last):
+                with m.If(read.complete):
                     m.next = "SETTLE"
                 with m.Elif(self.refused):
                     m.d.sync += cause.eq(Cause.WINDOW)
@@ -234,8 +308,8 @@ class Dispatcher(wiring.Component):
                 with m.If(settling == 0):
                     m.next = "CHECK"
             with m.State("CHECK"):
-                m.d.sync += [restart.eq(0), cause.eq(Mux(unreadable, Cause.READ, Cause.DESCRIPTOR))]
-                with m.If(unreadable | ~fits):
+                m.d.sync += [job.restart.eq(0), cause.eq(Mux(read.unreadable, Cause.READ, Cause.DESCRIPTOR))]
+                with m.If(read.unreadable | ~fits):
                     m.next = "FAULT"
                 with m.Elif(same):
                     m.next = "DISPATCH"
@@ -243,13 +317,13 @@ class Dispatcher(wiring.Component):
                     m.next = "DRAIN"
             with m.State("DRAIN"), m.If(self.enable & (self.head == next_index)):
                 m.d.comb += self.program_load.eq(1)
-                m.d.sync += [restart.eq(1), loaded.eq(1), program_job.eq(next_index), self.fetch.valid.eq(1)]
-                m.d.sync += [value.eq(descriptor[name]) for name, value in settings.items()]
+                m.d.sync += [job.restart.eq(1), job.loaded.eq(1), program.job.eq(next_index), self.fetch.valid.eq(1)]
+                m.d.sync += [value.eq(descriptor[name]) for name, value in job.settings.items()]
                 m.next = "PROGRAM"
             with m.State("PROGRAM"):
                 m.d.comb += [
-                    run.address.eq(program_from),
-                    run.beats.eq(((descriptor.ii * 4 + config.bus_bytes - 1) >> word_log2) + header_words),
+                    run.address.eq(program.address),
+                    run.beats.eq(((descriptor.ii * 4 + config.bus_bytes - 1) >> word_log2) + program.header_words),
                     run.tag.kind.eq(LoadKind.PROGRAM),
                 ]
                 with m.If(self.fetch.ready):
@@ -258,19 +332,18 @@ class Dispatcher(wiring.Component):
             with m.State("DISPATCH"):
                 m.d.comb += push.eq(room & self.enable)
                 with m.If(push):
-                    m.d.sync += [next_index.eq(next_index + 1), chained.eq(descriptor.continues)]
-                    m.d.sync += [value.eq(descriptor[name]) for name, value in chain.items()]
+                    m.d.sync += [next_index.eq(next_index + 1), job.chained.eq(descriptor.continues)]
+                    m.d.sync += [value.eq(descriptor[name]) for name, value in job.chain.items()]
                     with m.If(~descriptor.continued):
-                        m.d.sync += chain_start.eq(next_index)
+                        m.d.sync += job.chain_start.eq(next_index)
                     m.next = "IDLE"
             with m.State("FAULT"), m.If(alone & self.enable):
                 m.d.sync += [
                     self.fault.eq(1),
                     self.fault_cause.eq(cause),
-                    self.fault_address.eq(address | Mux(cause == Cause.READ, unreadable_word << word_log2, 0)),
+                    self.fault_address.eq(read.address | Mux(cause == Cause.READ, read.unreadable_word << word_log2, 0)),
                     self.fault_job.eq(next_index),
                 ]
                 m.next = "STOPPED"
             with m.State("STOPPED"):
                 pass
-        return m

@@ -1,43 +1,119 @@
 """Issue walker: the tiles of every job in the order in which the array works on them."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, ValueLike, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from fusemax.spec import Config
 
-from ..words import INTERVAL_BITS
-from .job import ISSUE_FIELDS, job_layout, nest
+from ..words import INTERVAL_BITS, lane_word, north_word
+from .job import ISSUE_FIELDS, descriptor_layout, job_layout, nest
 
 __all__ = ["IssueWalker", "tile_layout"]
 
 
 def tile_layout(config: Config) -> data.StructLayout:
-    """A tile: one key tile against one query tile."""
+    """A tile: one key tile against one query tile. What words and descriptor have too is as wide as there."""
+    north, lane, descriptor = north_word(config), lane_word(config), descriptor_layout()
     return data.StructLayout(
         {
             "buffer": 1,  #: which of the two K and V buffers
-            "query": unsigned((config.query_bank_beats - 1).bit_length()),  #: query bank address of the query tile
-            "reference": unsigned((config.reference_words - 1).bit_length()),  #: number of the query tile in its group
-            "state": unsigned((config.state_words - 1).bit_length()),  #: state memory address of the query tile
-            "keys": unsigned(9),  #: keys that exist
-            "queries": unsigned(9),  #: queries that exist
-            "lo": signed(INTERVAL_BITS),  #: first key that the tile's first query sees, relative to the tile; saturated
-            "hi": signed(INTERVAL_BITS),  #: key behind the last one that it sees, likewise
-            "phase": unsigned(8),  #: place of the tile's first query among those of its position
-            "share": unsigned(8),  #: queries of a position, less one
+            "query": north["beat"].shape,  #: query bank address of the query tile
+            "reference": lane["reference"].shape,  #: number of the query tile in its group
+            "state": lane["state"].shape,  #: state memory address of the query tile
+            "keys": north["keys"].shape,  #: keys that exist
+            "queries": north["queries"].shape,  #: queries that exist
+            "lo": north["lo"].shape,  #: first key that the tile's first query sees, relative to the tile; saturated
+            "hi": north["hi"].shape,  #: key behind the last one that it sees, likewise
+            "phase": north["phase"].shape,  #: place of the tile's first query among those of its position
+            "share": north["share"].shape,  #: queries of a position, less one
             "first": 1,  #: the query tile's first key tile: its queries must have come
             "last": 1,  #: the query tile's last key tile: its result goes out
             "new_keys": 1,  #: the key tile's first query tile: its keys and values must have come
             "free_keys": 1,  #: the key tile's last query tile
-            "float32_out": 1,
-            "state_out": 1,
-            "raw_out": 1,
-            "output_slots": unsigned(16),
+            **{name: descriptor[name].shape for name in ("float32_out", "state_out", "raw_out", "output_slots")},
         }
     )
+
+
+class Walk:
+    """The job under way, and the step to its next tile.
+
+    Members
+    -------
+    job, out : Signal
+        Job; tile that the loops stand at.
+    running, step, needed : Signal(1)
+        There is a job; on to the next tile; the tile is not left out.
+    """
+
+    def __init__(self, job: data.StructLayout, tile: data.StructLayout):
+        self.job = Signal(job)
+        self.running = Signal()
+        self.step = Signal()
+        self.out = Signal(tile)
+        self.needed = Signal()
+
+
+class Loops(NamedTuple):
+    """Where the loops stand: at their first or last value, or (``_end``) at the end of all runs inside and their own."""
+
+    small_tiles: Signal
+    last_keys: Signal
+    last_queries: Signal
+    query_last: ValueLike
+    key_first: Signal
+    key_last: Signal
+    group_last: Signal
+    key_end: ValueLike
+    group_end: ValueLike
+    stretch_end: ValueLike
+    job_end: ValueLike
+
+
+class QueryRing(NamedTuple):
+    """Bus words of a query, slot and bank address of the tile and of its group's first, its addresses, and the K/V buffer."""
+
+    beats: Signal
+    slot: Signal
+    group_slot: Signal
+    base: Signal
+    group_base: Signal
+    number: Signal
+    state: Signal
+    buffer: Signal
+
+
+class Position(NamedTuple):
+    """Position of the tile's first query, as the interval of keys that it sees, and what moves the interval's bounds."""
+
+    counters: tuple[Signal, ...]
+    phase: Signal
+    lo: Signal
+    hi: Signal
+    advance: Signal
+    span: Signal
+    past: Signal
+
+
+class Needs(NamedTuple):
+    """The key tile was issued before, the job is in a chain, and how the intervals lie to the key tile's bounds."""
+
+    seen: Signal
+    chained: Signal
+    begun: Signal
+    ends: Signal
+    next_ahead: Signal
+
+
+def saturate(value: Signal, bits: int) -> ValueLike:
+    """Limit a signed ``value`` to ``bits`` - 1 bits; the result has ``bits``."""
+    high = value[bits - 2 :]
+    limit = Mux(value[-1], -(1 << bits - 2), (1 << bits - 2) - 1)
+    return Mux(high.all() | ~high.any(), value[:bits].as_signed(), limit)
 
 
 class IssueWalker(wiring.Component):
@@ -74,28 +150,34 @@ class IssueWalker(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        config = self.config
-        job = Signal(self._job)
-        running, step = Signal(), Signal()
-        # The comparisons settle in the cycles after a step.
+        walk = Walk(self._job, self.tiles.payload.shape())
+        self._step(m, walk)
+        loops = self._loops(m, walk)
+        ring = self._query_ring(m, walk, loops)
+        position = self._position(m, walk, loops)
+        needs = self._needs(m, walk, loops, position)
+        self._describe_tile(m, walk, loops, ring, position, needs)
+        self._next_job(m, walk, ring, position, loops)
+        return m
+
+    def _step(self, m: Module, walk: Walk) -> None:
+        """Step once the comparisons have settled; a register stands between the loops and whoever takes the tiles."""
         settling = Signal(self.period - 1)
         settled = settling[-1]
-        with m.If(step):
+        with m.If(walk.step):
             m.d.sync += settling.eq(0)
         with m.Else():
-            m.d.sync += settling.eq(Cat(running, settling[:-1]))
-
-        # A register between the loops and whoever takes the tiles.
-        out = Signal(self.tiles.payload.shape())
-        needed = Signal()
-        m.d.comb += step.eq(settled & (~needed | ~self.tiles.valid))
-        m.d.sync += self.skipped.eq(step & ~needed)
-        with m.If(step & needed):
-            m.d.sync += [self.tiles.valid.eq(1), self.tiles.payload.eq(out)]
+            m.d.sync += settling.eq(Cat(walk.running, settling[:-1]))
+        m.d.comb += walk.step.eq(settled & (~walk.needed | ~self.tiles.valid))
+        m.d.sync += self.skipped.eq(walk.step & ~walk.needed)
+        with m.If(walk.step & walk.needed):
+            m.d.sync += [self.tiles.valid.eq(1), self.tiles.payload.eq(walk.out)]
         with m.Elif(self.tiles.ready):
             m.d.sync += self.tiles.valid.eq(0)
 
-        # Loops.
+    def _loops(self, m: Module, walk: Walk) -> Loops:
+        """Count batch entries, heads, groups, key tiles and query tiles; compare them with their ends, into registers."""
+        job, out = walk.job, walk.out
         query_tile, key_tile, group = Signal(16, init=1), Signal(32, init=1), Signal(32, init=1)
         head, batch = Signal(16, init=1), Signal(16, init=1)
         large, last_if_large, last_if_small = Signal(), Signal(), Signal()
@@ -117,11 +199,16 @@ class IssueWalker(wiring.Component):
         query_last = Mux(large, last_if_large, last_if_small)
         key_end, group_end, stretch_end, _, job_end = nest(
             m,
-            step,
+            walk.step,
             [(query_tile, query_last), (key_tile, key_last), (group, group_last), (head, head_last), (batch, batch_last)],
         )
+        firsts_and_lasts = (query_last, key_first, key_last, group_last)
+        ends = (key_end, group_end, stretch_end, job_end)
+        return Loops(small_tiles, last_keys, last_queries, *firsts_and_lasts, *ends)
 
-        # Query tiles of a group stand one behind the other in a ring; each key tile passes all of them.
+    def _query_ring(self, m: Module, walk: Walk, loops: Loops) -> QueryRing:
+        """Follow the query tiles of a group, one behind the other in a ring; each key tile passes all of them."""
+        job, out = walk.job, walk.out
         beats = Signal(9)
         slot, group_slot = Signal(16, init=1), Signal(16, init=1)
         base, group_base = Signal.like(out.query), Signal.like(out.query)
@@ -130,18 +217,21 @@ class IssueWalker(wiring.Component):
         buffer, wrap = Signal(), Signal()
         m.d.sync += [wrap.eq(slot == job.query_slots), state_words.eq(job.f + 1)]
         m.d.comb += [next_slot.eq(Mux(wrap, 1, slot + 1)), next_base.eq(Mux(wrap, 0, base + beats))]
-        with m.If(step):
+        with m.If(walk.step):
             m.d.sync += [slot.eq(next_slot), base.eq(next_base), number.eq(number + 1), state.eq(state + state_words)]
-            with m.If(group_end & ~job.continues):
+            with m.If(loops.group_end & ~job.continues):
                 m.d.sync += [group_slot.eq(next_slot), group_base.eq(next_base)]
-            with m.Elif(key_end):
+            with m.Elif(loops.key_end):
                 m.d.sync += [slot.eq(group_slot), base.eq(group_base)]
-            with m.If(key_end):
+            with m.If(loops.key_end):
                 m.d.sync += [number.eq(0), state.eq(0), buffer.eq(~buffer)]
-            with m.If(job_end):
-                m.d.sync += running.eq(0)
+            with m.If(loops.job_end):
+                m.d.sync += walk.running.eq(0)
+        return QueryRing(beats, slot, group_slot, base, group_base, number, state, buffer)
 
-        # Position of the tile's first query, and what of the keys it sees, relative to the key tile.
+    def _position(self, m: Module, walk: Walk, loops: Loops) -> Position:
+        """Follow the position of the tile's first query, and what of the keys it sees, relative to the key tile."""
+        job, rows = walk.job, self.config.rows
         position, group_position, next_position = Signal(32), Signal(32), Signal(32)
         phase, group_phase, next_phase = Signal(8), Signal(8), Signal(8)
         key_base = Signal(32)
@@ -154,14 +244,14 @@ class IssueWalker(wiring.Component):
             next_phase.eq(Mux(wraps, phase_sum - job.share, phase_sum)),
             next_position.eq(position + job.tile_positions + wraps),
         ]
-        with m.If(step):
+        with m.If(walk.step):
             m.d.sync += [position.eq(next_position), phase.eq(next_phase)]
-            with m.If(stretch_end):
+            with m.If(loops.stretch_end):
                 m.d.sync += [position.eq(0), phase.eq(0), group_position.eq(0), group_phase.eq(0), key_base.eq(0)]
-            with m.Elif(group_end):
+            with m.Elif(loops.group_end):
                 m.d.sync += [group_position.eq(next_position), group_phase.eq(next_phase), key_base.eq(0)]
-            with m.Elif(key_end):
-                m.d.sync += [position.eq(group_position), phase.eq(group_phase), key_base.eq(key_base + config.rows)]
+            with m.Elif(loops.key_end):
+                m.d.sync += [position.eq(group_position), phase.eq(group_phase), key_base.eq(key_base + rows)]
         distance, lo, hi, advance = (Signal(signed(32), name=name) for name in ("distance", "lo", "hi", "advance"))
         span, past = Signal(signed(32)), Signal(signed(32))
         m.d.sync += [
@@ -169,67 +259,72 @@ class IssueWalker(wiring.Component):
             lo.eq(distance + job.mask_lo),
             hi.eq(distance + job.mask_hi),
             # What is added to ``lo`` and ``hi`` before they are compared with 0.
-            advance.eq(job.tile_positions + wraps - config.rows),
+            advance.eq(job.tile_positions + wraps - rows),
             span.eq(job.tile_span - 1),
-            past.eq(job.tile_span - 1 - config.rows),
+            past.eq(job.tile_span - 1 - rows),
         ]
+        return Position((position, phase, group_position, group_phase, key_base), phase, lo, hi, advance, span, past)
 
-        # Is it needed, for the first time, for the last time? The comparison with ``advance`` is of the next query tile.
+    def _needs(self, m: Module, walk: Walk, loops: Loops, position: Position) -> Needs:
+        """Find whether the tile is needed, for the first time, for the last time."""
+        job, rows, lo, hi = walk.job, self.config.rows, position.lo, position.hi
         seen, chained = Signal(), Signal()
         begun, over, ends, ahead, next_ahead = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.sync += [
             chained.eq(job.continues | job.continued),
             begun.eq(lo < 0),
-            ahead.eq(lo >= config.rows),
-            next_ahead.eq(lo + advance >= 0),
-            over.eq(hi + span < 0),
-            ends.eq(hi + past < 0),
-            needed.eq(chained | (~over & ~ahead) | (key_first & over) | (key_last & ahead)),
+            ahead.eq(lo >= rows),
+            # Of the next query tile.
+            next_ahead.eq(lo + position.advance >= 0),
+            over.eq(hi + position.span < 0),
+            ends.eq(hi + position.past < 0),
+            walk.needed.eq(chained | (~over & ~ahead) | (loops.key_first & over) | (loops.key_last & ahead)),
         ]
-        with m.If(step):
-            m.d.sync += seen.eq(~key_end & (seen | needed))
+        with m.If(walk.step):
+            m.d.sync += seen.eq(~loops.key_end & (seen | walk.needed))
+        return Needs(seen, chained, begun, ends, next_ahead)
 
-        def saturate(value: Signal) -> Any:
-            high = value[INTERVAL_BITS - 2 :]
-            limit = Mux(value[-1], -(1 << INTERVAL_BITS - 2), (1 << INTERVAL_BITS - 2) - 1)
-            return Mux(high.all() | ~high.any(), value[:INTERVAL_BITS].as_signed(), limit)
-
+    def _describe_tile(self, m: Module, walk: Walk, loops: Loops, ring: QueryRing, position: Position, needs: Needs) -> None:
+        """Describe the tile to whoever takes it."""
+        config, job, out = self.config, walk.job, walk.out
         first_bounds = [Signal(signed(INTERVAL_BITS), name=f"saturated_{name}") for name in ("lo", "hi")]
-        m.d.sync += [bound.eq(saturate(value)) for bound, value in zip(first_bounds, (lo, hi), strict=True)]
-
+        m.d.sync += [
+            bound.eq(saturate(value, INTERVAL_BITS))
+            for bound, value in zip(first_bounds, (position.lo, position.hi), strict=True)
+        ]
         m.d.comb += [
-            out.buffer.eq(buffer),
-            out.query.eq(base),
-            out.reference.eq(number),
-            out.state.eq(state),
-            out.keys.eq(Mux(key_last, last_keys, config.rows)),
-            out.queries.eq(Mux(query_last & group_last, last_queries, config.columns)),
+            out.buffer.eq(ring.buffer),
+            out.query.eq(ring.base),
+            out.reference.eq(ring.number),
+            out.state.eq(ring.state),
+            out.keys.eq(Mux(loops.key_last, loops.last_keys, config.rows)),
+            out.queries.eq(Mux(loops.query_last & loops.group_last, loops.last_queries, config.columns)),
             out.lo.eq(first_bounds[0]),
             out.hi.eq(first_bounds[1]),
-            out.phase.eq(phase),
+            out.phase.eq(position.phase),
             out.share.eq(job.share - 1),
-            out.first.eq((key_first & ~job.continued) | (~chained & ~begun)),
-            out.last.eq((key_last & ~job.continues) | (~chained & ends)),
-            out.new_keys.eq(~seen),
-            out.free_keys.eq(query_last | (~chained & next_ahead & ~key_last)),
+            out.first.eq((loops.key_first & ~job.continued) | (~needs.chained & ~needs.begun)),
+            out.last.eq((loops.key_last & ~job.continues) | (~needs.chained & needs.ends)),
+            out.new_keys.eq(~needs.seen),
+            out.free_keys.eq(loops.query_last | (~needs.chained & needs.next_ahead & ~loops.key_last)),
             out.float32_out.eq(job.float32_out),
             out.state_out.eq(job.state_out),
             out.raw_out.eq(job.raw_out),
             out.output_slots.eq(job.output_slots),
         ]
 
-        # Next job.
-        element_log2 = (config.beat_elements - 1).bit_length()
+    def _next_job(self, m: Module, walk: Walk, ring: QueryRing, position: Position, loops: Loops) -> None:
+        """Take the next job when the one before is walked through."""
+        config = self.config
         new = self.jobs.payload
-        m.d.comb += self.jobs.ready.eq(~running)
-        with m.If(self.jobs.valid & ~running):
+        m.d.comb += self.jobs.ready.eq(~walk.running)
+        with m.If(self.jobs.valid & ~walk.running):
             m.d.sync += [
-                running.eq(1),
-                job.eq(new),
-                small_tiles.eq(new.group_tiles - 1),
-                beats.eq((new.e + config.beat_elements - 1) >> element_log2),
-                *(signal.eq(0) for signal in (position, phase, group_position, group_phase, key_base)),
+                walk.running.eq(1),
+                walk.job.eq(new),
+                loops.small_tiles.eq(new.group_tiles - 1),
+                ring.beats.eq((new.e + config.beat_elements - 1) >> exact_log2(config.beat_elements)),
+                *(signal.eq(0) for signal in position.counters),
             ]
             with m.If(new.restart):
-                m.d.sync += [slot.eq(1), group_slot.eq(1), base.eq(0), group_base.eq(0)]
-        return m
+                m.d.sync += [ring.slot.eq(1), ring.group_slot.eq(1), ring.base.eq(0), ring.group_base.eq(0)]

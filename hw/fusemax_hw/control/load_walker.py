@@ -1,15 +1,17 @@
 """Load walker: the rows of Q, K or V that the array will need, in the order in which it needs them."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Module, Mux, Signal, ValueLike, unsigned
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from fusemax.spec import Config
 
+from ..words import north_word, west_word
 from .countdown import Countdown
-from .job import job_layout, tensor_fields
+from .job import descriptor_layout, job_layout, tensor_fields
 from .shared_rows import shared_rows
 from .tile_walker import TileWalker
 
@@ -31,17 +33,18 @@ class LoadKind(enum.Enum, shape=3):
 
 def load_tag(config: Config) -> data.StructLayout:
     """Where a word read from memory belongs."""
-    depth = max(2 * (config.key_beats + config.value_beats), config.query_bank_beats)
+    descriptor = descriptor_layout()
+    key_value_bank, query_bank = (word["beat"].shape.width for word in (west_word(config), north_word(config)))
     return data.StructLayout(
         {
             "kind": LoadKind,
             "place": unsigned(8),  #: row or column
-            "base": unsigned((depth - 1).bit_length()),  #: bank address of the row's first word
-            "tail": unsigned((config.beat_elements).bit_length()),  #: elements that exist in the row's last word
+            "base": unsigned(max(key_value_bank, query_bank)),  #: bank address of the row's first word
+            "tail": range(config.beat_elements + 1),  #: elements that exist in the row's last word
             "first": 1,  #: a tile's first row
             "last": 1,  #: a tile's last row
-            "scale": 32,  #: factor of a query, float32
-            "row_scale": 1,  #: the row's first word holds its factor instead
+            "scale": descriptor["scale"].shape,  #: factor of a query, float32
+            "row_scale": descriptor["row_scale"].shape,  #: the row's first word holds its factor instead
         }
     )
 
@@ -56,6 +59,34 @@ def row_layout(config: Config) -> data.StructLayout:
             "tag": load_tag(config),
         }
     )
+
+
+class Walk(NamedTuple):
+    """Walk through the rows of a tile.
+
+    Members
+    -------
+    tile, next_tile
+        Tile under way, and the one that ``take`` takes.
+    running, first, row, last
+        There is a tile; its first row; number of the row; its last row.
+    accepted, take, tile_end
+        On to the next row; a tile is taken; its last row is left.
+    void, next_void
+        The queries of the job continue another's and are there: no row is read.
+    """
+
+    tile: data.View
+    next_tile: data.View
+    running: Signal
+    first: Signal
+    row: Signal
+    last: Signal
+    accepted: Signal
+    take: Signal
+    void: Signal
+    next_void: Signal
+    tile_end: ValueLike
 
 
 class LoadWalker(wiring.Component):
@@ -92,18 +123,29 @@ class LoadWalker(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        config, query = self.config, self.tensor == "q"
-        kind = {"q": LoadKind.QUERY, "k": LoadKind.KEY, "v": LoadKind.VALUE}[self.tensor]
-        m.submodules.tiles = tiles = TileWalker(config, self.tensor)
+        m.submodules.tiles = tiles = TileWalker(self.config, self.tensor)
         wiring.connect(m, wiring.flipped(self.jobs), tiles.jobs)
+        walk = self._walk_rows(m, tiles)
+        address = self._memory_address(m, walk)
+        beats, tail, base = self._bank_address(m, walk)
+        room = self._count_buffers(m, walk)
+        self._ask(m, walk, room)
+        deadline = self._deadline(m, walk)
+        self._describe_row(m, walk, address, beats, tail, base, deadline)
+        return m
+
+    def _walk_rows(self, m: Module, tiles: TileWalker) -> Walk:
+        """Take a tile and count its rows.
+
+        Between tiles a cycle passes in which the next one is taken. So its deadline is there a cycle before its first row is
+        asked for, as the arbiter wants it, and the tile walker does not wait for the arbiter in the same cycle.
+        """
+        query = self.tensor == "q"
         next_tile = tiles.tiles.payload
         tile = Signal(next_tile.shape())
-        # Between tiles a cycle passes in which the next one is taken. So its deadline is there a cycle before its first row is
-        # asked for, as the arbiter wants it, and the tile walker does not wait for the arbiter in the same cycle.
         running, first = Signal(), Signal()
         rows = Countdown(m, 8, "rows")
         row = Signal(8)
-        # ``void``: the queries of a job that continues another are there.
         accepted, take, void, next_void = Signal(), Signal(), Signal(), Signal()
         if query:
             m.d.comb += [void.eq(running & tile.job.continued), next_void.eq(next_tile.job.continued)]
@@ -120,99 +162,111 @@ class LoadWalker(wiring.Component):
         with m.If(take):
             m.d.sync += [tile.eq(next_tile), running.eq(1), row.eq(0), first.eq(1)]
             rows.start(Mux(next_tile.job.continued, 0, next_tile.rows) if query else next_tile.rows)
+        return Walk(tile, next_tile, running, first, row, rows.last, accepted, take, void, next_void, accepted & rows.last)
 
-        # Address in memory.
-        jump = take & next_tile.jump
-        if query:
-            address = shared_rows(m, tile.job, next_tile, "q", accepted, jump)
-        else:
-            address = Signal(config.address_bits)
-            with m.If(accepted):
-                m.d.sync += address.eq(address + tile.job[f"{self.tensor}_row_stride"])
-            with m.If(jump):
-                m.d.sync += address.eq(next_tile.address)
+    def _memory_address(self, m: Module, walk: Walk) -> Signal:
+        """Address of the row in memory."""
+        tile, next_tile = walk.tile, walk.next_tile
+        jump = walk.take & next_tile.jump
+        if self.tensor == "q":
+            return shared_rows(m, tile.job, next_tile, "q", walk.accepted, jump)
+        address = Signal(self.config.address_bits)
+        with m.If(walk.accepted):
+            m.d.sync += address.eq(address + tile.job[f"{self.tensor}_row_stride"])
+        with m.If(jump):
+            m.d.sync += address.eq(next_tile.address)
+        return address
 
-        # Address in the bank: two buffers each for K and V, a ring of slots for Q.
-        element_log2 = (config.beat_elements - 1).bit_length()
+    def _bank_address(self, m: Module, walk: Walk) -> tuple[Signal, Signal, Signal]:
+        """Bus words of a row, elements of its last one, its address in the bank; Q has a ring of slots, K and V two buffers."""
+        config, next_tile = self.config, walk.next_tile
+        element_log2 = exact_log2(config.beat_elements)
         head_dim = next_tile.job.f if self.tensor == "v" else next_tile.job.e
         last_elements = head_dim[:element_log2]
         beats, tail = Signal(9), Signal.like(self.rows.payload.tag.tail)
-        with m.If(take):
+        with m.If(walk.take):
             m.d.sync += [
                 beats.eq((head_dim + config.beat_elements - 1) >> element_log2),
                 tail.eq(Mux(last_elements == 0, config.beat_elements, last_elements)),
             ]
         first_base = {"q": 0, "k": 0, "v": 2 * config.key_beats}[self.tensor]
         base = Signal(self.rows.payload.tag.base.shape(), init=first_base)
-        tile_end = accepted & rows.last
-        if query:
+        if self.tensor == "q":
             slot = Countdown(m, 16, "slots")
             most = Signal(16)
-            with m.If(tile_end & ~void):
+            with m.If(walk.tile_end & ~walk.void):
                 m.d.sync += base.eq(Mux(slot.last, 0, base + beats))
                 slot.step(most)
-            with m.If(take & next_tile.job.restart):
+            with m.If(walk.take & next_tile.job.restart):
                 m.d.sync += [base.eq(0), most.eq(next_tile.job.query_slots - 1)]
                 slot.start(next_tile.job.query_slots - 1)
         else:
             second_base = first_base + (config.value_beats if self.tensor == "v" else config.key_beats)
-            with m.If(tile_end):
+            with m.If(walk.tile_end):
                 m.d.sync += base.eq(Mux(base == first_base, second_base, first_base))
+        return beats, tail, base
 
-        # Buffers that are free, and whether there will be any.
-        free = Signal(range((config.query_bank_beats if query else 2) + 1), init=0 if query else 2)
+    def _count_buffers(self, m: Module, walk: Walk) -> Signal:
+        """Count the buffers that are free; returns whether there will be any."""
+        query, next_tile = self.tensor == "q", walk.next_tile
+        free = Signal(range((self.config.query_bank_beats if query else 2) + 1), init=0 if query else 2)
         starts, room = Signal(), Signal()
         m.d.comb += [
-            starts.eq(self.rows.valid & self.rows.ready & first),
+            starts.eq(self.rows.valid & self.rows.ready & walk.first),
             room.eq(self.release | Mux(starts, free > 1, free != 0)),
         ]
         m.d.sync += free.eq(free - starts + self.release)
         if query:
-            with m.If(take & next_tile.job.restart):
+            with m.If(walk.take & next_tile.job.restart):
                 m.d.sync += free.eq(next_tile.job.query_slots)
                 m.d.comb += room.eq(1)
+        return room
 
-        # Whether a row is asked for is a register: the arbiter decides over it.
-        with m.If(take):
-            m.d.sync += self.rows.valid.eq(~next_void & room)
-        with m.Elif(accepted):
-            m.d.sync += self.rows.valid.eq(~rows.last)
-        with m.Elif(running & first):
+    def _ask(self, m: Module, walk: Walk, room: Signal) -> None:
+        """Ask for a row. Whether one is asked for is a register: the arbiter decides over it."""
+        with m.If(walk.take):
+            m.d.sync += self.rows.valid.eq(~walk.next_void & room)
+        with m.Elif(walk.accepted):
+            m.d.sync += self.rows.valid.eq(~walk.last)
+        with m.Elif(walk.running & walk.first):
             m.d.sync += self.rows.valid.eq(room)
 
-        # First use, in iterations since the start.
+    def _deadline(self, m: Module, walk: Walk) -> Signal:
+        """Count the iterations from the start to the one that first uses the tile."""
+        tile, next_tile = walk.tile, walk.next_tile
         deadline = Signal(DEADLINE_BITS, init=1 if self.tensor == "v" else 0)
-        if query:
+        if self.tensor == "q":
             group_start, next_start = Signal(DEADLINE_BITS), Signal(DEADLINE_BITS)
             iterations = Signal(DEADLINE_BITS)
             fewer = next_tile.job.group_iterations - next_tile.job.key_tiles
-            with m.If(take):
+            with m.If(walk.take):
                 m.d.sync += iterations.eq(Mux(next_tile.large, next_tile.job.group_iterations, fewer))
             m.d.comb += next_start.eq(group_start + iterations)
-            with m.If(tile_end):
+            with m.If(walk.tile_end):
                 m.d.sync += deadline.eq(deadline + 1)
                 with m.If(tile.group_end):
                     m.d.sync += [group_start.eq(next_start), deadline.eq(next_start)]
         else:
-            with m.If(tile_end):
+            with m.If(walk.tile_end):
                 m.d.sync += deadline.eq(deadline + tile.group_tiles)
+        return deadline
 
+    def _describe_row(
+        self, m: Module, walk: Walk, address: Signal, beats: Signal, tail: Signal, base: Signal, deadline: Signal
+    ) -> None:
+        """Describe the row to the arbiter, and to the loader, which gets the tag back with every word."""
+        row, tag, job = self.rows.payload, self.rows.payload.tag, walk.tile.job
         m.d.comb += [
-            self.rows.payload.address.eq(address),
-            self.rows.payload.deadline.eq(deadline),
-            self.rows.payload.tag.kind.eq(kind),
-            self.rows.payload.tag.place.eq(row),
-            self.rows.payload.tag.base.eq(base),
-            self.rows.payload.tag.tail.eq(tail),
-            self.rows.payload.tag.first.eq(first),
-            self.rows.payload.tag.last.eq(rows.last),
+            row.address.eq(address),
+            row.deadline.eq(deadline),
+            tag.kind.eq({"q": LoadKind.QUERY, "k": LoadKind.KEY, "v": LoadKind.VALUE}[self.tensor]),
+            tag.place.eq(walk.row),
+            tag.base.eq(base),
+            tag.tail.eq(tail),
+            tag.first.eq(walk.first),
+            tag.last.eq(walk.last),
         ]
-        if not query:
-            m.d.comb += self.rows.payload.beats.eq(beats)
-        if query:
-            m.d.comb += [
-                self.rows.payload.tag.scale.eq(tile.job.scale),
-                self.rows.payload.tag.row_scale.eq(tile.job.row_scale),
-                self.rows.payload.beats.eq(beats + tile.job.row_scale),
-            ]
-        return m
+        if self.tensor == "q":
+            m.d.comb += [tag.scale.eq(job.scale), tag.row_scale.eq(job.row_scale), row.beats.eq(beats + job.row_scale)]
+        else:
+            m.d.comb += row.beats.eq(beats)

@@ -6,8 +6,9 @@ from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
-from fusemax.spec import MICROWORD, Config
+from fusemax.spec import MICROWORD, Config, ceil_div, clog2
 
 from ..words import OpCode
 
@@ -42,11 +43,11 @@ class ProgramStore(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         self._per_word = config.bus_bits // MICROWORD.bits
-        self._depth = -(-config.program_words // self._per_word)
+        self._depth = ceil_div(config.program_words, self._per_word)
         super().__init__(
             {
                 "write": In(1),
-                "address": In(unsigned((self._depth - 1).bit_length())),
+                "address": In(unsigned(clog2(self._depth))),
                 "data": In(config.bus_bits),
                 "ii": In(16),
                 "load": In(1),
@@ -57,7 +58,7 @@ class ProgramStore(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        select_bits = (self._per_word - 1).bit_length()
+        select_bits = exact_log2(self._per_word)
         m.submodules.memory = memory = Memory(
             shape=data.ArrayLayout(unsigned(MICROWORD.bits), self._per_word), depth=self._depth, init=[]
         )

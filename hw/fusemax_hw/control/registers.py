@@ -1,10 +1,11 @@
 """Registers and counters behind the AXI4-Lite port (fusemax.spec.REGISTERS, COUNTERS)."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, ValueLike
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from fusemax.spec import (
     COUNTERS,
@@ -70,6 +71,43 @@ def core_members(config: Config) -> dict[str, wiring.Member]:
     }
 
 
+class Access(NamedTuple):
+    """Read and write under way: ``write`` and ``reading`` are high in the cycle in which they are carried out.
+
+    A read is accepted a cycle before (``take_read``).
+    """
+
+    write: Signal
+    write_address: Signal
+    write_data: Signal
+    take_read: ValueLike
+    reading: Signal
+    read_address: Signal
+
+    def written(self, name: str) -> ValueLike:
+        """Whether the register of that name is written in this cycle."""
+        return self.write & (self.write_address == register(name).offset)
+
+
+class Errors(NamedTuple):
+    """The first error's cause; an error happens now; the machine has stopped; CONTROL.reset is written now."""
+
+    watchdog: Watchdog
+    cause: Signal
+    any_error: Signal
+    stopped: Signal
+    resets: ValueLike
+
+
+class Status(NamedTuple):
+    """Flags of STATUS that stay, ``emptied`` a cycle later, and the pending interrupts."""
+
+    nonfinite: Signal
+    overflow: Signal
+    emptied: Signal
+    pending: Signal
+
+
 class Registers(wiring.Component):
     """Register file, counters and interrupt.
 
@@ -128,17 +166,27 @@ class Registers(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        config = self.config
+        access = self._accept(m)
+        #: What a register reads as, by its name; the blocks add theirs.
+        values: dict[str, Any] = self._constants()
+        reset = Signal()
+        overrun = self._ring_and_windows(m, access, values, reset)
+        errors = self._errors(m, access, values, overrun)
+        status = self._status(m, access, values, errors, reset)
+        self._watch(m, access, errors)
+        self._soft_reset(m, errors, status, reset)
+        counters = self._counters(m, access, reset)
+        jobs = self._jobs(m, access, counters, reset)
+        self._read(m, access, values, counters, jobs)
+        return m
+
+    def _accept(self, m: Module) -> Access:
+        """Accept one read and one write at a time from the bus."""
         bus = self.bus
-        low_bits = (DESCRIPTOR_STRIDE_BYTES - 1).bit_length()
-
-        # One access at a time.
-        write_address, write_data = Signal(12), Signal(32)
-        write, writing = Signal(), Signal()
-
-        def written(name: str) -> Any:
-            return write & (write_address == register(name).offset)
-
+        write_address = Signal(12)
+        write_data = Signal(32)
+        write = Signal()
+        writing = Signal()
         take_write = bus.aw.valid & bus.w.valid & ~bus.b.valid & ~writing
         m.d.comb += [bus.aw.ready.eq(take_write), bus.w.ready.eq(take_write)]
         m.d.sync += write.eq(take_write)
@@ -148,7 +196,8 @@ class Registers(wiring.Component):
             m.d.sync += [writing.eq(0), bus.b.valid.eq(1)]
         with m.Elif(bus.b.ready):
             m.d.sync += bus.b.valid.eq(0)
-        read_address, reading = Signal(12), Signal()
+        read_address = Signal(12)
+        reading = Signal()
         take_read = bus.ar.valid & ~bus.r.valid & ~reading
         m.d.comb += bus.ar.ready.eq(take_read)
         m.d.sync += reading.eq(take_read)
@@ -158,7 +207,10 @@ class Registers(wiring.Component):
             m.d.sync += bus.r.valid.eq(1)
         with m.Elif(bus.r.ready):
             m.d.sync += bus.r.valid.eq(0)
+        return Access(write, write_address, write_data, take_read, reading, read_address)
 
+    def _constants(self) -> dict[str, Any]:
+        """Registers that are fixed when the Verilog is written."""
         values: dict[str, Any] = {"IDENTITY": Const(IDENTITY, 32), "VERSION": Const(INTERFACE_VERSION, 32)}
         limits = {
             "SHAPE": ("rows", "columns", "bus_bytes", "contexts"),
@@ -167,17 +219,21 @@ class Registers(wiring.Component):
         for name, parameters in limits.items():
             layout = register(name).fields
             assert layout is not None
-            values[name] = Const(layout.pack({parameter: getattr(config, parameter) for parameter in parameters}), 32)
+            values[name] = Const(layout.pack({parameter: getattr(self.config, parameter) for parameter in parameters}), 32)
+        return values
 
-        # Ring and windows. Bits that an address does not have are zero.
-        reset = Signal()
+    def _ring_and_windows(self, m: Module, access: Access, values: dict[str, Any], reset: Signal) -> Signal:
+        """Hold the ring's registers and the windows; returns whether a ring holds fewer jobs than are announced."""
+        written, write_data = access.written, access.write_data
+        # Bits that an address does not have are zero.
+        low_bits = exact_log2(DESCRIPTOR_STRIDE_BYTES)
         doorbell = written("RING_TAIL") & ~self.halt
         with m.If(written("RING_SIZE_LOG2")):
             m.d.sync += self.ring_size_log2.eq(write_data)
         with m.If(doorbell):
             m.d.sync += self.tail.eq(write_data)
         values |= {"RING_SIZE_LOG2": self.ring_size_log2, "RING_TAIL": self.tail, "RING_HEAD": Mux(reset, 0, self.head)}
-        base = Signal(config.address_bits)
+        base = Signal(self.config.address_bits)
         m.d.comb += self.ring_base[low_bits:].eq(base[low_bits:])
         for prefix, target in (
             ("RING_BASE", base),
@@ -190,20 +246,27 @@ class Registers(wiring.Component):
                 with m.If(written(f"{prefix}_{half}")):
                     m.d.sync += part.eq(write_data)
                 values[f"{prefix}_{half}"] = part
-        # A ring that holds fewer jobs than are announced, in three steps.
-        rung, ahead, capacity, overrun = Signal(2), Signal(16), Signal(32), Signal()
+        # In three steps.
+        rung = Signal(2)
+        ahead = Signal(16)
+        capacity = Signal(32)
+        overrun = Signal()
         m.d.sync += [
             rung.eq(Cat(doorbell, rung[0])),
             ahead.eq(self.tail - self.head),
             capacity.eq(1 << self.ring_size_log2),
             overrun.eq(rung[1] & (ahead > capacity)),
         ]
+        return overrun
 
-        # Errors: the first one stays, with the oldest job that is not complete, if nobody knows better.
+    def _errors(self, m: Module, access: Access, values: dict[str, Any], overrun: Signal) -> Errors:
+        """Keep the first error, with the oldest job that is not complete if nobody knows better."""
         m.submodules.watchdog = watchdog = Watchdog()
-        cause, error_address, error_job = Signal(Cause), Signal(config.address_bits), Signal(16)
-        control = written("CONTROL")
-        resets, aborts = control & write_data[0], control & write_data[1]
+        cause = Signal(Cause)
+        error_address = Signal(self.config.address_bits)
+        error_job = Signal(16)
+        control = access.written("CONTROL")
+        resets, aborts = control & access.write_data[0], control & access.write_data[1]
         sources = (
             (self.fault, self.fault_cause, self.fault_address),
             (self.write_error, Cause.WRITE, self.write_error_address),
@@ -230,10 +293,14 @@ class Registers(wiring.Component):
             "ERROR_JOB": error_job,
             "WATCHDOG": watchdog.limit,
         }
+        return Errors(watchdog, cause, any_error, stopped, resets)
 
-        # Status and interrupt.
-        nonfinite, overflow = Signal(), Signal()
-        m.d.comb += [self.busy.eq((self.tail != self.head) & ~self.halt), self.error.eq(stopped)]
+    def _status(self, m: Module, access: Access, values: dict[str, Any], errors: Errors, reset: Signal) -> Status:
+        """Hold the status flags and the interrupt."""
+        written, write_data = access.written, access.write_data
+        nonfinite = Signal()
+        overflow = Signal()
+        m.d.comb += [self.busy.eq((self.tail != self.head) & ~self.halt), self.error.eq(errors.stopped)]
         clear_flags = written("FLAGS_CLEAR") & write_data[0]
         m.d.sync += [
             nonfinite.eq(self.nonfinite | (nonfinite & ~clear_flags)),
@@ -241,24 +308,30 @@ class Registers(wiring.Component):
         ]
         emptied = Signal()
         m.d.sync += emptied.eq(self.emptied)
-        draining = (stopped & ~emptied) | reset
-        values["STATUS"] = Cat(self.busy, stopped, nonfinite, overflow, draining)
-        pending, enable = Signal(2), Signal(2)
-        happened = Cat(self.job_done & self.job_interrupt, any_error)
+        draining = (errors.stopped & ~emptied) | reset
+        values["STATUS"] = Cat(self.busy, errors.stopped, nonfinite, overflow, draining)
+        pending = Signal(2)
+        enable = Signal(2)
+        happened = Cat(self.job_done & self.job_interrupt, errors.any_error)
         m.d.sync += pending.eq(happened | Mux(written("INTERRUPT"), pending & ~write_data[:2], pending))
         with m.If(written("INTERRUPT_ENABLE")):
             m.d.sync += enable.eq(write_data)
         m.d.comb += self.irq.eq((pending & enable).any())
         values |= {"INTERRUPT": pending, "INTERRUPT_ENABLE": enable}
+        return Status(nonfinite, overflow, emptied, pending)
 
-        # Watchdog: what it watches, a cycle later.
+    def _watch(self, m: Module, access: Access, errors: Errors) -> None:
+        """Tell the watchdog what it watches, a cycle later."""
+        watchdog = errors.watchdog
         issued = Cat(self.events[f"slots_{name}"] for name in ("qk", "exp", "sum", "slnv", "max")).any()
         m.d.sync += watchdog.quiet.eq(self.busy & ~self.progress & ~issued)
-        with m.If(written("WATCHDOG")):
-            m.d.sync += watchdog.limit.eq(write_data)
+        with m.If(access.written("WATCHDOG")):
+            m.d.sync += watchdog.limit.eq(access.write_data)
 
-        # Soft reset. Once nothing is under way while halted, nothing will be.
-        m.d.sync += self.clear.eq(reset & emptied & self.halt & ~self.clear)
+    def _soft_reset(self, m: Module, errors: Errors, status: Status, reset: Signal) -> None:
+        """Halt, and clear the core once nothing is under way: while halted, nothing will be."""
+        any_error, resets = errors.any_error, errors.resets
+        m.d.sync += self.clear.eq(reset & status.emptied & self.halt & ~self.clear)
         with m.If(any_error | resets):
             m.d.sync += self.halt.eq(1)
         with m.Elif(self.clear):
@@ -268,9 +341,11 @@ class Registers(wiring.Component):
         with m.Elif(self.clear):
             m.d.sync += reset.eq(0)
         with m.If(reset):
-            m.d.sync += [self.tail.eq(0), cause.eq(Cause.NONE), pending.eq(0), nonfinite.eq(0), overflow.eq(0)]
+            m.d.sync += [self.tail.eq(0), errors.cause.eq(Cause.NONE), status.pending.eq(0)]
+            m.d.sync += [status.nonfinite.eq(0), status.overflow.eq(0)]
 
-        # Counters.
+    def _counters(self, m: Module, access: Access, reset: Signal) -> dict[str, Signal]:
+        """Count what happens."""
         increments: dict[str, Any] = {
             "cycles": self.busy,
             "jobs": self.job_done,
@@ -280,7 +355,7 @@ class Registers(wiring.Component):
             **{name: getattr(self.events, name) for name in sequencer_events().members},
         }
         increments["idle"] = self.events.idle & self.busy
-        clear_counters = (written("COUNTERS_CLEAR") & write_data[0]) | reset
+        clear_counters = (access.written("COUNTERS_CLEAR") & access.write_data[0]) | reset
         counters = {}
         for name, _ in COUNTERS:
             counters[name] = counter = Signal(COUNTER_BITS, name=f"counter_{name}")
@@ -288,8 +363,10 @@ class Registers(wiring.Component):
                 m.d.sync += counter.eq(0)
             with m.Else():
                 m.d.sync += counter.eq(counter + increments[name])
+        return counters
 
-        # Completed jobs, a cycle later: the cycle in which a job is complete counts.
+    def _jobs(self, m: Module, access: Access, counters: dict[str, Signal], reset: Signal) -> JobTable:
+        """Enter completed jobs into their table, a cycle later: the cycle in which a job is complete counts."""
         m.submodules.jobs = jobs = JobTable(COUNTER_BITS)
         m.d.sync += [jobs.write.eq(self.job_done & ~self.halt), jobs.index.eq(self.job_index - 1)]
         m.d.comb += [
@@ -297,11 +374,16 @@ class Registers(wiring.Component):
             jobs.nonfinite.eq(self.nonfinite),
             jobs.overflow.eq(self.overflow),
             jobs.clear.eq(reset),
-            jobs.read_index.eq(read_address[3:]),
+            # Of 8 bytes each; the table answers in the next cycle, like the registers.
+            jobs.read.eq(access.take_read),
+            jobs.read_index.eq(self.bus.ar.payload[3:]),
         ]
+        return jobs
 
+    def _read(self, m: Module, access: Access, values: dict[str, Any], counters: dict[str, Signal], jobs: JobTable) -> None:
+        """Answer a read with a register, half a counter, or half a job's entry."""
         read_value = Signal(32)
-        with m.Switch(read_address):
+        with m.Switch(access.read_address):
             for entry in REGISTERS:
                 if entry.name in values:
                     with m.Case(entry.offset):
@@ -315,6 +397,5 @@ class Registers(wiring.Component):
                 first = job_entry_offset(0) + 4 * half
                 with m.Case(f"{first:012b}"[:5] + "----" + f"{first:012b}"[9:]):
                     m.d.comb += read_value.eq(part)
-        with m.If(reading):
-            m.d.sync += bus.r.payload.data.eq(read_value)
-        return m
+        with m.If(access.reading):
+            m.d.sync += self.bus.r.payload.data.eq(read_value)

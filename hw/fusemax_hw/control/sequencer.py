@@ -1,12 +1,13 @@
 """Sequencer: issues one microword a cycle, or withholds it while an operand is not there."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, ValueLike, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
-from fusemax.spec import Config
+from fusemax.spec import Config, clog2
 
 from ..words import NorthSource, OpCode, lane_word, north_word, west_word
 from .issue_walker import tile_layout
@@ -32,6 +33,68 @@ def sequencer_events() -> data.StructLayout:
         "idle",
     )
     return data.StructLayout(dict.fromkeys(names, 1))
+
+
+class Arrivals(NamedTuple):
+    """Count of the query, key or value tiles that have come: one is used now; there is none."""
+
+    taken: Signal
+    none: Signal
+
+
+class Rooms(NamedTuple):
+    """Count of the output rows that the buffers hold: another is begun now; there is room for none."""
+
+    taken: Signal
+    full: Signal
+
+
+class Stalls(NamedTuple):
+    """What the word waits for."""
+
+    query: Signal
+    key: Signal
+    value: Signal
+    output: Signal
+
+
+class Slot:
+    """What a cycle's word is about: the word, the tile of its stage, and the tiles under way.
+
+    Members
+    -------
+    stages : list of Signal
+        Tiles under way, youngest first: whether there is one, its hold register, the tile.
+    running, issue : Signal(1)
+        An iteration is under way; the word is issued.
+    entry, tile, present
+        Entry of ``stages`` that the word's stage selects, the tile in it, and whether there is one.
+    previous
+        Entry of stage 1, whose tile a MAX is for.
+    active, maximum
+        The main operation, the MAX is issued for a tile.
+    begins_row
+        The word needs room for another output row.
+    beat, element
+        Bus word of a row, and element of it, that the word's index is.
+    """
+
+    def __init__(self, config: Config, word: data.View):
+        element_log2 = exact_log2(config.beat_elements)
+        hold_shape = unsigned(clog2(config.holds))
+        layout = data.StructLayout({"valid": 1, "hold": hold_shape, "tile": tile_layout(config)})
+        self.word = word
+        self.stages = [Signal(layout, name=f"stage_{index}") for index in range(config.contexts)]
+        self.running = Signal()
+        self.issue = Signal()
+        self.entry = Array(self.stages)[word.stage]
+        self.tile, self.present = self.entry.tile, self.entry.valid
+        self.previous = self.stages[1]
+        self.qk, self.slnv, self.sums = word.op == OpCode.QK, word.op == OpCode.SLNV, word.op == OpCode.SUM
+        self.active = self.issue & self.present
+        self.maximum = self.issue & word.max & self.previous.valid
+        self.begins_row = self.present & self.tile.last & Mux(self.tile.state_out, self.sums, self.slnv & word.first)
+        self.beat, self.element = word.index >> element_log2, word.index[:element_log2]
 
 
 class Sequencer(wiring.Component):
@@ -77,7 +140,7 @@ class Sequencer(wiring.Component):
                 "north": Out(north_word(config)),
                 "lane": Out(lane_word(config)),
                 "grid_enable": Out(1),
-                "grid_address": Out(unsigned((2 * config.value_beats - 1).bit_length())),
+                "grid_address": Out(unsigned(clog2(2 * config.value_beats))),
                 "grid_data": In(data.ArrayLayout(unsigned(8), config.beat_elements)),
                 "events": Out(sequencer_events()),
             }
@@ -85,36 +148,39 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        config = self.config
-        element_log2 = (config.beat_elements - 1).bit_length()
-        word = self.words.payload.word
-        hold_shape = unsigned((config.holds - 1).bit_length())
-        stage_layout = data.StructLayout({"valid": 1, "hold": hold_shape, "tile": tile_layout(config)})
+        slot = Slot(self.config, self.words.payload.word)
+        arrivals = self._count_arrivals(m)
+        rooms = self._count_rooms(m)
+        stalls = self._issue(m, slot, arrivals, rooms)
+        ends = self._take_and_release(m, slot, arrivals, rooms)
+        between = self._move_tiles_on(m, slot)
+        west, north = self._operands(m, slot)
+        lane, results = self._results(m, slot, ends)
+        self._corner(m, west, north, lane, results)
+        self._report(m, slot, stalls, between)
+        return m
 
-        # Tiles under way, youngest first.
-        stages = [Signal(stage_layout, name=f"stage_{index}") for index in range(config.contexts)]
-        running = Signal()
-        hold = Signal(range(config.holds)) if config.holds > 1 else Signal(0)
-        entry = Array(stages)[word.stage]
-        tile = entry.tile
-        present = entry.valid
-
-        # What has come and is not used yet. That there is none is a register: it decides over every word.
-        taken, none = {}, {}
+    def _count_arrivals(self, m: Module) -> dict[str, Arrivals]:
+        """Count what has come and is not used yet. That there is none is a register: it decides over every word."""
+        config, arrivals = self.config, {}
         for name, loaded, most in (
             ("query", self.query_loaded, config.query_bank_beats),
             ("key", self.key_loaded, 2),
             ("value", self.value_loaded, 2),
         ):
             count = Signal(range(most + 1), name=f"{name}_tiles")
-            taken[name] = Signal(name=f"{name}_taken")
-            none[name] = Signal(name=f"no_{name}", init=1)
+            taken = Signal(name=f"{name}_taken")
+            none = Signal(name=f"no_{name}", init=1)
             m.d.sync += [
-                count.eq(count + loaded - taken[name]),
-                none[name].eq(~loaded & Mux(taken[name], count <= 1, count == 0)),
+                count.eq(count + loaded - taken),
+                none.eq(~loaded & Mux(taken, count <= 1, count == 0)),
             ]
-        # Likewise the rooms in the output buffers. All tiles of a busy period have the same number of them.
-        output_used, output_taken, output_full = Signal(range(config.output_beats + 1)), Signal(), Signal()
+            arrivals[name] = Arrivals(taken, none)
+        return arrivals
+
+    def _count_rooms(self, m: Module) -> Rooms:
+        """Count the rooms in the output buffers. All tiles of a busy period have the same number of them."""
+        output_used, output_taken, output_full = Signal(range(self.config.output_beats + 1)), Signal(), Signal()
         slots = Signal.like(output_used)
         with m.If(self.tiles.valid):
             m.d.sync += slots.eq(self.tiles.payload.output_slots)
@@ -122,46 +188,53 @@ class Sequencer(wiring.Component):
             output_used.eq(output_used + output_taken - self.output_freed),
             output_full.eq(~self.output_freed & Mux(output_taken, output_used + 1 >= slots, output_used >= slots)),
         ]
+        return Rooms(output_taken, output_full)
 
-        # May the word be issued?
-        begins = running & self.words.valid & present & word.first
-        qk, slnv, sums = word.op == OpCode.QK, word.op == OpCode.SLNV, word.op == OpCode.SUM
-        begins_row = present & tile.last & Mux(tile.state_out, sums, slnv & word.first)
+    def _issue(self, m: Module, slot: Slot, arrivals: dict[str, Arrivals], rooms: Rooms) -> Stalls:
+        """Issue the word if everything that it needs is there."""
+        word, tile = slot.word, slot.tile
+        begins = slot.running & self.words.valid & slot.present & word.first
         stall_q, stall_k, stall_v, stall_output = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            stall_q.eq(begins & qk & tile.first & none["query"]),
-            stall_k.eq(begins & qk & tile.new_keys & none["key"]),
-            stall_v.eq(begins & slnv & tile.new_keys & none["value"]),
-            stall_output.eq(running & self.words.valid & begins_row & output_full),
+            stall_q.eq(begins & slot.qk & tile.first & arrivals["query"].none),
+            stall_k.eq(begins & slot.qk & tile.new_keys & arrivals["key"].none),
+            stall_v.eq(begins & slot.slnv & tile.new_keys & arrivals["value"].none),
+            stall_output.eq(slot.running & self.words.valid & slot.begins_row & rooms.full),
+            slot.issue.eq(slot.running & self.words.valid & ~(stall_q | stall_k | stall_v | stall_output)),
+            self.words.ready.eq(slot.issue),
         ]
-        issue = Signal()
-        m.d.comb += [
-            issue.eq(running & self.words.valid & ~(stall_q | stall_k | stall_v | stall_output)),
-            self.words.ready.eq(issue),
-        ]
-        active = issue & present
+        return Stalls(stall_q, stall_k, stall_v, stall_output)
+
+    def _take_and_release(self, m: Module, slot: Slot, arrivals: dict[str, Arrivals], rooms: Rooms) -> dict[str, ValueLike]:
+        """Take what the tile's first operations use, release what its last ones have used; returns where QK and SLNV end."""
+        word, tile, active = slot.word, slot.tile, slot.active
         last_of = {name: active & (word.op == op) & word.last for name, op in (("qk", OpCode.QK), ("slnv", OpCode.SLNV))}
         m.d.comb += [
-            taken["query"].eq(active & qk & word.first & tile.first),
-            taken["key"].eq(active & qk & word.first & tile.new_keys),
-            taken["value"].eq(active & slnv & word.first & tile.new_keys),
-            output_taken.eq(issue & begins_row),
+            arrivals["query"].taken.eq(active & slot.qk & word.first & tile.first),
+            arrivals["key"].taken.eq(active & slot.qk & word.first & tile.new_keys),
+            arrivals["value"].taken.eq(active & slot.slnv & word.first & tile.new_keys),
+            rooms.taken.eq(slot.issue & slot.begins_row),
         ]
         m.d.sync += [
             self.query_release.eq(last_of["qk"] & tile.last),
             self.key_release.eq(last_of["qk"] & tile.free_keys),
             self.value_release.eq(last_of["slnv"] & tile.free_keys),
         ]
+        return last_of
 
+    def _move_tiles_on(self, m: Module, slot: Slot) -> Signal:
+        """Take tiles out, and move them on by a stage between iterations; returns whether that is now."""
+        config, word, stages, running = self.config, slot.word, slot.stages, slot.running
+        hold = Signal(range(config.holds)) if config.holds > 1 else Signal(0)
         # Which tiles are there after the word: its tile leaves with its last SLNV.
-        left = Cat(stage.valid & ~(slnv & word.last & (word.stage == i)) for i, stage in enumerate(stages))
-        with m.If(issue):
+        left = Cat(stage.valid & ~(slot.slnv & word.last & (word.stage == i)) for i, stage in enumerate(stages))
+        with m.If(slot.issue):
             m.d.sync += [stage.valid.eq(there) for stage, there in zip(stages, left, strict=True)]
 
         # Between iterations: the next tile, or an empty iteration while older tiles are under way.
         between, going_on = Signal(), Signal()
         m.d.comb += [
-            between.eq(~running | (issue & self.words.payload.last)),
+            between.eq(~running | (slot.issue & self.words.payload.last)),
             going_on.eq(self.tiles.valid | left[:-1].any()),
             self.tiles.ready.eq(between),
         ]
@@ -177,24 +250,26 @@ class Sequencer(wiring.Component):
             if config.holds > 1:
                 with m.If(going_on):
                     m.d.sync += hold.eq(Mux(hold == config.holds - 1, 0, hold + 1))
+        return between
 
-        # First register: everything but the grid's entry, whose memory is read meanwhile.
-        west, north, lane = Signal(west_word(config)), Signal(north_word(config)), Signal(lane_word(config))
-        previous = stages[1]
-        masks, maximum = issue & word.mask & stages[0].valid, issue & word.max & previous.valid
-        op = Mux(active, word.op.as_value(), OpCode.NOP.value)
-        beat = word.index >> element_log2
-        element = word.index[:element_log2]
+    def _operands(self, m: Module, slot: Slot) -> tuple[data.View, data.View]:
+        """West and north word, in a register; the grid's memory is read meanwhile."""
+        config, word, tile, stages, entry, previous = self.config, slot.word, slot.tile, slot.stages, slot.entry, slot.previous
+        west = Signal(west_word(config), name="west_word")
+        north = Signal(north_word(config), name="north_word")
+        masks = slot.issue & word.mask & stages[0].valid
+        op = Mux(slot.active, word.op.as_value(), OpCode.NOP.value)
+        beat, element = slot.beat, slot.element
         key_base = Mux(tile.buffer, config.key_beats, 0)
         value_base = Mux(tile.buffer, 2 * config.key_beats + config.value_beats, 2 * config.key_beats)
         m.d.sync += [
             west.control.op.eq(op),
             west.control.first.eq(word.first),
-            west.control.max.eq(maximum),
+            west.control.max.eq(slot.maximum),
             west.control.mask.eq(masks),
             west.control.hold.eq(entry.hold),
             west.control.hold_max.eq(previous.hold),
-            west.beat.eq(Mux(qk, key_base, value_base) + beat),
+            west.beat.eq(Mux(slot.qk, key_base, value_base) + beat),
             west.element.eq(element),
             west.row.eq(0),
             north.source.eq(NorthSource.QUERY),
@@ -209,24 +284,32 @@ class Sequencer(wiring.Component):
             m.d.sync += north.source.eq(NorthSource.INTERVAL)
         with m.Elif(word.op == OpCode.EXP):
             m.d.sync += north.source.eq(NorthSource.REFERENCE)
+        m.d.comb += [
+            self.grid_enable.eq(1),
+            self.grid_address.eq(Mux(tile.buffer, config.value_beats, 0) + beat),
+        ]
+        return west, north
 
-        # Results go out in bus words, one lane as the other.
+    def _results(self, m: Module, slot: Slot, ends: dict[str, ValueLike]) -> tuple[data.View, Signal]:
+        """Lane word, in a register, and whether a query tile's results end; they go out in bus words, one lane as the other."""
+        config, word, tile, previous, active = self.config, slot.word, slot.tile, slot.previous, slot.active
+        lane = Signal(lane_word(config), name="lane_word")
         output = Signal.like(lane.output)
-        half = (1 << element_log2 - 1) - 1
-        place = Mux(tile.float32_out, word.index & half, element)
+        half = (1 << len(slot.element) - 1) - 1
+        place = Mux(tile.float32_out, word.index & half, slot.element)
         full = Mux(tile.float32_out, place == half, place == config.beat_elements - 1)
-        write = active & tile.last & Mux(sums, tile.state_out, slnv & (full | word.last))
+        write = active & tile.last & Mux(slot.sums, tile.state_out, slot.slnv & (full | word.last))
         with m.If(write):
             m.d.sync += output.eq(Mux(output == config.output_beats - 1, 0, output + 1))
         results = Signal()
         m.d.sync += [
-            lane.max.eq(maximum),
-            lane.sum.eq(active & sums),
-            lane.slnv.eq(active & slnv),
+            lane.max.eq(slot.maximum),
+            lane.sum.eq(active & slot.sums),
+            lane.slnv.eq(active & slot.slnv),
             lane.first_max.eq(previous.tile.first),
             lane.first.eq(tile.first),
             lane.last.eq(tile.last),
-            lane.hold.eq(entry.hold),
+            lane.hold.eq(slot.entry.hold),
             lane.hold_max.eq(previous.hold),
             lane.reference.eq(previous.tile.reference),
             lane.state.eq(tile.state + word.index),
@@ -235,14 +318,12 @@ class Sequencer(wiring.Component):
             lane.element.eq(place),
             lane.write.eq(write),
             lane.output.eq(output),
-            results.eq(last_of["slnv"] & tile.last),
+            results.eq(ends["slnv"] & tile.last),
         ]
-        m.d.comb += [
-            self.grid_enable.eq(1),
-            self.grid_address.eq(Mux(tile.buffer, config.value_beats, 0) + beat),
-        ]
+        return lane, results
 
-        # Second register: the corner.
+    def _corner(self, m: Module, west: data.View, north: data.View, lane: data.View, results: Signal) -> None:
+        """Give the words to the corner, in a second register, with the grid's entry."""
         grid = self.grid_data[west.element]
         m.d.sync += [
             self.west.eq(west),
@@ -253,19 +334,20 @@ class Sequencer(wiring.Component):
             self.results_issued.eq(results),
         ]
 
-        events = self.events
+    def _report(self, m: Module, slot: Slot, stalls: Stalls, between: Signal) -> None:
+        """Tell the counters what happened, a cycle later."""
+        word, active, events = slot.word, slot.active, self.events
         m.d.sync += [
             events.tiles.eq(between & self.tiles.valid),
-            events.slots_qk.eq(active & qk),
+            events.slots_qk.eq(active & slot.qk),
             events.slots_exp.eq(active & (word.op == OpCode.EXP)),
-            events.slots_sum.eq(active & sums),
-            events.slots_slnv.eq(active & slnv),
-            events.slots_max.eq(maximum),
-            events.slots_empty.eq(issue & (~present | (word.op == OpCode.NOP))),
-            events.stall_q.eq(stall_q),
-            events.stall_k.eq(stall_k & ~stall_q),
-            events.stall_v.eq(stall_v),
-            events.stall_output.eq(stall_output & ~stall_v),
-            events.idle.eq(~running | ~self.words.valid),
+            events.slots_sum.eq(active & slot.sums),
+            events.slots_slnv.eq(active & slot.slnv),
+            events.slots_max.eq(slot.maximum),
+            events.slots_empty.eq(slot.issue & (~slot.present | (word.op == OpCode.NOP))),
+            events.stall_q.eq(stalls.query),
+            events.stall_k.eq(stalls.key & ~stalls.query),
+            events.stall_v.eq(stalls.value),
+            events.stall_output.eq(stalls.output & ~stalls.value),
+            events.idle.eq(~slot.running | ~self.words.valid),
         ]
-        return m

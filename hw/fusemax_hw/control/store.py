@@ -6,8 +6,9 @@ from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
-from fusemax.spec import Config, Timing
+from fusemax.spec import Config, Timing, clog2
 
 from ..bus.bursts import run_layout
 from ..bus.writer import write_tag
@@ -77,7 +78,7 @@ class Store(wiring.Component):
         columns, beats = Countdown(m, 8, "columns"), Countdown(m, 9, "beats")
         column, row_beats, tail_bytes = Signal(8), Signal(9), Signal(config.bus_bytes.bit_length())
         request, take, row_end, tile_end = Signal(), Signal(), Signal(), Signal()
-        row_bytes, rest = Signal(18), Signal(unsigned((config.bus_bytes - 1).bit_length()))
+        row_bytes, rest = Signal(18), Signal(unsigned(exact_log2(config.bus_bytes)))
         new_beats = Signal(9)
         m.d.comb += [
             row_end.eq(beats.last),
@@ -87,7 +88,7 @@ class Store(wiring.Component):
             take.eq(tiles.tiles.valid & tiles.tiles.ready),
             row_bytes.eq(Mux(next_tile.job.float32_out, next_tile.job.f << 2, next_tile.job.f << 1)),
             rest.eq(row_bytes),
-            new_beats.eq(((row_bytes + config.bus_bytes - 1) >> (config.bus_bytes - 1).bit_length()) + next_tile.job.state_out),
+            new_beats.eq(((row_bytes + config.bus_bytes - 1) >> exact_log2(config.bus_bytes)) + next_tile.job.state_out),
         ]
         with m.If(request):
             m.d.sync += row_start.eq(row_end)
@@ -111,7 +112,7 @@ class Store(wiring.Component):
 
         # A request is made when its answer has room; the row's run goes to the writer with its first request, since a row may
         # have more words than the queue.
-        depth = 1 << (config.columns + 8 - 1).bit_length()
+        depth = 1 << clog2(config.columns + 8)
         m.submodules.queue = queue = SyncFIFOBuffered(width=config.bus_bits, depth=depth)
         places, any_place = Signal(range(depth + 1), init=depth), Signal(init=1)
         popped, wanted = Signal(), Signal()

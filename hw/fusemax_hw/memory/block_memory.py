@@ -7,11 +7,11 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
+from amaranth.utils import exact_log2
 
-from fusemax.spec import Config
+from fusemax.spec import PAGE_BYTES, Config
 
 from ..bus.axi import Axi4Master
-from ..bus.bursts import PAGE_BYTES
 
 __all__ = ["BlockMemory"]
 
@@ -66,7 +66,7 @@ class BlockMemory(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         bus_bytes, words = self.config.bus_bytes, self._memory_bytes // self.config.bus_bytes
-        lane_bits = (bus_bytes - 1).bit_length()
+        lane_bits = exact_log2(bus_bytes)
         ports = [self.ports[index] for index in range(len(self.ports))]
         reads, writes = [], []
         for lane in range(bus_bytes):

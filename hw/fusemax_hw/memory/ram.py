@@ -19,16 +19,16 @@ RAM_FILE = "fusemax_ram.v"
 def ram(memory: Memory) -> Any:
     """Implementation of ``memory``: an instance of ``fusemax_ram`` per read port.
 
-    Memories that are only read (tables) and those that are read without a clock stay as Amaranth writes them: they are logic.
+    Memories that are never written (tables of constants) stay as Amaranth writes them: they are logic.
 
     Raises
     ------
     ValueError
         If the memory has more than one write port, write enables for parts of words, initial contents, ports on different
-        clocks, a transparent read port or none at all.
+        clocks, a read port that is transparent or has no clock, or no read port at all.
     """
     reads, writes = memory.read_ports, memory.write_ports
-    if not writes or any(port.domain == "comb" for port in reads):
+    if not writes:
         return Memory.elaborate(memory, None)
     (write, *others) = writes
     if others:
@@ -41,6 +41,8 @@ def ram(memory: Memory) -> Any:
         raise ValueError("a memory that is written must not have initial contents")
     if any(port.transparent_for for port in reads):
         raise ValueError("a memory must not be transparent: what is read while it is written does not matter")
+    if any(port.domain == "comb" for port in reads):
+        raise ValueError("a memory must be read with a clock: a word of it is there in the cycle after its address")
     if any(port.domain != write.domain for port in reads):
         raise ValueError(
             f"a memory's ports must be on one clock, not {sorted({write.domain, *(port.domain for port in reads)})}"

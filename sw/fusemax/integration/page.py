@@ -81,11 +81,20 @@ CONTROL does not: it lets them end (STATUS.draining), and may be used at any tim
   READ_WINDOW and WRITE_WINDOW set.
 * Queries, keys, values, programs and descriptors must be in memory before RING_TAIL is written: where a cache lies between,
   the host writes it back before, and discards its copy of the output after.
-
+"""
+MEMORIES = """\
 ## Memories
 
-All memories are instances of the one module in `fusemax_ram.v`, with one port to write and one to read; on silicon its text
-is replaced."""
+Every memory that is written is an instance of the one module in `fusemax_ram.v`, whose text is replaced on silicon. It has one
+port to write and one to read, on one clock; a word is there in the cycle after its address. What a read gives of a word that is
+written at the same edge is undefined, and so are the contents before the first write: the machine relies on neither.
+
+The others hold constants and are never written. They stand in the text as arrays with initial values: logic, or ROM blocks.
+
+A macro is worth it from {bits} bits and {words} words on; smaller memories are better made of flip-flops. That is a rule of
+thumb, not a measurement: the memory compiler of your process has the last word.
+
+Where a memory stands is its module and the path of instances in it; a module that is placed many times has it as often."""
 
 
 def page(manifest: Mapping[str, Any]) -> str:
@@ -127,6 +136,7 @@ def page(manifest: Mapping[str, Any]) -> str:
     if ports:
         raise ValueError(f"every port must belong to an interface of the page, but {', '.join(ports)} does not")
     lines += ["", BEHAVIOUR.format(config=config)]
+    lines += _memories(manifest["memories"], manifest["macro_rule"])
     lines += register_sections()
     lines += ["", "## Values of this configuration"]
     rows = []
@@ -140,6 +150,37 @@ def page(manifest: Mapping[str, Any]) -> str:
     lines += markdown_table(("register", "value", "fields"), rows)
     lines += memory_sections()
     return "\n".join([*lines, ""])
+
+
+def _memories(memories: Sequence[Mapping[str, Any]], rule: Mapping[str, int]) -> list[str]:
+    rows = [
+        (
+            f"`{memory['module']}`",
+            f"`{memory['instance']}`",
+            f"{memory['depth']}",
+            f"{memory['width']}",
+            f"{memory['bits']}",
+            f"{memory['write_ports']} / {memory['read_ports']}",
+            memory["read_during_write"] or "constants",
+            f"{memory['count']}",
+            "yes" if memory["macro"] else "no",
+        )
+        for memory in memories
+    ]
+    total = sum(memory["bits"] * memory["count"] for memory in memories if memory["write_ports"])
+    columns = (
+        "module",
+        "instance",
+        "words",
+        "bits per word",
+        "bits",
+        "write / read ports",
+        "read during write",
+        "number",
+        "macro",
+    )
+    sentence = f"Those that are written hold {total} bits together."
+    return ["", MEMORIES.format(**rule), "", sentence, *markdown_table(columns, rows)]
 
 
 def _channel(ports: dict[str, Any], prefix: str) -> list[Any]:

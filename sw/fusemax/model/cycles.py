@@ -118,7 +118,7 @@ def ring_cycles(
     descriptors
         The descriptors in order.
     loaded
-        Values of :data:`.descriptor_check.SETTINGS` of the job before, if there was one since the last reset.
+        Values of :data:`fusemax.spec.SETTINGS` of the job before, if there was one since the last reset.
 
     Raises
     ------

@@ -7,15 +7,11 @@ ends that: ``group_iterations``, what follows from ``share``, and key tiles of w
 from __future__ import annotations
 
 from ..planning.masks import UNBOUNDED
-from ..spec import DESCRIPTOR_MAGIC, MAX_SHARE, Config, Descriptor
+from ..spec import CHAIN_FIELDS, DESCRIPTOR_MAGIC, MAX_SHARE, ROW_STATE_BITS, SETTINGS, Config, Descriptor
 from .tiles import needs_all_keys
 
-__all__ = ["CHAIN_FIELDS", "SETTINGS", "is_valid", "settings"]
+__all__ = ["is_valid", "settings"]
 
-#: What of a job the machine is set to: another value finds the machine empty, and the program is read anew.
-SETTINGS = ("program_tag", "ii", "e", "f", "query_slots", "output_slots", "float32_out", "state_out", "raw_out")
-#: In what a job that continues another is as the other.
-CHAIN_FIELDS = (*SETTINGS, "group_tiles", "last_queries", "share")
 ARRAYS = "qkvo"
 STRIDES = ("row_stride", "head_stride", "batch_stride")
 
@@ -29,16 +25,20 @@ def is_valid(config: Config, job: Descriptor, before: Descriptor | None = None) 
         and _has_mask(config, job)
         and _has_addresses(config, job)
         and (not job.raw_out or bool(job.float32_out))
-        and (not job.state_out or config.bus_bits >= 64)
+        and (not job.state_out or config.bus_bits >= ROW_STATE_BITS)
         and (not chained or job.heads == job.batch == job.groups == 1)
         and bool(job.continued) == follows
         and (bool(chained) or (job.mask_lo < job.mask_hi and needs_all_keys(config, job)))
-        and (before is None or not follows or all(getattr(job, name) == getattr(before, name) for name in CHAIN_FIELDS))
+        and (before is None or not follows or _same(job, before, (*SETTINGS, *CHAIN_FIELDS)))
     )
 
 
+def _same(job: Descriptor, before: Descriptor, names: tuple[str, ...]) -> bool:
+    return all(getattr(job, name) == getattr(before, name) for name in names)
+
+
 def settings(job: Descriptor) -> tuple[int, ...]:
-    """Values of :data:`SETTINGS`."""
+    """Values of :data:`fusemax.spec.SETTINGS`."""
     return tuple(getattr(job, name) for name in SETTINGS)
 
 

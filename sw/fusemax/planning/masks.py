@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..spec import MASK_LIMIT
+
 __all__ = ["UNBOUNDED", "EntryMask", "Mask", "Piece", "pieces"]
 
 #: Beyond every key: queries and keys are fewer than this, and so is every offset between them that matters.
-UNBOUNDED = 1 << 30
+UNBOUNDED = MASK_LIMIT
 
 
 @dataclass(frozen=True)

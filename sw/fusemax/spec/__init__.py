@@ -2,12 +2,16 @@
 
 from .config import CONFIGS, Config, config_named
 from .descriptor import (
+    CHAIN_FIELDS,
     DESCRIPTOR,
     DESCRIPTOR_BYTES,
     DESCRIPTOR_MAGIC,
     DESCRIPTOR_STRIDE_BYTES,
+    MASK_LIMIT,
     MAX_SHARE,
     PAGE_BYTES,
+    ROW_STATE_BITS,
+    SETTINGS,
     Descriptor,
 )
 from .fields import Field, Layout
@@ -30,6 +34,7 @@ from .registers import (
 from .timing import Timing
 
 __all__ = [
+    "CHAIN_FIELDS",
     "CONFIGS",
     "COUNTERS",
     "DESCRIPTOR",
@@ -41,6 +46,7 @@ __all__ = [
     "INTERFACE_VERSION",
     "JOB_ENTRY",
     "JOB_TABLE_ENTRIES",
+    "MASK_LIMIT",
     "MAX_SHARE",
     "MICROWORD",
     "PAGE_BYTES",
@@ -48,6 +54,8 @@ __all__ = [
     "PROGRAM_MAGIC",
     "PROGRAM_VERSION",
     "REGISTERS",
+    "ROW_STATE_BITS",
+    "SETTINGS",
     "STAGES",
     "Cause",
     "Config",

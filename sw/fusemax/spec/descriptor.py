@@ -8,12 +8,16 @@ from typing import Any
 from .fields import Field, Layout
 
 __all__ = [
+    "CHAIN_FIELDS",
     "DESCRIPTOR",
     "DESCRIPTOR_BYTES",
     "DESCRIPTOR_MAGIC",
     "DESCRIPTOR_STRIDE_BYTES",
+    "MASK_LIMIT",
     "MAX_SHARE",
     "PAGE_BYTES",
+    "ROW_STATE_BITS",
+    "SETTINGS",
     "Descriptor",
 ]
 
@@ -25,6 +29,14 @@ DESCRIPTOR_STRIDE_BYTES = 256
 DESCRIPTOR_BYTES = 192
 #: Largest number of query heads that share a key head in one job.
 MAX_SHARE = 256
+#: Bound of ``mask_lo`` and ``mask_hi`` in both directions: no key is as far from a query.
+MASK_LIMIT = 1 << 30
+#: Bits in front of an output row with ``state_out``; they lie in one bus word.
+ROW_STATE_BITS = 64
+#: What of a job the machine is set to: another value finds the machine empty, and the program is read anew.
+SETTINGS = ("program_tag", "ii", "e", "f", "query_slots", "output_slots", "float32_out", "state_out", "raw_out")
+#: In what, besides, a job that continues another is as the other.
+CHAIN_FIELDS = ("group_tiles", "last_queries", "share")
 #: No AXI burst crosses a multiple of this address (AMBA AXI4, A3.4.1).
 PAGE_BYTES = 4096
 

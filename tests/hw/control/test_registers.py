@@ -2,317 +2,159 @@
 
 import pytest
 from bench import Bench
-
-from fusemax.spec import (
-    COUNTERS,
-    IDENTITY,
-    INTERFACE_VERSION,
-    JOB_ENTRY,
-    REGISTERS,
-    Cause,
-    Config,
-    counter_offset,
-    job_entry_offset,
-    register,
+from models.registers import (
+    ADDRESS,
+    ADDRESSES,
+    CONFIG,
+    COUNTER_NAMES,
+    ERRORS,
+    HALVES,
+    JOB_WORDS,
+    NAMES,
+    WINDOWS,
+    WORD,
+    RegisterModel,
+    limits_word,
+    shape_word,
 )
+
+from fusemax.spec import IDENTITY, INTERFACE_VERSION, Cause, register
 from fusemax_hw.control.registers import Registers
 from fusemax_hw.control.sequencer import sequencer_events
 
-CONFIG = Config(rows=8, columns=16, max_e=200, max_f=17, contexts=5, pe_latency=3, query_tiles=2)
-NAMES = {entry.offset: entry.name for entry in REGISTERS}
-COUNTER_NAMES = {counter_offset(name) + 4 * half: (name, half) for name, _ in COUNTERS for half in (0, 1)}
-JOB_WORDS = {job_entry_offset(index) + 4 * half: (index, half) for index in range(16) for half in (0, 1)}
-#: Inputs that tell an error, with an address of the same name; of several in a cycle the first one counts.
-ERRORS = {
-    "write_error": Cause.WRITE,
-    "read_error": Cause.READ,
-    "write_refused": Cause.WINDOW,
-    "read_refused": Cause.WINDOW,
-}
 BITS = ("job_done", "job_interrupt", "nonfinite", "overflow", "emptied", "progress", "tile_skipped")
 CLEARING = tuple(register(name).offset for name in ("INTERRUPT", "FLAGS_CLEAR", "COUNTERS_CLEAR"))
-ADDRESSES = ("fault_address", "waiting_address", *(f"{error}_address" for error in ERRORS))
-WINDOWS = ("READ_WINDOW_FIRST", "READ_WINDOW_LAST", "WRITE_WINDOW_FIRST", "WRITE_WINDOW_LAST")
 OFTEN = tuple(register(name).offset for name in ("CONTROL", "RING_TAIL", "RING_SIZE_LOG2", "WATCHDOG"))
-WORD = (1 << 32) - 1
-ADDRESS = (1 << CONFIG.address_bits) - 1
-HALVES = (("LOW", 0), ("HIGH", 32))
-SLOTS = ("slots_qk", "slots_exp", "slots_sum", "slots_slnv", "slots_max")
+#: Outputs that follow from registers, by the model's window or member.
+WINDOW_OUTPUTS = {name.lower().replace("window_", ""): name for name in WINDOWS}
+OUTPUTS = ("irq", "ring_base", "ring_size_log2", "tail", "halt", "clear", *WINDOW_OUTPUTS)
 
 
-def shape_word():
-    return CONFIG.rows | CONFIG.columns << 10 | CONFIG.bus_bytes << 20 | CONFIG.contexts << 28
+def random_inputs(rng, chance, tail):
+    """What the core tells in a cycle; ``chance`` says whether something happens that does with a probability."""
+    return {
+        "head": rng.choice((tail, tail, rng.getrandbits(16))),
+        **{name: rng.getrandbits(CONFIG.address_bits) for name in ADDRESSES},
+        **{error: chance(0.005) for error in (*ERRORS, "fault")},
+        "fault_cause": rng.choice((Cause.READ, Cause.DESCRIPTOR, Cause.PROGRAM, Cause.WINDOW)),
+        **{name: rng.getrandbits(16) for name in ("job_index", "fault_job")},
+        **{name: chance(0.5) for name in BITS},
+        "events": {name: chance(0.5) for name in sequencer_events().members},
+        **{name: CONFIG.bus_bytes * chance(0.7) for name in ("bytes_read", "bytes_written")},
+    }
 
 
-def limits_word():
-    return CONFIG.max_e | CONFIG.max_f << 10 | CONFIG.query_tiles << 20 | CONFIG.pe_latency << 27
-
-
-class Model:
-    """What software sees: ``state`` between cycles, ``inputs`` of the cycle."""
-
-    def __init__(self):
-        self.base = self.size = self.enable = self.error_address = self.error_job = self.watchdog = 0
-        self.windows = {name: ADDRESS if name.endswith("LAST") else 0 for name in WINDOWS}
-        self.resetting = self.halted = self.clear = self.emptied = False
-        self.jobs = [0] * 16
-        self.job_writes, self.seen = [], 0
-        self.rung = []
-        #: Of the watchdog: what was quiet and the limit, cycle by cycle; what is left.
-        self.history, self.left, self.expired = [(False, 0)], 0, False
-        self.cycle = 0
-        self.empty()
-        self.inputs = {}
-
-    def empty(self):
-        self.tail = self.cause = self.pending = self.nonfinite = self.overflow = 0
-        self.counters = dict.fromkeys((name for name, _ in COUNTERS), 0)
-
-    @property
-    def busy(self):
-        return int(self.tail != self.inputs["head"] and not self.halted)
-
-    def read(self, offset):
-        if offset in COUNTER_NAMES:
-            name, half = COUNTER_NAMES[offset]
-            return self.counters[name] >> 32 * half & WORD
-        if offset in JOB_WORDS:
-            index, half = JOB_WORDS[offset]
-            return self.jobs[index] >> 32 * half & WORD
-        name = NAMES.get(offset, "")
-        for window, value in self.windows.items():
-            if name.startswith(window):
-                return value >> 32 if name.endswith("HIGH") else value & WORD
-        draining = self.resetting or (self.cause != 0 and not self.emptied)
-        status = (self.busy, self.cause != 0, self.nonfinite, self.overflow, draining)
-        return {
-            "IDENTITY": IDENTITY,
-            "VERSION": INTERFACE_VERSION,
-            "SHAPE": shape_word(),
-            "LIMITS": limits_word(),
-            "STATUS": sum(bool(bit) << index for index, bit in enumerate(status)),
-            "INTERRUPT": self.pending,
-            "INTERRUPT_ENABLE": self.enable,
-            "RING_BASE_LOW": self.base & WORD,
-            "RING_BASE_HIGH": self.base >> 32,
-            "RING_SIZE_LOG2": self.size,
-            "RING_TAIL": self.tail,
-            "RING_HEAD": 0 if self.resetting else self.inputs["head"],
-            "ERROR_CAUSE": self.cause,
-            "ERROR_ADDRESS_LOW": self.error_address & WORD,
-            "ERROR_ADDRESS_HIGH": self.error_address >> 32,
-            "ERROR_JOB": self.error_job,
-            "WATCHDOG": self.watchdog,
-        }.get(name, 0)
-
-    def errors(self, name, data):
-        """(cause, address, job) of what is wrong in this cycle, the one that counts first."""
-        inputs, head = self.inputs, self.inputs["head"]
-        if inputs["fault"]:
-            yield inputs["fault_cause"], inputs["fault_address"], inputs["fault_job"]
-        for error, cause in ERRORS.items():
-            if inputs[error]:
-                yield cause, inputs[f"{error}_address"], head
-        # The doorbell of three cycles ago, with the tail and the head of the cycle behind it.
-        if self.rung and self.rung[0][0] == self.cycle - 3 and self.rung[0][1] > 1 << self.rung[0][2]:
-            yield Cause.RING, self.tail, head
-        if self.expired:
-            yield Cause.TIMEOUT, inputs["waiting_address"], head
-        if name == "CONTROL" and data & 2:
-            yield Cause.ABORT, 0, head
-
-    def step(self, write):
-        """End of a cycle in which ``write`` (offset, data), if any, took effect."""
-        inputs, name, data = self.inputs, *((NAMES.get(write[0]), write[1]) if write else (None, 0))
-        halted = self.halted
-        errors = [] if halted else list(self.errors(name, data))
-        self._watch(name, data)
-        self._jobs(halted)
-        for counter in self.counters:
-            self.counters[counter] += {
-                "cycles": self.busy,
-                "jobs": inputs["job_done"],
-                "bytes_read": inputs["bytes_read"],
-                "bytes_written": inputs["bytes_written"],
-                "tiles_skipped": inputs["tile_skipped"],
-                "idle": inputs["events"].get("idle", 0) & self.busy,
-            }.get(counter, inputs["events"].get(counter, 0))
-        if name == "COUNTERS_CLEAR" and data & 1:
-            self.counters = dict.fromkeys(self.counters, 0)
-        if name == "INTERRUPT":
-            self.pending &= ~data
-        self.pending |= (inputs["job_done"] & inputs["job_interrupt"]) | bool(errors) << 1
-        for flag in ("nonfinite", "overflow"):
-            cleared = name == "FLAGS_CLEAR" and data & 1
-            setattr(self, flag, inputs[flag] | (getattr(self, flag) and not cleared))
-        if errors:
-            self.cause, self.error_address, self.error_job = errors[0]
-        # One cycle behind a doorbell: how far the tail is ahead.
-        if self.rung and self.rung[0][0] == self.cycle - 1:
-            self.rung[0] = (self.cycle - 1, (self.tail - inputs["head"]) % (1 << 16), self.size)
-        if name == "INTERRUPT_ENABLE":
-            self.enable = data & 3
-        elif name == "RING_BASE_LOW":
-            self.base = (self.base >> 32 << 32 | data) & ADDRESS
-        elif name == "RING_BASE_HIGH":
-            self.base = (self.base & WORD | data << 32) & ADDRESS
-        elif name == "RING_SIZE_LOG2":
-            self.size = data & 31
-        elif name == "RING_TAIL" and not halted:
-            self.tail = data & 0xFFFF
-            self.rung = [(self.cycle, 0, 0)]
-        elif name == "WATCHDOG":
-            self.watchdog = data
-        for window in self.windows:
-            if name == f"{window}_LOW":
-                self.windows[window] = (self.windows[window] >> 32 << 32 | data) & ADDRESS
-            elif name == f"{window}_HIGH":
-                self.windows[window] = (self.windows[window] & WORD | data << 32) & ADDRESS
-        resets = name == "CONTROL" and data & 1
-        if self.resetting:
-            self.empty()
-            self.seen = 0
-        clears = self.resetting and self.emptied and self.halted and not self.clear
-        self.halted = bool(errors or resets or (self.halted and not self.clear))
-        self.resetting = bool(resets or (self.resetting and not self.clear))
-        self.clear, self.emptied = clears, inputs["emptied"]
-        self.cycle += 1
-
-    def _jobs(self, halted):
-        """The table is written in the cycle behind a job's end; of that cycle's flags the next entry tells."""
-        inputs = self.inputs
-        if self.job_writes:
-            (index,) = self.job_writes
-            flags = {"nonfinite": self.seen & 1, "overflow": self.seen >> 1}
-            cycles = self.counters["cycles"]
-            self.jobs[index] = JOB_ENTRY.pack(flags | {"cycles": cycles & WORD, "cycles_high": cycles >> 32})
-            self.seen = 0
-        self.job_writes = [(inputs["job_index"] - 1) % 16] if inputs["job_done"] and not halted else []
-        self.seen |= inputs["nonfinite"] | inputs["overflow"] << 1
-
-    def _watch(self, name, data):
-        """The watchdog sees the cycle before, with the limit of that cycle; a limit that has changed begins anew."""
-        inputs = self.inputs
-        quiet = self.busy and not inputs["progress"] and not any(inputs["events"].get(slot, 0) for slot in SLOTS)
-        (_, limit_before), (was_quiet, limit) = self.history[-2:] if len(self.history) > 1 else 2 * self.history
-        self.history.append((bool(quiet), self.watchdog))
-        changed = limit_before != limit
-        self.expired = bool(was_quiet and limit and not changed and self.left == 1)
-        if not was_quiet or changed:
-            self.left = limit
-        elif self.left:
-            self.left -= 1
-
-
-@pytest.mark.parametrize("seed", range(2))
-def test_registers(seed):
-    bench = Bench(Registers(CONFIG), seed)
-    dut, rng, model = bench.dut, bench.rng, Model()
-    accesses = 1200
-    bus = dut.bus
-
-    # Inputs: mostly quiet, and everything at once now and then.
-    lively = bench.stalls(0.01, 0.1, 1.0)
-
-    def chance(part):
-        return int(lively() and rng.random() < part)
-
-    def inputs():
-        model.inputs = {
-            "head": rng.choice((model.tail, model.tail, rng.getrandbits(16))),
-            **{name: rng.getrandbits(CONFIG.address_bits) for name in ADDRESSES},
-            **{error: chance(0.005) for error in (*ERRORS, "fault")},
-            "fault_cause": rng.choice((Cause.READ, Cause.DESCRIPTOR, Cause.PROGRAM, Cause.WINDOW)),
-            **{name: rng.getrandbits(16) for name in ("job_index", "fault_job")},
-            **{name: chance(0.5) for name in BITS},
-            "events": {name: chance(0.5) for name in sequencer_events().members},
-            **{name: CONFIG.bus_bytes * chance(0.7) for name in ("bytes_read", "bytes_written")},
-        }
-
-    bench.each(inputs)
-    inputs_named = ("head", *ADDRESSES, *ERRORS, "fault", "fault_cause", "fault_job", "job_index", *BITS)
-    for name in inputs_named:
-        bench.drive(getattr(dut, name), lambda name=name: model.inputs[name])
-    for name in ("bytes_read", "bytes_written"):
-        bench.drive(getattr(dut, name), lambda name=name: model.inputs[name])
-    for name in sequencer_events().members:
-        bench.drive(getattr(dut.events, name), lambda name=name: model.inputs["events"][name])
-
-    def address():
-        return rng.choice(
-            (
-                *NAMES,
-                *NAMES,
-                *CLEARING,
-                *CLEARING,
-                *4 * OFTEN,
-                *COUNTER_NAMES,
-                *JOB_WORDS,
-                0x70,
-                0xFC,
-                max(COUNTER_NAMES) + 4,
-                0xFFC,
-                4 * rng.getrandbits(10),
-            )
+def random_address(rng):
+    """A register's address, or one at which there is nothing."""
+    return rng.choice(
+        (
+            *NAMES,
+            *NAMES,
+            *CLEARING,
+            *CLEARING,
+            *4 * OFTEN,
+            *COUNTER_NAMES,
+            *JOB_WORDS,
+            0x70,
+            0xFC,
+            max(COUNTER_NAMES) + 4,
+            0xFFC,
+            4 * rng.getrandbits(10),
         )
-
-    def written():
-        offset = address()
-        return offset, rng.choice((0, 1, 2, 3, rng.getrandbits(4), rng.getrandbits(32)))
-
-    writes = [written() for _ in range(accesses)]
-    reads = [address() for _ in range(accesses)]
-    slow = (0.1, 0.5, 1.0)
-    write_address = bench.source(bus.aw, [offset for offset, _ in writes], bench.stalls(*slow))
-    write_data = bench.source(bus.w, [{"data": data, "strobe": 15} for _, data in writes], bench.stalls(*slow))
-    read_address = bench.source(bus.ar, reads, bench.stalls(*slow))
-    responses = bench.sink(bus.b, bench.stalls(*slow))
-    answers = bench.sink(bus.r, bench.stalls(*slow))
-
-    expected, ends, now = [], [], {}
-    causes = set()
-    outputs = (
-        "irq",
-        "ring_base",
-        "ring_size_log2",
-        "tail",
-        "halt",
-        "clear",
-        *(name.lower().replace("window_", "") for name in WINDOWS),
     )
-    for name in outputs:
-        bench.watch(getattr(dut, name), lambda value, name=name: now.update({name: value}))
 
-    def step(_):
-        """Behind all other watchers: compare the outputs, then let the cycle end."""
-        cycle = bench.cycle
-        assert now == {
+
+def random_write(rng):
+    offset = random_address(rng)
+    return offset, rng.choice((0, 1, 2, 3, rng.getrandbits(4), rng.getrandbits(32)))
+
+
+class Stimulus:
+    """Drives registers: accesses with pauses, and the core's inputs, mostly quiet and everything at once now and then."""
+
+    def __init__(self, bench, model, accesses):
+        self.model, dut, rng, bus = model, bench.dut, bench.rng, bench.dut.bus
+        lively = bench.stalls(0.01, 0.1, 1.0)
+
+        def chance(part):
+            return int(lively() and rng.random() < part)
+
+        bench.each(lambda: setattr(model, "inputs", random_inputs(rng, chance, model.tail)))
+        core = ("head", *ADDRESSES, *ERRORS, "fault", "fault_cause", "fault_job", "job_index", *BITS)
+        for name in (*core, "bytes_read", "bytes_written"):
+            bench.drive(getattr(dut, name), lambda name=name: model.inputs[name])
+        for name in sequencer_events().members:
+            bench.drive(getattr(dut.events, name), lambda name=name: model.inputs["events"][name])
+
+        self.writes = [random_write(rng) for _ in range(accesses)]
+        self.reads = [random_address(rng) for _ in range(accesses)]
+        slow = (0.1, 0.5, 1.0)
+        self.write_address = bench.source(bus.aw, [offset for offset, _ in self.writes], bench.stalls(*slow))
+        write_data = [{"data": data, "strobe": 15} for _, data in self.writes]
+        self.write_data = bench.source(bus.w, write_data, bench.stalls(*slow))
+        self.read_address = bench.source(bus.ar, self.reads, bench.stalls(*slow))
+        self.responses = bench.sink(bus.b, bench.stalls(*slow))
+        self.answers = bench.sink(bus.r, bench.stalls(*slow))
+
+    def write_in(self, cycle):
+        """The write that takes effect in a cycle: it was accepted in the one before."""
+        accepted = self.write_address.taken
+        return self.writes[len(accepted) - 1] if accepted[-1:] == [cycle - 1] else None
+
+    def reads_in(self, cycle):
+        """Whether a read is answered from the state of this cycle."""
+        return self.read_address.taken[-1:] == [cycle - 1]
+
+
+class Checker:
+    """Compares the outputs with the model's in every cycle, and then lets the model's cycle end."""
+
+    def __init__(self, bench, model, stimulus):
+        self.bench, self.model, self.stimulus = bench, model, stimulus
+        #: Data of the reads so far, cycles in which a soft reset ended, causes that were seen.
+        self.expected, self.ends, self.causes = [], [], set()
+        self.seen = {}
+        for name in OUTPUTS:
+            bench.watch(getattr(bench.dut, name), lambda value, name=name: self.seen.update({name: value}))
+        # Behind all other watchers.
+        bench.watch(bench.dut.irq, lambda _: self._end_cycle())
+
+    def _end_cycle(self):
+        model, stimulus, cycle = self.model, self.stimulus, self.bench.cycle
+        assert self.seen == self._outputs(), f"cycle {cycle}"
+        if stimulus.reads_in(cycle):
+            self.expected.append(model.read(stimulus.reads[len(self.expected)]))
+        was_resetting = model.resetting
+        model.step(stimulus.write_in(cycle))
+        self.causes.add(Cause(model.cause))
+        if was_resetting and not model.resetting:
+            self.ends.append(cycle)
+
+    def _outputs(self):
+        model = self.model
+        return {
             "irq": int(model.pending & model.enable != 0),
             "ring_base": model.base >> 8 << 8,
-            **{name.lower().replace("window_", ""): value for name, value in model.windows.items()},
+            **{output: model.windows[window] for output, window in WINDOW_OUTPUTS.items()},
             "ring_size_log2": model.size,
             "tail": model.tail,
             "halt": model.halted,
             "clear": model.clear,
-        }, f"cycle {cycle}"
-        if read_address.taken and read_address.taken[-1] == cycle - 1:
-            expected.append(model.read(reads[len(expected)]))
-        write = None
-        if write_address.taken and write_address.taken[-1] == cycle - 1:
-            write = writes[len(write_address.taken) - 1]
-        was_resetting = model.resetting
-        model.step(write)
-        causes.add(Cause(model.cause))
-        if was_resetting and not model.resetting:
-            ends.append(cycle)
+        }
 
-    bench.watch(dut.irq, step)
-    bench.run(lambda: min(len(responses.received), len(answers.received)) == accesses, 60 * accesses, settle=5)
-    assert write_address.taken == write_data.taken
-    assert responses.received == [0] * accesses
-    assert answers.received == [{"data": data, "response": 0} for data in expected]
-    assert len(ends) > 3
-    assert len(causes) > 6 and causes >= {Cause.RING, Cause.TIMEOUT, Cause.ABORT}
+
+@pytest.mark.parametrize("seed", range(2))
+def test_registers(seed):
+    bench, model, accesses = Bench(Registers(CONFIG), seed), RegisterModel(), 1200
+    stimulus = Stimulus(bench, model, accesses)
+    checker = Checker(bench, model, stimulus)
+    responses, answers = stimulus.responses.received, stimulus.answers.received
+    bench.run(lambda: min(len(responses), len(answers)) == accesses, 60 * accesses, settle=5)
+    assert stimulus.write_address.taken == stimulus.write_data.taken
+    assert responses == [0] * accesses
+    assert answers == [{"data": data, "response": 0} for data in checker.expected]
+    assert len(checker.ends) > 3
+    assert len(checker.causes) > 6 and checker.causes >= {Cause.RING, Cause.TIMEOUT, Cause.ABORT}
 
 
 def test_reset_values():

@@ -53,11 +53,6 @@ def two_readers(m, holder, memory):
     read(m, holder, memory, "o2")
 
 
-def read_without_clock(m, holder, memory):
-    write(m, holder, memory)
-    read(m, holder, memory, domain="comb")
-
-
 @pytest.mark.parametrize(
     ("connect", "memory", "parameters"),
     [
@@ -66,9 +61,8 @@ def read_without_clock(m, holder, memory):
         # Verilog has no ports of no bits.
         (one_of_each, {"shape": 8, "depth": 1}, [{"WIDTH": 8, "DEPTH": 1, "ADDRESS_BITS": 1}]),
         (two_readers, {"shape": 8, "depth": 5}, 2 * [{"WIDTH": 8, "DEPTH": 5, "ADDRESS_BITS": 3}]),
-        # Tables and memories read without a clock are logic.
+        # Tables of constants are logic.
         (read, {"shape": 8, "depth": 4, "init": [1, 2, 3]}, []),
-        (read_without_clock, {"shape": 8, "depth": 4}, []),
     ],
 )
 def test_instances(connect, memory, parameters):

@@ -49,6 +49,18 @@ def test_constants_are_those_of_the_configuration(manifest):
     assert meanings["`m_axi_awsize`"] == "Always 5: words of 32 bytes."
 
 
+def test_memories(manifest):
+    found = [[cell.strip("`") for cell in row] for row in rows(page(manifest), "## Memories")]
+    names = ("module", "instance", "depth", "width", "bits")
+    assert [row[:5] for row in found] == [[f"{memory[name]}" for name in names] for memory in manifest["memories"]]
+    by_name = {f"{row[0]}.{row[1]}": row[5:] for row in found}
+    assert by_name["fusemax_lane.states.ram_0"] == ["1 / 1", "undefined", "4", "yes"]
+    assert by_name["fusemax.machine.registers.jobs.memory.ram_0"] == ["1 / 1", "undefined", "1", "no"]
+    assert by_name["fusemax_pe.slopes"] == ["0 / 1", "constants", "16", "no"]
+    rule = manifest["macro_rule"]
+    assert f"from {rule['bits']} bits and {rule['words']} words on" in page(manifest)
+
+
 def test_parameters(manifest):
     found = {row[0].strip("`"): row[1] for row in rows(page(manifest), "## Parameters")}
     assert found == {name: f"{value}" for name, value in CONFIGS["tiny"].to_dict().items()}

@@ -36,7 +36,7 @@ class Dispatcher:
     programs
         Programs by tag.
     loaded
-        Values of :data:`~fusemax.model.descriptor_check.SETTINGS` that the machine has from earlier jobs.
+        Values of :data:`fusemax.spec.SETTINGS` that the machine has from earlier jobs.
     """
 
     def __init__(

@@ -1,0 +1,1 @@
+"""Models that blocks of the hardware are compared with."""

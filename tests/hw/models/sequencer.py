@@ -1,0 +1,140 @@
+"""Model of the sequencer: keeps every iteration's tile in a list, and knows what a word of the loop means for it."""
+
+from fusemax.spec import MICROWORD, Op
+from fusemax_hw.words import NorthSource
+
+__all__ = ["INTERVAL", "SLOTS", "STALLS", "SequencerModel"]
+
+SLOTS = ("slots_qk", "slots_exp", "slots_sum", "slots_slnv", "slots_empty")
+STALLS = ("stall_q", "stall_k", "stall_v", "stall_output")
+#: Of a tile, what the north edge gets with a MASK.
+INTERVAL = ("lo", "hi", "phase", "share", "keys", "queries")
+
+
+class SequencerModel:
+    """One call of :meth:`step` per cycle, with what was offered in it."""
+
+    def __init__(self, config, program, grid):
+        self.config, self.grid = config, grid
+        self.words = [MICROWORD.unpack(word) for word in program.microwords]
+        #: Tile of every iteration so far, or None.
+        self.iterations = []
+        #: Operations done for the tile of every iteration.
+        self.done = []
+        self.running = False
+        self.slot = 0
+        self.waiting = dict.fromkeys("qkv", 0)
+        self.rows = self.output = 0
+
+    def tile(self, stage):
+        """Number and tile of the iteration ``stage`` ago, if it has one that is not complete."""
+        number = len(self.iterations) - 1 - stage
+        complete = number < 0 or self.iterations[number] is None or "last SLNV" in self.done[number]
+        return (number, None) if complete else (number, self.iterations[number])
+
+    def step(self, word_offered, tile_offered, loaded, freed):
+        """Events, outputs of the corner, pulses; whether the word and the tile are taken."""
+        events, pulses, out = {}, {}, {"op": Op.NOP, "max": 0, "mask": 0}
+        issued = False
+        if not (self.running and word_offered):
+            events["idle"] = 1
+        else:
+            word = self.words[self.slot]
+            op, (number, tile) = Op(word["op"]), self.tile(word["stage"])
+            stall = self.stall(word, op, tile)
+            if stall:
+                events[stall] = 1
+            else:
+                issued = True
+                name = "empty" if tile is None or op is Op.NOP else op.name.lower()
+                events[f"slots_{name}"] = 1
+                self.beside(word, out, events)
+                if name != "empty":
+                    self.main(word, op, number, tile, out, pulses)
+                self.slot = (self.slot + 1) % len(self.words)
+        between = not self.running or (issued and self.slot == 0)
+        takes = between and tile_offered is not None
+        if between:
+            alive = any(self.tile(stage)[1] is not None for stage in range(self.config.contexts))
+            self.running = takes or alive
+            if self.running:
+                self.iterations.append(tile_offered)
+                self.done.append([])
+        if takes:
+            events["tiles"] = 1
+        for name in "qkv":
+            self.waiting[name] += loaded[name]
+        self.rows -= freed
+        return events, out, pulses, issued, between
+
+    def stall(self, word, op, tile):
+        if tile is None:
+            return None
+        if op is Op.SUM and tile["last"] and tile["state_out"] and self.rows >= tile["output_slots"]:
+            return "stall_output"
+        if not word["first"]:
+            return None
+        if op is Op.QK and tile["first"] and not self.waiting["q"]:
+            return "stall_q"
+        if op is Op.QK and tile["new_keys"] and not self.waiting["k"]:
+            return "stall_k"
+        if op is Op.SLNV and tile["new_keys"] and not self.waiting["v"]:
+            return "stall_v"
+        if op is Op.SLNV and tile["last"] and not tile["state_out"] and self.rows >= tile["output_slots"]:
+            return "stall_output"
+        return None
+
+    def beside(self, word, out, events):
+        """What a word does beside its main operation."""
+        if word["max"] and self.tile(1)[1]:
+            number, tile = self.tile(1)
+            self.done[number].append("MAX")
+            events["slots_max"] = 1
+            out |= {
+                "max": 1,
+                "hold_max": number % self.config.holds,
+                "first_max": tile["first"],
+                "reference": tile["reference"],
+            }
+        if word["mask"] and self.tile(0)[1]:
+            number, tile = self.tile(0)
+            self.done[number].append("MASK")
+            out |= {"mask": 1, "source": NorthSource.INTERVAL.value} | {name: tile[name] for name in INTERVAL}
+
+    def main(self, word, op, number, tile, out, pulses):
+        config, index = self.config, word["index"]
+        beat, element = divmod(index, config.beat_elements)
+        self.done[number].append(f"{op.name} {index}")
+        out["op"] = op
+        if op is Op.QK:
+            self.waiting["q"] -= word["first"] & tile["first"]
+            self.waiting["k"] -= word["first"] & tile["new_keys"]
+            out |= {"first": word["first"], "west_beat": tile["buffer"] * config.key_beats + beat, "west_element": element}
+            out |= {"source": NorthSource.QUERY.value, "north_beat": tile["query"] + beat, "north_element": element}
+            if word["last"]:
+                pulses["query_release"], pulses["key_release"] = tile["last"], tile["free_keys"]
+            return
+        out["hold"] = number % config.holds
+        if op is Op.EXP:
+            out["source"] = NorthSource.REFERENCE.value
+            return
+        out |= {"tile_first": tile["first"], "tile_last": tile["last"], "state": tile["state"] + index}
+        out |= {"float32_out": tile["float32_out"], "raw_out": tile["raw_out"]}
+        if op is Op.SUM:
+            if tile["last"] and tile["state_out"]:
+                self.rows += 1
+                out |= {"write": 1, "output": self.output}
+                self.output = (self.output + 1) % config.output_beats
+            return
+        self.waiting["v"] -= word["first"] & tile["new_keys"]
+        self.rows += word["first"] & tile["last"] & ~tile["state_out"]
+        address = tile["buffer"] * config.value_beats + beat
+        out |= {"west_beat": 2 * config.key_beats + address, "west_element": element, "grid": self.grid[address][element]}
+        per_word = config.beat_elements // 2 if tile["float32_out"] else config.beat_elements
+        complete = index % per_word == per_word - 1 or word["last"]
+        out |= {"element": index % per_word, "write": tile["last"] & complete, "output": self.output}
+        if tile["last"] and complete:
+            self.output = (self.output + 1) % config.output_beats
+        if word["last"]:
+            self.done[number].append("last SLNV")
+            pulses["value_release"], pulses["results_issued"] = tile["free_keys"], tile["last"]
