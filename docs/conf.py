@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from sphinx.addnodes import pending_xref
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / folder) for folder in ("sw", "hw", "sim")]
@@ -55,10 +56,12 @@ html_show_sphinx = False
 html_copy_source = False
 
 
-def link_to_folder(app: Any, env: Any, node: nodes.Element, contnode: nodes.Element) -> nodes.Element | None:
-    """A link to a folder of the repository, which a site has no page for, is its text."""
-    target = ROOT / Path(env.docname).parent / str(node.get("reftarget", ""))
-    return contnode if node.get("reftype") == "myst" and target.is_dir() else None
+def unlink_folders(app: Any, doctree: nodes.document) -> None:
+    """Make a link to a folder of the repository, which a site has no page for, plain text."""
+    here = Path(app.env.doc2path(app.env.docname)).parent
+    for link in list(doctree.findall(pending_xref)):
+        if link.get("reftype") == "myst" and (here / link["reftarget"]).is_dir():
+            link.replace_self(link.children)
 
 
 def write_index(app: Any, exception: Exception | None) -> None:
@@ -70,6 +73,6 @@ def write_index(app: Any, exception: Exception | None) -> None:
 
 def setup(app: Any) -> dict[str, bool]:
     """Connect the handlers above."""
-    app.connect("missing-reference", link_to_folder)
+    app.connect("doctree-read", unlink_folders)
     app.connect("build-finished", write_index)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
