@@ -176,12 +176,13 @@ def compile_simulator(config: Config, sources: list[Path], repeated: list[str], 
     command = [make, "-j", str(len(os.sched_getaffinity(0))), *(f"{name}={value}" for name, value in variables.items())]
 
     def compile_runtime(runtime: Path) -> None:
-        (work / "runtime.mk").write_text("include Vtop.mk\nruntime: $(VK_GLOBAL_OBJS) verilated_vcd_c.o verilated_fst_c.o\n")
+        (work / "runtime.mk").write_text("include Vtop.mk\nruntime: $(VK_GLOBAL_OBJS)\n")
         run([*command, "-f", "runtime.mk", "runtime"], work, environment)
         for path in work.glob("*.o"):
             path.rename(runtime / path.name)
 
-    # Verilator's runtime library is the same for every device, traced or not: compiled once. make leaves alone what is newest.
+    # Verilator's runtime library is the same for every device, traced or not: compiled once, but for the writer of waveforms
+    # if the first device had none. make leaves alone what is newest.
     for path in cached(f"runtime-{runtime_digest()}", compile_runtime, "Verilator's runtime library").iterdir():
         shutil.copyfile(path, work / path.name)
     run([*command, "-f", "Vtop.mk"], work, environment)
