@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.bench import Case, Results
+from .extras import require
 from .options import table
 
 __all__ = ["add"]
@@ -77,7 +78,7 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
 
 
 def explore(options: argparse.Namespace) -> int:
-    from ..evaluation.explore import AREA_TABLE, AreaTable, Point, Workload, design_points, records, sweep
+    from ..evaluation.explore import AREA_TABLE, AreaTable, Point, Workload, design_points, records, sweep, unsaved
     from ..planning.memory_map import Shape
 
     names = options.shape or [DEFAULT_SHAPE]
@@ -92,10 +93,14 @@ def explore(options: argparse.Namespace) -> int:
     for point in points:
         areas.parts(point.config)  # Found now rather than after the sweep.
 
+    results = Results(options.results)
+    extras = ["explore"] * bool(unsaved(points, results)) + ["cli"] * (options.directory is not None)
+    require("fusemax explore", extras, unused=("rich",))
+
     def told(count: int, point: Point, row: dict[str, Any]) -> None:
         print(f"{count} of {len(points)}: {point}: {row['cycles']} cycles", file=sys.stderr, flush=True)
 
-    rows = sweep(points, Results(options.results), scheduler=options.scheduler, workers=options.workers, told=told)
+    rows = sweep(points, results, scheduler=options.scheduler, workers=options.workers, told=told)
     found = records(points, rows, areas)
     pictures = []
     if options.directory is not None:

@@ -9,6 +9,7 @@ from ..compiler.program import Program
 from ..spec import DESCRIPTOR_STRIDE_BYTES, MICROWORD, PROGRAM_HEADER, Config
 
 __all__ = [
+    "LEAST_MEMORY_BYTES",
     "OUTPUT_BYTES",
     "PAGE_BYTES",
     "RING_BYTES",
@@ -30,6 +31,8 @@ RING_BYTES = DESCRIPTOR_STRIDE_BYTES << 12
 OUTPUT_BYTES = {"bfloat16": 2, "float32": 4}
 #: No burst crosses one.
 PAGE_BYTES = 4096
+#: Of the smallest device memory that a call may fit: ring and program beside a page of arrays.
+LEAST_MEMORY_BYTES = 2 * PAGE_BYTES
 HEADER_BYTES = PROGRAM_HEADER.bits // 8
 
 
