@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from arguments import results_file
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from rows import Row, Rows, markdown
@@ -194,7 +195,7 @@ def page(results: Results) -> str:
 
 
 def main() -> int:
-    results = measured(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS)
+    results = measured(results_file(__doc__, RESULTS))
     print(table(MEASURED_HEADER, measured_lines(results)), table(LARGE_HEADER, large_lines()), sep="\n\n")
     plot(DOCS / "ablation.png")
     (DOCS / "ablation.md").write_text(page(results), encoding="utf-8")

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from arguments import results_file
 from pictures import intensity_of, plot_lengths, plot_roofline, plot_waterfall, roof
 
 import fusemax
@@ -107,7 +108,7 @@ def record(case: Case, waveform: Path) -> None:
 
 
 def main() -> int:
-    results = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
+    results = results_file(__doc__, RESULTS)
     rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
     groups = {group: rows_of(group, rows) for group in GROUPS}
 

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
+from arguments import results_file
 from bounds import bounds, choice, group_sizes, least_query_tiles, modelled
 from matplotlib.figure import Figure
 from rows import Row, Rows, markdown
@@ -285,7 +286,7 @@ def page(results: Sequence[tuple[Run, Row]]) -> str:
 
 
 def main() -> int:
-    results = measured(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS)
+    results = measured(results_file(__doc__, RESULTS))
     print(table(FULL_HEADER, full_lines(results)), table(SLOW_HEADER, slow_lines(results)), sep="\n\n")
     plot(results, DOCS / "residency.png")
     (DOCS / "residency.md").write_text(page(results), encoding="utf-8")
