@@ -14,7 +14,7 @@ from ..evaluation.bench import GROUPS, RIVALS, Case, Results, cases
 from ..spec import CONFIGS
 from .extras import require
 from .machine import add_machine, machine
-from .options import begun_line, table
+from .options import begun_line, positive, table, whole
 
 __all__ = ["add"]
 
@@ -36,13 +36,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--shape", action="append", metavar="HxPxMxExF", help="instead: heads, queries, keys and head dims; may be repeated"
     )
     add_machine(parser, None, shown="base; with --shape only")
-    parser.add_argument("--latency", type=int, metavar="CYCLES", help="read latency for --shape; default: 60")
+    parser.add_argument("--latency", type=whole(1), metavar="CYCLES", help="read latency for --shape; default: 60")
     parser.add_argument(
-        "--beat-interval", type=int, metavar="CYCLES", help="for --shape: one bus word in so many cycles; default: 1"
+        "--beat-interval", type=whole(1), metavar="CYCLES", help="for --shape: one bus word in so many cycles; default: 1"
     )
     parser.add_argument("--modelled", action="store_true", help="--shape in the cycle model")
-    parser.add_argument("--longest", type=int, metavar="CYCLES", help="leave out simulations that take longer")
-    parser.add_argument("--timeout", type=float, default=1800, metavar="SECONDS", help="longest time of a row; default: 1800")
+    parser.add_argument("--longest", type=whole(1), metavar="CYCLES", help="leave out simulations that take longer")
+    parser.add_argument(
+        "--timeout", type=positive, default=1800, metavar="SECONDS", help="longest time of a row; default: 1800"
+    )
     parser.add_argument(
         "-o",
         dest="file",

@@ -17,7 +17,7 @@ from ..board.connection import LATENCY_S, check_bitstream, connect, look, open_b
 from ..spec import IDENTITY, Config
 from .extras import MODULES, require
 from .machine import add_machine, machine
-from .options import positive, table
+from .options import positive, table, whole
 
 if TYPE_CHECKING:
     from ..runtime.device import Device
@@ -49,10 +49,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_board(building)
     add_machine(building, None, shown="one that fits the board")
     building.add_argument("-o", dest="directory", type=Path, metavar="DIR", help="default: build/board/BOARD-CONFIG")
-    building.add_argument("--memory-bytes", type=int, metavar="N", help="size of the memory; default: the board's")
-    building.add_argument("--clock-mhz", type=positive(float), metavar="MHZ", help="default: the board's")
-    building.add_argument("--baud", type=positive(int), metavar="N", help="bits per second of the line; default: the board's")
-    building.add_argument("--seed", type=int, default=1, help="of nextpnr; default: 1")
+    building.add_argument("--memory-bytes", type=whole(), metavar="N", help="size of the memory; default: the board's")
+    building.add_argument("--clock-mhz", type=positive, metavar="MHZ", help="default: the board's")
+    building.add_argument("--baud", type=whole(1), metavar="N", help="bits per second of the line; default: the board's")
+    building.add_argument("--seed", type=whole(0), default=1, help="of nextpnr; default: 1")
     steps = ("project", "synthesis", "bitstream")
     building.add_argument("--until", choices=steps, default=steps[-1], help="last step; default: all for which tools are open")
     building.set_defaults(function=build)
@@ -76,9 +76,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         default=next(iter(BOARDS)),
         help=f"whose default configuration the bitstream was made for; default: {next(iter(BOARDS))}",
     )
-    testing.add_argument("--heads", type=int, default=1, metavar="N", help="heads of a MiniLM layer; default: 1")
-    testing.add_argument("--tokens", type=int, metavar="N", help="only the first N tokens")
-    testing.add_argument("--decode", type=int, default=4, metavar="N", help="tokens to decode with a cache; default: 4")
+    testing.add_argument("--heads", type=whole(1), default=1, metavar="N", help="heads of a MiniLM layer; default: 1")
+    testing.add_argument("--tokens", type=whole(1), metavar="N", help="only the first N tokens")
+    testing.add_argument("--decode", type=whole(0), default=4, metavar="N", help="tokens to decode with a cache; default: 4")
     testing.set_defaults(function=test)
 
     for action in (listing, building, information, testing):
@@ -92,10 +92,10 @@ def add_board(parser: argparse.ArgumentParser) -> None:
 def add_port(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", required=True, metavar="NAME", help="serial port, such as /dev/ttyUSB0")
     parser.add_argument(
-        "--baud", type=positive(int), default=BAUD, metavar="N", help=f"as the bitstream was made for; default: {BAUD}"
+        "--baud", type=whole(1), default=BAUD, metavar="N", help=f"as the bitstream was made for; default: {BAUD}"
     )
     parser.add_argument(
-        "--latency", type=positive(float), default=LATENCY_S, metavar="SECONDS", help=f"of the line; default: {LATENCY_S}"
+        "--latency", type=positive, default=LATENCY_S, metavar="SECONDS", help=f"of the line; default: {LATENCY_S}"
     )
 
 

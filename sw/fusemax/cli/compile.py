@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from .machine import add_machine, machine
-from .options import cascade_option
+from .options import cascade_option, whole
 from .program_files import program_figures, write_program
 
 __all__ = ["add"]
@@ -28,8 +28,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="FILE",
         help="a file, or the name of a shipped cascade; default: attention_1pass",
     )
-    parser.add_argument("--head-dim", type=int, default=64, metavar="E", help="head dim of queries and keys; default: 64")
-    parser.add_argument("--value-dim", type=int, metavar="F", help="head dim of values; default: that of the keys")
+    parser.add_argument("--head-dim", type=whole(), default=64, metavar="E", help="head dim of queries and keys; default: 64")
+    parser.add_argument("--value-dim", type=whole(), metavar="F", help="head dim of values; default: that of the keys")
     parser.add_argument(
         "-o", dest="directory", type=Path, default=Path("build/program"), metavar="DIR", help="default: build/program"
     )

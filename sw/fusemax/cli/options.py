@@ -8,30 +8,38 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from ..cascade import CASCADES, Cascade
 from ..cascade.catalog import cascade_named
 
-__all__ = ["begun_line", "cascade_option", "positive", "table"]
-
-Number = TypeVar("Number", int, float)
+__all__ = ["begun_line", "cascade_option", "positive", "table", "whole"]
 
 
-def positive(kind: type[Number]) -> Callable[[str], Number]:
-    """Return what reads a number greater than zero, for argparse."""
-    what = {int: "a whole number", float: "a number"}[kind]
+def whole(least: int | None = None) -> Callable[[str], int]:
+    """Return what reads a whole number, for argparse."""
+    rule = "must be a whole number" + ("" if least is None else f" of at least {least}")
 
-    def read(text: str) -> Number:
+    def read(text: str) -> int:
         try:
-            number = kind(text)
+            number = int(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"must be {what}, not {text!r}") from None
-        if not 0 < number < math.inf:
-            raise argparse.ArgumentTypeError(f"must be {what} greater than 0, not {text!r}")
+            raise argparse.ArgumentTypeError(f"{rule}, not {text!r}") from None
+        if least is not None and number < least:
+            raise argparse.ArgumentTypeError(f"{rule}, not {text!r}")
         return number
 
     return read
+
+
+def positive(text: str) -> float:
+    """Read a number greater than zero, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number greater than 0, not {text!r}")
+    return number
 
 
 def cascade_option(name: str) -> Cascade:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..evaluation import exact, minilm
 from .extras import require
 from .machine import add_machine, machine
-from .options import table
+from .options import positive, table, whole
 from .program_files import write_program
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     data = minilm.load()
     add_machine(parser, "base")
     parser.add_argument("--device", choices=("rtl", "model"), default="rtl", help="default: rtl")
-    parser.add_argument("--layer", type=int, choices=data.layers, default=data.layers[0], help=f"default: {data.layers[0]}")
-    parser.add_argument("--heads", type=int, default=len(data.heads), metavar="N", help="only the layer's first N heads")
+    parser.add_argument("--layer", type=whole(), choices=data.layers, default=data.layers[0], help=f"default: {data.layers[0]}")
+    parser.add_argument("--heads", type=whole(), default=len(data.heads), metavar="N", help="only the layer's first N heads")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write a waveform of the device's ports")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="longest time of one call")
+    parser.add_argument("--timeout", type=positive, metavar="SECONDS", help="longest time of one call")
     parser.add_argument("-o", dest="directory", type=Path, default=Path("build/run"), metavar="DIR", help="default: build/run")
     parser.add_argument("--json", action="store_true", help="print figures as JSON")
     parser.set_defaults(function=run)
@@ -90,6 +90,8 @@ def run(options: argparse.Namespace) -> int:
     if not 1 <= options.heads <= len(data.heads):
         raise ValueError(f"--heads must be from 1 to {len(data.heads)}, not {options.heads}")
     config = machine(options)
+    if options.trace is not None and options.device == "model":
+        raise ValueError("--trace must come with --device rtl: the model has no signals")
     if options.device == "rtl":
         require("fusemax run --device rtl", ["sim"])
     q, k, v = (x[data.layers.index(options.layer), : options.heads] for x in (data.q, data.k, data.v))

@@ -197,6 +197,20 @@ def test_shapes_are_instead_of_groups(bench: Bench, capsys: pytest.CaptureFixtur
     assert "not allowed with argument" in capsys.readouterr().err
 
 
+def test_an_error_begins_on_a_line_of_its_own(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ValueError("the simulator is broken")
+
+    monkeypatch.setattr(measuring, "measure", broken)
+    assert bench("--shape", SHAPES[0]) == 1
+    assert capsys.readouterr().err == f"tiny {SHAPES[0]}, latency 60\nerror: the simulator is broken\n"
+    bench.stop_at = SHAPES[0]
+    assert bench("--shape", SHAPES[0]) == 130
+    assert capsys.readouterr().err == f"tiny {SHAPES[0]}, latency 60\ninterrupted\n"
+
+
 @pytest.mark.cosim
 def test_on_the_verilog(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Nothing but JSON, also of the simulator's process; the second call takes the row from the file."""
