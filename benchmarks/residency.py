@@ -29,6 +29,7 @@ from fusemax.evaluation.bench import Case
 from fusemax.evaluation.bench.measure import Digests, measure, opened
 from fusemax.planning.descriptors import describe
 from fusemax.planning.residency import Residency
+from fusemax.plotting import save_picture
 from fusemax.spec import CONFIGS, Config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -263,7 +264,7 @@ def plot(results: Sequence[tuple[Run, Row]], path: Path) -> None:
         handles += figure.axes[0].plot([], [], marker="o", color="0.3", markerfacecolor=face, linestyle="none")
         labels.append(name)
     figure.legend(handles, labels, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
-    figure.savefig(path, dpi=130)
+    save_picture(figure, path)
 
 
 def page(results: Sequence[tuple[Run, Row]]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "benchmarks"
-SCRIPTS = sorted(path.name for path in DIRECTORY.glob("*.py") if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8"))
+SCRIPTS = sorted(path.name for path in DIRECTORY.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
 
 
 def called(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,7 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from ..errors import MissingExtraError
+from ..plotting import save_picture
 from ..spec import Timing
 from .array_program import Operation
 from .modulo_schedule import Schedule
@@ -93,7 +94,7 @@ def plot_waterfall(schedule: Schedule, path: str | PathLike[str], tiles: int) ->
         ncols=len(MEANINGS),
         frameon=False,
     )
-    figure.savefig(path, dpi=150)
+    save_picture(figure, path, dpi=150)
 
 
 def _runs(entries: Iterable[tuple[int, Operation, int]]) -> Iterable[Run]:
