@@ -1,6 +1,7 @@
 # Every target is one line of Python in .venv, which `make install` creates. PATH stays as it is.
 PYTHON ?= python3
 CONFIG ?= base
+SET ?=
 BOARD ?= ulx3s_85f
 VENV := .venv/bin/python
 INSTALLED := .venv/installed
@@ -19,14 +20,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 run: $(INSTALLED) ## Attention of a real layer on the emitted Verilog, checked and measured
-	$(VENV) -m fusemax run --config $(CONFIG) -o build/run
+	$(VENV) -m fusemax run --config $(CONFIG) $(SET:%=--set %) -o build/run
 
-verilog: $(INSTALLED) ## Write Verilog, its page, FuseSoC core and C driver to build/verilog/CONFIG (CONFIG=tiny, small, base or paper)
-	$(VENV) -m fusemax verilog --config $(CONFIG) -o build/verilog/$(CONFIG)
+verilog: $(INSTALLED) ## Write Verilog, its page, FuseSoC core and C driver to build/verilog/NAME (CONFIG=base SET="rows=5 columns=7")
+	$(VENV) -m fusemax verilog --config $(CONFIG) $(SET:%=--set %)
 
 bitstream: CONFIG := tiny
-bitstream: $(INSTALLED) ## Bitstream in build/board/BOARD-CONFIG (BOARD=ulx3s_85f CONFIG=tiny)
-	$(VENV) -m fusemax board build $(BOARD) --config $(CONFIG)
+bitstream: $(INSTALLED) ## Bitstream in build/board/BOARD-NAME (BOARD=ulx3s_85f CONFIG=tiny SET="query_tiles=2")
+	$(VENV) -m fusemax board build $(BOARD) --config $(CONFIG) $(SET:%=--set %)
 
 test: $(INSTALLED) ## All tests
 	$(VENV) -m pytest -n auto --dist worksteal
@@ -52,10 +53,11 @@ area: $(INSTALLED) ## Area and clock of PE, array and machine on an ECP5, by Yos
 	$(VENV) benchmarks/area_parts.py
 	$(VENV) benchmarks/explore.py
 
-docs: $(INSTALLED) ## Write the generated files: docs/reference/registers.md, pictures in docs/figures, tests/golden/fusemax.h
+docs: $(INSTALLED) ## Write the generated files: docs/reference/registers.md, pictures, tests/golden/fusemax.h
 	$(VENV) -m fusemax.spec.export docs/reference/registers.md tests/golden/fusemax.h
 	$(VENV) examples/schedule.py docs/figures/schedule.png > /dev/null
 	$(VENV) docs/figures/block_diagram.py
+	$(VENV) -m fusemax paper --json -o docs/measurements/paper > /dev/null
 
 site: $(INSTALLED) ## The pages and an API reference as a site in build/site; warnings are errors
 	$(VENV) -m sphinx --builder html --conf-dir docs --doctree-dir build/doctrees --fail-on-warning --keep-going --quiet . build/site

@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from arguments import results_file
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from rows import Row, Rows, markdown
@@ -22,12 +23,13 @@ from fusemax.cli.options import table
 from fusemax.compiler.array_program import Operation
 from fusemax.compiler.modulo_schedule import Binding
 from fusemax.compiler.program import Program
-from fusemax.compiler.waterfall import COLOURS
+from fusemax.compiler.waterfall import COLOURS, MEANINGS
 from fusemax.evaluation.bench import Case
 from fusemax.evaluation.bench.measure import Digests, check, measure, opened
 from fusemax.evaluation.paper import result
 from fusemax.model.cycles import IdealMemory, cycles
 from fusemax.planning.memory_map import Shape
+from fusemax.plotting import save_picture
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "ablation.json"
@@ -37,6 +39,12 @@ TEXT = ROOT / "benchmarks" / "pages" / "ablation.md"
 
 SHAPES = ("1x512x512x16x16", "8x128x128x32x32", "1x256x256x64x64", "8x64x64x64x64", "1x256x256x128x128")
 CASES = tuple(Case.from_shape(shape) for shape in SHAPES)
+#: What of two tiles is under way at the same time.
+TITLES = {
+    Binding.SERIAL: "serial:\none tile after\nthe other",
+    Binding.OVERLAPPED: "overlapped:\ntwo tiles at\na time",
+    Binding.CO_ISSUED: "co-issued:\nMAX beside\nanother QK",
+}
 #: Tiles that the picture shows, and its shape.
 TILES, PICTURE = 4, Case.from_shape("1x64x64x16x16")
 #: Models of the paper whose steps are compared with ours on as many rows, by head dim.
@@ -145,7 +153,7 @@ def large_lines() -> list[list[str]]:
 
 def plot(path: Path) -> None:
     """What the array issues with each of the programs, slot by slot."""
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
     axes = figure.subplots()
     end = TILES * Run(PICTURE, Binding.SERIAL).program.ii + 8
     for row, binding in enumerate(Binding):
@@ -164,20 +172,33 @@ def plot(path: Path) -> None:
                     alpha=shade,
                     linewidth=0,
                 )
-    axes.set_yticks(range(len(Binding)), [binding.value for binding in Binding])
+    axes.set_yticks(range(len(Binding)), [TITLES[binding] for binding in Binding])
     axes.set_ylim(len(Binding) - 0.5, -0.6)
     axes.set_xlim(0, end)
-    axes.set_xlabel(f"issued slots; E = F = {PICTURE.e} on {PICTURE.config!r}; every other tile is paler, MAX stands above")
+    axes.set_xlabel("slots, one a cycle")
+    machine = PICTURE.machine
+    figure.suptitle(
+        f"What a PE is told to do in every slot, by the three programs: {machine.name}, {machine.rows} × {machine.columns}, "
+        f"E = F = {PICTURE.e}",
+        fontsize=11,
+    )
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     shown = [operation for operation in COLOURS if operation is not Operation.MASK]
     figure.legend(
-        handles=[Patch(color=COLOURS[operation], label=operation.name) for operation in shown],
+        handles=[
+            *(
+                Patch(color=COLOURS[operation], label=MEANINGS[operation] + " (above)" * (operation is Operation.MAX))
+                for operation in shown
+            ),
+            Patch(facecolor="white", edgecolor="0.6", label="white: the PE waits"),
+            Patch(color=COLOURS[Operation.QK], alpha=0.55, label="paler: every other tile"),
+        ],
         loc="outside lower center",
-        ncols=len(shown),
+        ncols=4,
         frameon=False,
     )
-    figure.savefig(path, dpi=130)
+    save_picture(figure, path)
 
 
 def page(results: Results) -> str:
@@ -195,7 +216,7 @@ def page(results: Results) -> str:
 
 
 def main() -> int:
-    results = measured(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS)
+    results = measured(results_file(__doc__, RESULTS))
     print(table(MEASURED_HEADER, measured_lines(results)), table(LARGE_HEADER, large_lines()), sep="\n\n")
     plot(DOCS / "ablation.png")
     (DOCS / "ablation.md").write_text(page(results), encoding="utf-8")

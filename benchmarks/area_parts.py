@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from area import CONFIG, ROOT, WORK, Design, area, parts, synthesise
+from arguments import parser_of
 from rows import Rows
 
 from fusemax.cli.options import table
@@ -98,7 +99,8 @@ def compared(rows: dict[str, dict[str, Any]], areas: AreaTable) -> list[tuple[Co
     return found
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser_of(__doc__).parse_args(arguments)
     rows = measured()
     AREA_TABLE.write_text(json.dumps(area_table(rows), indent=1) + "\n", encoding="utf-8")
     lines, late = [], []

@@ -35,22 +35,6 @@ PROSE_COLUMNS = 100
 PLACED_BOARD = "ulx3s_85f"
 #: What belongs to a row; another value makes it another one.
 KEY = ("board", "config", "memory_bytes", "clock_mhz", "baud", "verilog", "tools")
-#: Largest machine of which a GW2A-18 has enough.
-GOWIN = replace(
-    CONFIGS["tiny"],
-    name="tang",
-    rows=2,
-    columns=2,
-    max_e=32,
-    max_f=32,
-    query_tiles=1,
-    contexts=2,
-    bus_bits=32,
-    outstanding_reads=2,
-    outstanding_writes=2,
-    score_bits=28,
-    sum_bits=32,
-)
 
 
 @dataclass(frozen=True)
@@ -73,7 +57,7 @@ ROWS = {
         Row("ulx3s_85f", replace(CONFIGS["tiny"], name="six", rows=6, columns=6), placed=True),
         Row("ulx3s_85f", CONFIGS["small"]),
         Row("arty_a7_100", CONFIGS["tiny"]),
-        Row("tang_primer_20k", GOWIN),
+        Row("tang_primer_20k", BOARDS["tang_primer_20k"].config),
     )
 }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from area_parts import RESULTS, compared
+from arguments import parser_of
 from rows import Rows, markdown
 
 from fusemax.cli.explore import BUS_BITS, COLUMNS, DEFAULT_SHAPE, QUERY_TILES, SIZES
@@ -81,7 +82,8 @@ def page(found: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser_of(__doc__).parse_args(arguments)
     points = default_points()
     found = records(points, sweep(points, Results(SAVED)), AreaTable.read())
     draw(found, f"{DEFAULT_SHAPE}, latency 60", DOCS / "explore.png")

@@ -20,6 +20,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from arguments import results_file
 from numpy.typing import NDArray
 
 import fusemax
@@ -172,7 +173,7 @@ def lines(results: list[tuple[Call, Row]]) -> list[list[str]]:
 
 
 def main() -> int:
-    results = measured(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS)
+    results = measured(results_file(__doc__, RESULTS))
     print(table(HEADER, lines(results)))
     rule = ["---", *["---:"] * (len(HEADER) - 1)]
     text = "\n".join("| " + " | ".join(line) + " |" for line in (HEADER, rule, *lines(results)))

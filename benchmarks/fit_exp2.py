@@ -8,8 +8,10 @@ bound, the chain with the smallest mean square error.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from arguments import parser_of
 
 FRAC_BITS = 20
 SEGMENTS = 32
@@ -47,7 +49,8 @@ def chain(table: list[list[tuple[float, float, int, int, int, int]]], bound: flo
     return min(paths.values(), key=lambda item: item[0])[1] if paths else None
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser_of(__doc__).parse_args(arguments)
     table = [candidates(segment) for segment in range(SEGMENTS)]
     bounds = sorted({entry[0] for entries in table for entry in entries if entry[0] < 1e-4})
     low, high = 0, len(bounds) - 1

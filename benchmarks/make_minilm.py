@@ -168,7 +168,7 @@ def make() -> bytes:
 
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(description="Make the example data.")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--site", type=Path, help="site-packages directory that has the model's package and its readers")
     parser.add_argument("--here", action="store_true", help="use this interpreter's packages")
     parser.add_argument("--check", action="store_true", help="compare with the file in the repository, write nothing")

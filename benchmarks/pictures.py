@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from fusemax.evaluation.bench import RIVALS, Case, paper_utilisation
+from fusemax.plotting import save_picture
 from fusemax.spec import Config, Op
 from fusemax_hw.control.sequencer import sequencer_events
 from fusemax_hw.words import west_word
@@ -138,25 +139,29 @@ def plot_waterfall(config: Config, waveform: Path, path: Path, title: str) -> di
     figure.suptitle(title)
     handles = [Patch(color=COLOURS.get(name) or OTHERS[name], label=meaning) for name, meaning in MEANINGS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=-(-len(handles) // 2), frameon=False)
-    figure.savefig(path, dpi=130)
+    save_picture(figure, path)
     return {"cycles": run.cycles, "tiles": tiles, **{name: len(cycles) for name, cycles in run.waits.items()}}
 
 
 def roof(config: Config, intensity: float, bytes_per_cycle: float, limit: float) -> float:
-    """Utilisation that a memory allows: multiply-adds a byte times bytes a cycle over PEs, or the schedule's limit."""
+    """Return the utilisation that a memory allows: multiply-adds a byte times bytes a cycle over PEs, or the schedule's limit.
+
+    AXI has a channel for reads and one for writes, and the memory delivers ``bytes_per_cycle`` on each of them: the bytes are
+    those of the busier one (:func:`intensity_of`).
+    """
     return min(limit, intensity * bytes_per_cycle / (config.rows * config.columns))
 
 
 def plot_roofline(rows: list[Mapping[str, Any]], path: Path) -> None:
-    """Measured utilisation against multiply-adds per byte read, with the roof of every bandwidth."""
+    """Draw measured utilisation against multiply-adds per byte of the busier channel, with the roof of every bandwidth."""
     figure = Figure(figsize=(8.5, 5), layout="constrained")
     axes: Axes = figure.subplots()
-    colours = {1: "#4477aa", 2: "#ee6677", 4: "#228833"}
+    styles = {1: ("#4477aa", "o"), 2: ("#ee6677", "s"), 4: ("#228833", "^")}
     config = Case(heads=1, queries=1, keys=1, e=1, f=1, config=rows[0]["config"]).machine
     limit = max(row["limit"] for row in rows)
     low, high = 1.5, 200
     points = [low * (high / low) ** (index / 300) for index in range(301)]
-    for interval, colour in colours.items():
+    for interval, (colour, marker) in styles.items():
         bandwidth = config.bus_bytes / interval
         axes.plot(points, [roof(config, x, bandwidth, limit) for x in points], color=colour, linewidth=1.2)
         chosen = sorted((row for row in rows if row["beat_interval_cycles"] == interval), key=intensity_of)
@@ -164,43 +169,52 @@ def plot_roofline(rows: list[Mapping[str, Any]], path: Path) -> None:
             [intensity_of(row) for row in chosen],
             [row["utilisation"] for row in chosen],
             linestyle="none",
-            marker="o",
+            marker=marker,
+            markersize=6,
+            markerfacecolor="white",
             color=colour,
-            label=f"{bandwidth:g} bytes a cycle",
+            label=f"{bandwidth:g} bytes a cycle, each way",
         )
-    labels = sorted((row for row in rows if row["beat_interval_cycles"] == 4), key=intensity_of)
-    for row in labels:
+    # Below each column of points, how many queries they have; several numbers of queries may read as often.
+    columns: list[list[Mapping[str, Any]]] = []
+    for row in sorted(rows, key=intensity_of):
+        if not columns or intensity_of(row) > 1.05 * intensity_of(columns[-1][0]):
+            columns.append([])
+        columns[-1].append(row)
+    for column in columns:
+        queries = sorted({row["queries"] for row in column})
         axes.annotate(
-            f"{row['queries']} queries",
-            (intensity_of(row), row["utilisation"]),
-            xytext=(6, -11),
+            f"{' and '.join(map(str, queries))}\nqueries",
+            (intensity_of(column[0]), min(row["utilisation"] for row in column)),
+            xytext=(6, -4),
             textcoords="offset points",
             fontsize=8,
             color="0.3",
+            va="top",
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(4, high)
-    axes.set_ylim(0.08, 1.2)
+    axes.set_ylim(0.07, 1.2)
     ticks = (0.1, 0.2, 0.5, 1.0)
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     ticks = (5, 10, 20, 50, 100, 200)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("multiply-adds per byte read and written")
+    axes.set_xlabel("multiply-adds per byte that is read")
     axes.set_ylabel("FLOPs utilisation")
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right", title="memory bandwidth")
     what = f"{config.name}, {config.rows} × {config.columns}, 1024 keys, E = F = 64"
     axes.set_title(f"{what}: lines are roofs, points measured on the Verilog", fontsize=10)
-    figure.savefig(path, dpi=130)
+    save_picture(figure, path)
 
 
 def intensity_of(row: Mapping[str, Any]) -> float:
-    """Useful multiply-adds per byte that was read or written."""
+    """Return useful multiply-adds per byte on the busier of the two channels: the one that reads, but for very short calls."""
     macs = row["heads"] * row["queries"] * row["keys"] * (row["e"] + row["f"])
-    return macs / (row["bytes_read"] + row["bytes_written"])
+    return macs / max(row["bytes_read"], row["bytes_written"])
 
 
 def plot_lengths(rows: list[Mapping[str, Any]], path: Path) -> None:
@@ -258,4 +272,4 @@ def plot_lengths(rows: list[Mapping[str, Any]], path: Path) -> None:
     axes.grid(color="0.92")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right", fontsize=8.5)
-    figure.savefig(path, dpi=130)
+    save_picture(figure, path)

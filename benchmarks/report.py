@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from arguments import results_file
 from pictures import intensity_of, plot_lengths, plot_roofline, plot_waterfall, roof
 
 import fusemax
@@ -95,8 +96,14 @@ def roofline_table(rows: Sequence[tuple[Case, Row]]) -> str:
             ]
         )
     return markdown(
-        ["queries", "bytes/cycle", "multiply-adds/byte", "roof", "utilisation", "share of cycles that wait"], lines, 0
+        ["queries", "bytes/cycle", "multiply-adds/byte read", "roof", "utilisation", "share of cycles that wait"], lines, 0
     )
+
+
+def square_heads(groups: Mapping[str, Sequence[tuple[Case, Row]]]) -> list[Row]:
+    """Return the rows of one head with as many queries as keys, E = F = 64, whatever group they are in."""
+    rows = [row for group in ("lengths", "targets", "modelled") for _, row in groups[group]]
+    return [row for row in rows if row["heads"] == 1 and row["queries"] == row["keys"] and row["e"] == row["f"] == 64]
 
 
 def record(case: Case, waveform: Path) -> None:
@@ -107,7 +114,7 @@ def record(case: Case, waveform: Path) -> None:
 
 
 def main() -> int:
-    results = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
+    results = results_file(__doc__, RESULTS)
     rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
     groups = {group: rows_of(group, rows) for group in GROUPS}
 
@@ -123,9 +130,7 @@ def main() -> int:
             f"on {machine.name} ({machine.rows} × {machine.columns}): what passed the array's corner, from the waveform",
         )
     plot_roofline([row for _, row in groups["roofline"]], DOCS / "roofline.png")
-    one_head = [row for group in ("lengths", "targets", "modelled") for _, row in groups[group]]
-    square = [row for row in one_head if row["heads"] == 1 and row["queries"] == row["keys"] and row["e"] == row["f"] == 64]
-    plot_lengths(square, DOCS / "lengths.png")
+    plot_lengths(square_heads(groups), DOCS / "lengths.png")
 
     long_runs = [row for row in rows if row["config"] == "base" and row["kind"] == "RTL" and row["cycles"] > 200_000]
     speeds = [row["kilocycles_per_second"] for row in long_runs]

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
+from arguments import results_file
 from bounds import bounds, choice, group_sizes, least_query_tiles, modelled
 from matplotlib.figure import Figure
 from rows import Row, Rows, markdown
@@ -29,6 +30,7 @@ from fusemax.evaluation.bench import Case
 from fusemax.evaluation.bench.measure import Digests, measure, opened
 from fusemax.planning.descriptors import describe
 from fusemax.planning.residency import Residency
+from fusemax.plotting import save_picture
 from fusemax.spec import CONFIGS, Config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -263,7 +265,7 @@ def plot(results: Sequence[tuple[Run, Row]], path: Path) -> None:
         handles += figure.axes[0].plot([], [], marker="o", color="0.3", markerfacecolor=face, linestyle="none")
         labels.append(name)
     figure.legend(handles, labels, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
-    figure.savefig(path, dpi=130)
+    save_picture(figure, path)
 
 
 def page(results: Sequence[tuple[Run, Row]]) -> str:
@@ -286,7 +288,7 @@ def page(results: Sequence[tuple[Run, Row]]) -> str:
 
 
 def main() -> int:
-    results = measured(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS)
+    results = measured(results_file(__doc__, RESULTS))
     print(table(FULL_HEADER, full_lines(results)), table(SLOW_HEADER, slow_lines(results)), sep="\n\n")
     plot(results, DOCS / "residency.png")
     (DOCS / "residency.md").write_text(page(results), encoding="utf-8")

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from arguments import parser_of
 from numpy.typing import NDArray
 
 from fusemax.evaluation import exact
@@ -73,7 +74,8 @@ def slots(degree: int, coefficient_bits: int, value_bits: int) -> int:
     return degree * -(-coefficient_bits // SLOPE_BITS) + 2 * -(-value_bits // 18)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser_of(__doc__).parse_args(arguments)
     print("| entries | degree | bits of values | of coefficients | slots | largest error of tanh | scores ±1 | scores ±12 |")
     print("|---|---|---|---|---|---|---|---|")
     x = np.linspace(0, END, 1 << 18)

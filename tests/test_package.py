@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+REPOSITORY = "https://github.com/fusemax/fusemax"
 
 pytestmark = pytest.mark.package
 
@@ -78,6 +79,29 @@ def test_metadata(metadata):
     assert metadata["Requires-Python"] == ">=3.11"
 
 
+def test_urls(metadata):
+    urls = dict(line.split(", ") for line in metadata.get_all("Project-URL"))
+    assert urls["Repository"] == REPOSITORY
+    assert set(urls) == {"Repository", "Documentation", "Issues"}
+    assert all(url.startswith(REPOSITORY) for url in urls.values())
+
+
+def test_the_readme_works_outside_the_clone(metadata):
+    """Every link and picture has its whole address, and what it names of the repository is there."""
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    text = metadata.get_payload()
+    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'src="([^"]+)"', text)
+    assert len(targets) > 10
+    bases = (f"{REPOSITORY}/blob/main/", "https://raw.githubusercontent.com/fusemax/fusemax/main/")
+    for target in targets:
+        assert target.startswith(("https://", "#")), target
+        for base in bases:
+            if target.startswith(base):
+                assert (ROOT / target.removeprefix(base).partition("#")[0]).exists(), target
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", text)
+    assert pictures and all(picture.startswith(bases[1]) for picture in pictures)
+
+
 def test_every_dependency_has_a_lower_bound(metadata):
     required = metadata.get_all("Requires-Dist")
     plain = {line.partition(">")[0].replace("-", "_") for line in required if "extra ==" not in line}
@@ -115,14 +139,14 @@ def test_extras_are_not_there(python):
 
 
 def test_example_data(python):
-    done = python("-c", "from fusemax import minilm; data = minilm.load(); print(data.q.shape, data.q.dtype)")
+    done = python("-c", "from fusemax.evaluation import minilm; data = minilm.load(); print(data.q.shape, data.q.dtype)")
     assert done.stdout == "(2, 12, 172, 32) bfloat16\n"
 
 
 def test_attention_on_the_model(python):
     code = """if True:
         import numpy as np, fusemax
-        from fusemax import exact, minilm
+        from fusemax.evaluation import exact, minilm
         data = minilm.load()
         q, k, v = data.q[1, :2], data.k[1, :2], data.v[1, :2]
         with fusemax.open("model", config="small") as device:
@@ -138,12 +162,18 @@ def test_command_line(python):
     assert "fusemax 0.1.0" in python("-m", "fusemax", "--version").stdout
 
 
+def test_version(python, metadata):
+    assert python("-c", "import fusemax; print(fusemax.__version__)").stdout.strip() == metadata["Version"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [
         (("verilog", "--config", "tiny"), "hw"),
-        (("run", "--device", "model"), "cli"),
-        (("run", "--device", "rtl"), "cli"),
+        (("run", "--device", "rtl"), "sim"),
+        (("bench", "--shape", "1x8x8x4x4"), "sim"),
+        (("board", "build", "ulx3s_85f"), "bitstream"),
+        (("paper", "-o", "pictures"), "cli"),
         (("explore", "--rows", "4"), "explore"),
     ],
 )
@@ -158,4 +188,10 @@ def test_compile_writes_the_program_without_matplotlib(python, tmp_path):
     done = python("-m", "fusemax", "compile", "--config", "tiny", "-o", str(tmp_path), "--json")
     assert json.loads(done.stdout)["initiation_interval"] == 130
     assert "fusemax[cli]" in done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["listing.txt", "program.bin"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["listing.txt", "program.bin", "program.json"]
+
+    done = python(
+        "-m", "fusemax", "run", "--device", "model", "--config", "tiny", "--heads", "1", "-o", str(tmp_path), "--json"
+    )
+    assert json.loads(done.stdout)["correct"]
+    assert done.stderr == "without schedule.png: plotting needs matplotlib: pip install 'fusemax[cli]'\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
+from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 from .api.attention import attention
@@ -35,11 +37,18 @@ __all__ = [
     "Program",
     "State",
     "Transport",
+    "__version__",
     "attention",
     "compile",
     "merge",
     "open",
 ]
+
+try:
+    #: Of the installed package, as in its metadata.
+    __version__ = _version("fusemax")
+except _PackageNotFoundError:  # A clone that is only on the path.
+    __version__ = "0+unknown"
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import sys
 
 import ml_dtypes
 import numpy as np
@@ -16,6 +15,8 @@ from fusemax.cli.run import progress_bar
 from fusemax.integration import core_file, page
 from fusemax.spec import CONFIGS, MICROWORD, Config
 from fusemax.spec.export import c_header
+
+PROGRAM_FILES = ("program.bin", "listing.txt", "program.json", "schedule.png")
 
 
 def figures(capsys) -> dict:
@@ -40,10 +41,11 @@ def test_help(command, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["info", "--config", "big"], "config must be one of tiny, small, base, paper or a Config, not 'big'"),
+        (["info", "--config", "big"], "argument --config: must be one of tiny, small, base, paper, not 'big'"),
         (["run", "--device", "board"], "invalid choice: 'board'"),
         (["run", "--layer", "1"], "invalid choice: 1"),
-        (["compile", "--head-dim", "x"], "invalid int value: 'x'"),
+        (["compile", "--head-dim", "x"], "argument --head-dim: must be a whole number, not 'x'"),
+        (["run", "--device", "model", "--timeout", "0"], "argument --timeout: must be a number greater than 0, not '0'"),
         ([], "the following arguments are required: COMMAND"),
     ],
 )
@@ -60,8 +62,7 @@ def test_wrong_usage_exits_with_2(arguments, message, capsys):
         (["compile", "--config", "tiny", "--head-dim", "65"], "head_dim must be from 1 to 64 on 'tiny', not 65"),
         (["compile", "--config", "tiny", "--value-dim", "0"], "value_dim must be from 1 to 64 on 'tiny', not 0"),
         (["run", "--device", "model", "--heads", "13"], "--heads must be from 1 to 12, not 13"),
-        (["run", "--device", "model", "--timeout", "0"], "timeout must be greater than 0, not 0.0"),
-        (["run", "--device", "model", "--trace", "a.fst"], "trace must be None for the model"),
+        (["run", "--device", "model", "--trace", "a.fst"], "--trace must come with --device rtl: the model has no signals"),
     ],
 )
 def test_what_the_library_raises_is_printed(arguments, message, tmp_path, capsys):
@@ -78,22 +79,6 @@ def test_interrupted(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(fusemax, "compile", interrupted)
     assert main(["compile", "-o", str(tmp_path)]) == 130
     assert "interrupted" in capsys.readouterr().err
-
-
-def test_an_unknown_module_is_not_an_extra(monkeypatch):
-    monkeypatch.setattr(fusemax, "compile", lambda *_, **__: __import__("no_such_module"))
-    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
-        main(["compile"])
-
-
-def test_absent_extras_are_named(monkeypatch, capsys, tmp_path):
-    monkeypatch.setitem(sys.modules, "rich.console", None)
-    assert main(["run", "--device", "model", "-o", str(tmp_path)]) == 1
-    assert "needs the extra 'cli'" in capsys.readouterr().err
-    monkeypatch.setitem(sys.modules, "fusemax_hw.emit", None)
-    monkeypatch.setattr("fusemax.cli.options.EXTRAS", {"fusemax_hw": "hw"})
-    assert main(["verilog", "-o", str(tmp_path)]) == 1
-    assert "pip install 'fusemax[hw]'" in capsys.readouterr().err
 
 
 def test_table_aligns_columns():
@@ -158,6 +143,7 @@ def test_compile(tmp_path, capsys):
     assert found["peak_utilisation"] == 40 / program.ii
     assert (tmp_path / "new" / "program.bin").read_bytes() == program.to_bytes()
     assert (tmp_path / "new" / "listing.txt").read_text() == program.listing()
+    assert json.loads((tmp_path / "new" / "program.json").read_text()) == found
     assert (tmp_path / "new" / "schedule.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -165,10 +151,16 @@ def test_compile_prints_what_it_wrote(tmp_path, capsys):
     assert main(["compile", "--config", "tiny", "-o", str(tmp_path)]) == 0
     first, *files = capsys.readouterr().out.splitlines()
     assert first == "130 slots a tile, 2 stages, utilisation at most 0.9846"
-    assert files == [str(tmp_path / name) for name in ("program.bin", "listing.txt", "schedule.png")]
+    assert files == [str(tmp_path / name) for name in PROGRAM_FILES]
 
 
 # -- verilog -------------------------------------------------------------------------------------------------------
+
+
+def test_verilog_prints_what_it_wrote(tmp_path, capsys):
+    assert main(["verilog", "--config", "tiny", "-o", str(tmp_path)]) == 0
+    printed = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert sorted(printed) == sorted(str(path) for path in tmp_path.iterdir())
 
 
 def test_verilog(tmp_path, capsys):
@@ -190,7 +182,9 @@ def test_run_on_the_model(tmp_path, capsys):
     assert main(["run", "--device", "model", "--heads", "2", "--layer", "3", "-o", str(tmp_path), "--json"]) == 0
     found = figures(capsys)
     assert found == json.loads((tmp_path / "figures.json").read_text())
-    assert (tmp_path / "schedule.png").read_bytes().startswith(b"\x89PNG")
+    program = fusemax.compile("attention_1pass", head_dim=32, value_dim=32, config="base")
+    assert (tmp_path / "program.bin").read_bytes() == program.to_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"figures.json", *PROGRAM_FILES}
     assert [call["heads"] for call in found["calls"]] == [[0], [1], [0, 1]]
     for call in found["calls"]:
         heads = len(call["heads"])
@@ -206,6 +200,7 @@ def test_run_prints_a_table(tmp_path, capsys):
     row = next(line.split() for line in captured.out.splitlines() if line.startswith("0 "))
     assert row[-2:] == ["-", "ok"]
     assert "100 %" in captured.err
+    assert captured.out.splitlines()[-5:] == [str(tmp_path / name) for name in ("figures.json", *PROGRAM_FILES)]
 
 
 @pytest.mark.parametrize("wrong", ["one bit", "all"])

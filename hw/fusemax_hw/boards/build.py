@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fusemax.board.catalog import Board, FitError, board_named, check_parameters
+from fusemax.integration import write as write_beside
 from fusemax.spec import Config, config_named
 
 from ..bridge.uart import divisor
@@ -64,7 +65,8 @@ class Project:
         run_tool(tool, arguments, self.directory)
         self.report["seconds"][step] = round(time.monotonic() - start)
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write ``report.json``: what is known so far."""
         (self.directory / REPORT).write_text(json.dumps(self.report, indent=1) + "\n", encoding="utf-8")
 
     def synthesise(self) -> dict[str, int]:
@@ -80,7 +82,7 @@ class Project:
         self._run("synthesis", self.commands[0])
         modules = json.loads((self.directory / STATISTICS).read_text())["modules"]
         self.report["used"] = used = area(GATEWARE[self.board.name].cells, modules)
-        self._save()
+        self.save()
         for name in RESOURCES:
             available = getattr(self.board, name)
             if used[name] > available:
@@ -101,7 +103,7 @@ class Project:
         found = json.loads((self.directory / NEXTPNR_REPORT).read_text())["fmax"]
         reached = min(clock["achieved"] for clock in found.values()) * 1e6
         self.report["fmax_mhz"] = round(reached / 1e6, 1)
-        self._save()
+        self.save()
         if reached < self.clock_hz:
             advice = "choose a lower clock (--clock-mhz) or another seed (--seed)"
             raise FitError(self.board, "MHz after routing", self.clock_hz / 1e6, round(reached / 1e6, 2), advice)
@@ -118,7 +120,7 @@ class Project:
         self._run("packing", self.commands[2])
         bitstream = self.directory / f"{TOP}.bit"
         self.report["bitstream"] = {"file": bitstream.name, "bytes": bitstream.stat().st_size}
-        self._save()
+        self.save()
         return bitstream
 
 
@@ -132,7 +134,9 @@ def write_project(
     baud: int | None = None,
     seed: int = 1,
 ) -> Project:
-    """Write Verilog, constraints and scripts to ``directory``; what is not given is the board's own.
+    """Write Verilog and what lies beside it, constraints and scripts to ``directory``; what is not given is the board's own.
+
+    The report is kept for :meth:`Project.save`, so that one of an earlier build of the same project stays.
 
     Raises
     ------
@@ -146,12 +150,13 @@ def write_project(
     clock_hz = board.clock_hz if clock_hz is None else clock_hz
     baud = board.baud if baud is None else baud
     gateware = GATEWARE[board.name]
-    system = System(config, memory_bytes=memory_bytes, divisor=divisor(clock_hz, baud))
     check_parameters(board, config, memory_bytes)
+    system = System(config, memory_bytes=memory_bytes, divisor=divisor(clock_hz, baud))
     platform = gateware.platform()
     settings = gateware.pll.settings(platform.lookup(gateware.pins.clock).clock.frequency, clock_hz)
 
     manifest = write_modules(system, System.module_name, config, directory)
+    write_beside(manifest, directory)
     sources = [name for name in manifest["files"] if name.endswith(".v")]
     # Parts of which there are many are synthesised once each.
     kept = [name for name in manifest["repeated_modules"] if f"{name}.v" in sources]

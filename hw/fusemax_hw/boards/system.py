@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out, connect
 from fusemax.spec import Config
 
 from ..bridge.bridge import Bridge
+from ..bus.bursts import PAGE_BYTES
 from ..memory.block_memory import BlockMemory
 from ..top import Machine
 
@@ -52,6 +53,10 @@ class System(wiring.Component):
     def __init__(self, config: Config, *, memory_bytes: int, divisor: int):
         if not isinstance(memory_bytes, int) or isinstance(memory_bytes, bool):
             raise TypeError(f"memory_bytes must be an integer, not {memory_bytes!r}")
+        # The bridge would say the same of its own unit and limit, and the limit follows from the width of the addresses below.
+        most = (1 << 32) - PAGE_BYTES
+        if not PAGE_BYTES <= memory_bytes <= most or memory_bytes % PAGE_BYTES:
+            raise ValueError(f"memory_bytes must be a multiple of {PAGE_BYTES} from {PAGE_BYTES} to {most}, not {memory_bytes}")
         # One bit more than the memory needs, so that what is behind it can be told.
         self.config = config = replace(config, address_bits=max(ADDRESS_BITS, memory_bytes.bit_length()))
         self._bridge = Bridge(config, divisor=divisor, memory_bytes=memory_bytes)

@@ -79,7 +79,8 @@ class Bridge(wiring.Component):
         if not isinstance(memory_bytes, int) or isinstance(memory_bytes, bool):
             raise TypeError(f"memory_bytes must be an integer, not {memory_bytes!r}")
         if not 0 < memory_bytes <= limit or memory_bytes % config.bus_bytes:
-            raise ValueError(f"memory_bytes must be a multiple of {config.bus_bytes} up to {limit}, not {memory_bytes!r}")
+            rule = f"a multiple of {config.bus_bytes} from {config.bus_bytes} to {limit}"
+            raise ValueError(f"memory_bytes must be {rule}, not {memory_bytes!r}")
         self._executor = Executor(config, memory_bytes, payload_bytes, receive_bytes, send_bytes)
         self._receiver, self._sender, self._writer = (
             FrameReceiver(receive_bytes),

@@ -37,11 +37,13 @@ def divisor(clock_hz: float, baud: float) -> int:
     Raises
     ------
     ValueError
-        If there are fewer than 4, or the nearest rate is more than 2 % away.
+        If there are fewer than 4 or more than 65536, or the nearest rate is more than 2 % away.
     """
     cycles = round(clock_hz / baud)
     if cycles < MIN_DIVISOR:
         raise ValueError(f"baud must be at most a quarter of the clock, {clock_hz / MIN_DIVISOR:.0f}, not {baud!r}")
+    if cycles > MAX_DIVISOR:
+        raise ValueError(f"baud must be at least the clock over {MAX_DIVISOR}, {clock_hz / MAX_DIVISOR:.0f}, not {baud!r}")
     if abs(clock_hz / cycles / baud - 1) > RATE_TOLERANCE:
         raise ValueError(f"baud must be within 2 % of {clock_hz:.0f} Hz over an integer, not {baud!r}")
     return check_divisor(cycles)

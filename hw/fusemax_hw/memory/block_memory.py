@@ -56,9 +56,8 @@ class BlockMemory(wiring.Component):
         if not isinstance(memory_bytes, int) or isinstance(memory_bytes, bool):
             raise TypeError(f"memory_bytes must be an integer, not {memory_bytes!r}")
         if not 0 < memory_bytes <= 1 << config.address_bits or memory_bytes % PAGE_BYTES:
-            raise ValueError(
-                f"memory_bytes must be a multiple of {PAGE_BYTES} up to 2^{config.address_bits}, not {memory_bytes!r}"
-            )
+            rule = f"a multiple of {PAGE_BYTES} from {PAGE_BYTES} to 2^{config.address_bits}"
+            raise ValueError(f"memory_bytes must be {rule}, not {memory_bytes!r}")
         self.config = config
         self._memory_bytes = memory_bytes
         super().__init__({"ports": In(Axi4Master(config)).array(masters)})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtraError
 from ..model.model_transport import ModelTransport
+from ..planning.memory_map import LEAST_MEMORY_BYTES
 from ..runtime.device import MEMORY_BYTES, Device
 from ..runtime.transport import Transport
 from ..spec import Config, config_named
@@ -78,8 +79,8 @@ def open_device(
     if memory_bytes is not None:
         if not isinstance(memory_bytes, int) or isinstance(memory_bytes, bool):
             raise TypeError(f"memory_bytes must be an integer, not {memory_bytes!r}")
-        if not 1 << 13 <= memory_bytes <= 1 << machine.address_bits or memory_bytes % machine.bus_bytes:
-            rule = f"a multiple of {machine.bus_bytes} from 8192 to 2^{machine.address_bits}"
+        if not LEAST_MEMORY_BYTES <= memory_bytes <= 1 << machine.address_bits or memory_bytes % machine.bus_bytes:
+            rule = f"a multiple of {machine.bus_bytes} from {LEAST_MEMORY_BYTES} to 2^{machine.address_bits}"
             raise ValueError(f"memory_bytes must be {rule}, not {memory_bytes}")
     traced = {"trace": trace, "trace_depth": trace_depth, "trace_cycles": trace_cycles}
     simulated = {"memory": memory, **traced}

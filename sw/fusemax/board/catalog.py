@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import FusemaxError
-from ..spec import Config, ceil_div
+from ..planning.memory_map import LEAST_MEMORY_BYTES
+from ..spec import CONFIGS, PAGE_BYTES, Config, ceil_div
 
-__all__ = ["BOARDS", "Board", "FitError", "board_named", "check_parameters"]
+__all__ = ["BOARDS", "Board", "FitError", "board_named", "check_parameters", "most_memory_bytes"]
 
 #: Bytes in a block memory of 18 kbit that is eight bits wide.
 RAM_BLOCK_BYTES = 2048
@@ -50,6 +51,8 @@ class Board:
         Of the memory, likewise.
     loader
         The board's name in openFPGALoader.
+    config
+        Machine of a bitstream, likewise: one that fits, beside the memory.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Board:
     baud: int
     memory_bytes: int
     loader: str
+    config: Config
 
 
 BOARDS: dict[str, Board] = {
@@ -82,6 +86,7 @@ BOARDS: dict[str, Board] = {
             baud=3_000_000,
             memory_bytes=256 << 10,
             loader="ulx3s",
+            config=CONFIGS["tiny"],
         ),
         Board(
             name="arty_a7_100",
@@ -96,6 +101,7 @@ BOARDS: dict[str, Board] = {
             baud=3_000_000,
             memory_bytes=256 << 10,
             loader="arty_a7_100t",
+            config=CONFIGS["tiny"],
         ),
         Board(
             name="tang_primer_20k",
@@ -110,6 +116,20 @@ BOARDS: dict[str, Board] = {
             baud=1_000_000,
             memory_bytes=32 << 10,
             loader="tangprimer20k",
+            config=Config(
+                name="tang",
+                rows=2,
+                columns=2,
+                max_e=32,
+                max_f=32,
+                query_tiles=1,
+                contexts=2,
+                bus_bits=32,
+                outstanding_reads=2,
+                outstanding_writes=2,
+                score_bits=28,
+                sum_bits=32,
+            ),
         ),
     )
 }
@@ -134,19 +154,37 @@ def board_named(board: str | Board) -> Board:
     return BOARDS[board]
 
 
+def most_memory_bytes(board: Board, config: Config) -> int:
+    """Return the largest memory, in bytes, that all block memories of the FPGA together would hold.
+
+    The machine's own memories take some of them, which only the synthesis tells.
+    """
+    return board.ram_blocks // config.bus_bytes * RAM_BLOCK_BYTES * config.bus_bytes
+
+
 def check_parameters(board: Board, config: Config, memory_bytes: int) -> None:
-    """What is known without synthesis: a multiplier for every PE, and the blocks of the memory.
+    """Check what is known without synthesis: a multiplier for every PE, and the size of the memory and its blocks.
 
     Raises
     ------
     FitError
         If the FPGA has fewer.
+    TypeError, ValueError
+        If the memory is not a whole number of pages, or too small for any call.
     """
+    if not isinstance(memory_bytes, int) or isinstance(memory_bytes, bool):
+        raise TypeError(f"memory_bytes must be an integer, not {memory_bytes!r}")
+    if memory_bytes < LEAST_MEMORY_BYTES or memory_bytes % PAGE_BYTES:
+        most = most_memory_bytes(board, config)
+        limits = f"from {LEAST_MEMORY_BYTES} to {most}" if most else f"of at least {LEAST_MEMORY_BYTES}"
+        raise ValueError(f"memory_bytes must be a multiple of {PAGE_BYTES} {limits}, not {memory_bytes}")
     words = memory_bytes // config.bus_bytes
     blocks = config.bus_bytes * ceil_div(words, RAM_BLOCK_BYTES)
+    most = most_memory_bytes(board, config)
+    smaller = f"memory_bytes must be at most {most}" if most else "choose a narrower bus"
     for what, needed, available, advice in (
         ("multipliers", config.rows * config.columns, board.multipliers, "choose fewer rows and columns"),
-        ("block memories", blocks, board.ram_blocks, f"memory_bytes must be less than {memory_bytes}"),
+        ("block memories", blocks, board.ram_blocks, smaller),
     ):
         if needed > available:
             raise FitError(board, what, needed, available, advice)

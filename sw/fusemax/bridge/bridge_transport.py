@@ -96,7 +96,7 @@ class BridgeTransport:
         state = target.reset()
         size = state.memory_bytes if memory_bytes is None else memory_bytes
         if not 0 < size <= state.memory_bytes or size % state.bus_bytes:
-            rule = f"a multiple of {state.bus_bytes} up to the bridge's {state.memory_bytes}"
+            rule = f"a multiple of {state.bus_bytes} from {state.bus_bytes} to the bridge's {state.memory_bytes}"
             raise ValueError(f"memory_bytes must be {rule}, not {memory_bytes!r}")
         target.clear_memory(0, size)
         self.memory = np.zeros(size, np.uint8)

@@ -1,4 +1,4 @@
-"""Command line: ``fusemax verilog | compile | run | board | bench | paper | passes | info``."""
+"""Command line: ``fusemax verilog | compile | run | board | bench | paper | passes | explore | info``."""
 
 from __future__ import annotations
 
@@ -7,33 +7,32 @@ import contextlib
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 
+from .. import __version__
 from ..errors import FusemaxError
 from . import bench, board, compile, explore, info, paper, passes, run, verilog
-from .options import extra_of
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main"]
+
+#: In the order of ``fusemax --help``.
+COMMANDS = (verilog, compile, run, board, bench, paper, passes, explore, info)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed or a result is wrong, 2 wrong usage, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="fusemax", description="Generator of attention accelerators.")
-    parser.add_argument("--version", action="version", version=f"fusemax {package_version()}")
+    parser.add_argument("--version", action="version", version=f"fusemax {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (verilog, compile, run, board, bench, paper, passes, explore, info):
+    for command in COMMANDS:
         command.add(commands)
     options = parser.parse_args(arguments)
     try:
         with shown_log():
             return options.function(options)
-    except ModuleNotFoundError as error:
-        extra = extra_of(error)
-        if extra is None:
-            raise
-        message = f"this command needs the extra {extra!r}, that is, {error.name}: pip install 'fusemax[{extra}]'"
-    except (FusemaxError, OSError, ValueError) as error:
+    except (FusemaxError, ValueError) as error:
         message = str(error)
+    except OSError as error:
+        message = str(error) if error.filename is None else f"{error.strerror}: {str(error.filename)!r}"
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -60,10 +59,3 @@ def shown_log() -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
-
-
-def package_version() -> str:
-    try:
-        return version("fusemax")
-    except PackageNotFoundError:
-        return "(not installed)"

@@ -12,7 +12,9 @@ from typing import Any
 
 from ..evaluation.bench import GROUPS, RIVALS, Case, Results, cases
 from ..spec import CONFIGS
-from .options import table
+from .extras import require
+from .machine import add_machine, machine
+from .options import begun_line, positive, table, whole
 
 __all__ = ["add"]
 
@@ -33,14 +35,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     chosen.add_argument(
         "--shape", action="append", metavar="HxPxMxExF", help="instead: heads, queries, keys and head dims; may be repeated"
     )
-    parser.add_argument("--config", choices=tuple(CONFIGS), help="machine of --shape; default: base")
-    parser.add_argument("--latency", type=int, metavar="CYCLES", help="read latency for --shape; default: 60")
+    add_machine(parser, None, shown="base; with --shape only")
+    parser.add_argument("--latency", type=whole(1), metavar="CYCLES", help="read latency for --shape; default: 60")
     parser.add_argument(
-        "--beat-interval", type=int, metavar="CYCLES", help="for --shape: one bus word in so many cycles; default: 1"
+        "--beat-interval", type=whole(1), metavar="CYCLES", help="for --shape: one bus word in so many cycles; default: 1"
     )
     parser.add_argument("--modelled", action="store_true", help="--shape in the cycle model")
-    parser.add_argument("--longest", type=int, metavar="CYCLES", help="leave out simulations that take longer")
-    parser.add_argument("--timeout", type=float, default=1800, metavar="SECONDS", help="longest time of a row; default: 1800")
+    parser.add_argument("--longest", type=whole(1), metavar="CYCLES", help="leave out simulations that take longer")
+    parser.add_argument(
+        "--timeout", type=positive, default=1800, metavar="SECONDS", help="longest time of a row; default: 1800"
+    )
     parser.add_argument(
         "-o",
         dest="file",
@@ -54,8 +58,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def bench(options: argparse.Namespace) -> int:
+    asked = options.config or options.changes or options.name
+    if asked:
+        options.config = options.config or CONFIGS["base"]
     fields = {
-        "config": options.config,
+        "config": machine(options) if asked else None,
         "latency_cycles": options.latency,
         "beat_interval_cycles": options.beat_interval,
         "modelled": options.modelled or None,
@@ -64,11 +71,13 @@ def bench(options: argparse.Namespace) -> int:
     if options.shape:
         chosen = [Case.from_shape(shape, **fields) for shape in options.shape]
     elif fields:
-        raise ValueError("--config, --latency, --beat-interval and --modelled must come with --shape")
+        raise ValueError("--config, --set, --name, --latency, --beat-interval and --modelled must come with --shape")
     else:
         chosen = cases(tuple(options.group or GROUPS))
     if options.longest is not None:
         chosen = [case for case in chosen if case.modelled or case.expected_cycles <= options.longest]
+    if not all(case.modelled for case in chosen):
+        require("fusemax bench", ["sim"])
     results = Results(options.file)
     rows = run(chosen, results, options.timeout)
     if not options.shape and not options.group and options.longest is None:
@@ -81,7 +90,7 @@ def bench(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"rows": report, "rivals": [vars(rival) for rival in RIVALS]}, indent=2))
     else:
-        print(rows_table(report))
+        print(rows_table(chosen, report))
         print("\nutilisation: P M (E + F) multiply-adds per head over rows x columns x cycles, doorbell to interrupt;")
         print(
             "limit: full tiles without any wait; FuseMax: the paper's closed form on as many rows, without latency and fill\n"
@@ -89,7 +98,7 @@ def bench(options: argparse.Namespace) -> int:
         print(table(["rival", "utilisation", "how"], [[r.name, span(r.low, r.high), r.kind] for r in RIVALS]))
     for case, _, wrong in rows:
         for line in wrong:
-            print(f"{case.config} {case.shape}: {line}", file=sys.stderr)
+            print(f"{case.machine.name} {case.shape}: {line}", file=sys.stderr)
     return 1 if any(wrong for _, _, wrong in rows) else 0
 
 
@@ -104,12 +113,12 @@ def run(chosen: Sequence[Case], results: Results, timeout: float) -> list[tuple[
         row = None if case.modelled else results.get(case, digest)
         started = time.monotonic()
         if row is None:
-            print(f"{case.config} {case.shape}, latency {case.latency_cycles}", end="", file=sys.stderr, flush=True)
-            if case.modelled:
-                row = results.put(case, digest, simulated(case))
-            else:
-                with opened(case) as (device, model):
-                    row = results.put(case, digest, measure(case, device, model, timeout))
+            with begun_line(f"{case.machine.name} {case.shape}, latency {case.latency_cycles}"):
+                if case.modelled:
+                    row = results.put(case, digest, simulated(case))
+                else:
+                    with opened(case) as (device, model):
+                        row = results.put(case, digest, measure(case, device, model, timeout))
             seconds = time.monotonic() - started
             print(f": {row['cycles']} cycles, {row['utilisation']:.4f}, {seconds:.1f} s", file=sys.stderr, flush=True)
         rows.append((case, row, check(case, row)))
@@ -120,20 +129,19 @@ def span(low: float, high: float) -> str:
     return f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
 
 
-def rows_table(report: list[dict[str, Any]]) -> str:
+def rows_table(chosen: Sequence[Case], report: list[dict[str, Any]]) -> str:
     """The table that the command prints."""
     header = (
         *("config", "heads", "P", "M", "E", "F", "latency", "bytes/cycle", "how", "cycles"),
         *("utilisation", "target", "limit", "FuseMax", ""),
     )
     lines = []
-    for row in report:
-        bandwidth = CONFIGS[row["config"]].bus_bytes / row["beat_interval_cycles"]
+    for case, row in zip(chosen, report, strict=True):
         lines.append(
             [
                 row["config"],
                 *(f"{row[name]}" for name in ("heads", "queries", "keys", "e", "f", "latency_cycles")),
-                f"{bandwidth:g}",
+                f"{case.bytes_per_cycle:g}",
                 row["kind"],
                 f"{row['cycles']}",
                 f"{row['utilisation']:.4f}",

@@ -8,14 +8,16 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..board import BAUD, BOARDS
 from ..board.connection import LATENCY_S, check_bitstream, connect, look, open_board
 from ..spec import IDENTITY, Config
-from .options import add_config, table
+from .extras import MODULES, require
+from .machine import add_machine, machine
+from .options import positive, table, whole
 
 if TYPE_CHECKING:
     from ..runtime.device import Device
@@ -24,6 +26,8 @@ __all__ = ["add"]
 
 #: Seconds after which a transfer is long enough for a bar.
 BAR_SECONDS = 1.0
+#: What a project is written without.
+PROJECT_UNUSED = tuple(name for name in MODULES["bitstream"] if name.startswith("yowasp"))
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -36,14 +40,19 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     listing = actions.add_parser("list", help="boards, and serial ports of this computer")
     listing.set_defaults(function=list_boards)
 
-    building = actions.add_parser("build", help="make a bitstream")
+    building = actions.add_parser(
+        "build",
+        help="make a bitstream",
+        description="Write the project of a board (Verilog, manifest, page, FuseSoC core, C header, constraints, scripts) and "
+        "make its bitstream where the tools are open. Extra: bitstream.",
+    )
     add_board(building)
-    add_machine(building)
+    add_machine(building, None, shown="one that fits the board")
     building.add_argument("-o", dest="directory", type=Path, metavar="DIR", help="default: build/board/BOARD-CONFIG")
-    building.add_argument("--memory-bytes", type=int, metavar="N", help="default: the board's")
-    building.add_argument("--clock-mhz", type=float, metavar="MHZ", help="default: the board's")
-    building.add_argument("--baud", type=int, help="default: the board's")
-    building.add_argument("--seed", type=int, default=1, help="of nextpnr; default: 1")
+    building.add_argument("--memory-bytes", type=whole(), metavar="N", help="size of the memory; default: the board's")
+    building.add_argument("--clock-mhz", type=positive, metavar="MHZ", help="default: the board's")
+    building.add_argument("--baud", type=whole(1), metavar="N", help="bits per second of the line; default: the board's")
+    building.add_argument("--seed", type=whole(0), default=1, help="of nextpnr; default: 1")
     steps = ("project", "synthesis", "bitstream")
     building.add_argument("--until", choices=steps, default=steps[-1], help="last step; default: all for which tools are open")
     building.set_defaults(function=build)
@@ -60,10 +69,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
     testing = actions.add_parser("test", help="test a board at a serial port")
     add_port(testing)
-    add_machine(testing)
-    testing.add_argument("--heads", type=int, default=1, metavar="N", help="heads of a MiniLM layer; default: 1")
-    testing.add_argument("--tokens", type=int, metavar="N", help="only the first N tokens")
-    testing.add_argument("--decode", type=int, default=4, metavar="N", help="tokens to decode with a cache; default: 4")
+    add_machine(testing, None, shown="that of --board")
+    testing.add_argument(
+        "--board",
+        choices=tuple(BOARDS),
+        default=next(iter(BOARDS)),
+        help=f"whose default configuration the bitstream was made for; default: {next(iter(BOARDS))}",
+    )
+    testing.add_argument("--heads", type=whole(1), default=1, metavar="N", help="heads of a MiniLM layer; default: 1")
+    testing.add_argument("--tokens", type=whole(1), metavar="N", help="only the first N tokens")
+    testing.add_argument("--decode", type=whole(0), default=4, metavar="N", help="tokens to decode with a cache; default: 4")
     testing.set_defaults(function=test)
 
     for action in (listing, building, information, testing):
@@ -76,40 +91,18 @@ def add_board(parser: argparse.ArgumentParser) -> None:
 
 def add_port(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", required=True, metavar="NAME", help="serial port, such as /dev/ttyUSB0")
-    parser.add_argument("--baud", type=int, default=BAUD, help=f"as the bitstream was made for; default: {BAUD}")
     parser.add_argument(
-        "--latency", type=float, default=LATENCY_S, metavar="SECONDS", help=f"of the line; default: {LATENCY_S}"
+        "--baud", type=whole(1), default=BAUD, metavar="N", help=f"as the bitstream was made for; default: {BAUD}"
+    )
+    parser.add_argument(
+        "--latency", type=positive, default=LATENCY_S, metavar="SECONDS", help=f"of the line; default: {LATENCY_S}"
     )
 
 
-def add_machine(parser: argparse.ArgumentParser) -> None:
-    add_config(parser, "small")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        type=setting,
-        metavar="FIELD=NUMBER",
-        help="change a parameter of the configuration; may be repeated",
-    )
-
-
-def setting(text: str) -> tuple[str, int]:
-    """A parameter of a configuration and its value, for argparse."""
-    name, _, value = text.partition("=")
-    names = [field.name for field in fields(Config) if field.name != "name"]
-    if name not in names or not value.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be FIELD=NUMBER with a field of {', '.join(names)}, not {text!r}")
-    return name, int(value)
-
-
-def machine(options: argparse.Namespace) -> Config:
-    """The configuration, with what was changed of it; its name then tells what."""
-    changes = dict(options.set)
-    if not changes:
-        return options.config
-    name = "_".join([options.config.name, *(f"{field}{value}" for field, value in changes.items())])
-    return replace(options.config, **changes, name=name)
+def board_machine(options: argparse.Namespace) -> Config:
+    """Return the machine that the options ask for; it is the board's default one, or made of it, without ``--config``."""
+    options.config = options.config or BOARDS[options.board].config
+    return machine(options)
 
 
 def list_boards(options: argparse.Namespace) -> int:
@@ -123,13 +116,14 @@ def list_boards(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"boards": [asdict(board) for board in BOARDS.values()], "ports": ports}, indent=2))
         return 0
-    header = ["board", "FPGA", "LUTs", "multipliers", "memory KiB", "MHz", "baud", "tools"]
+    header = ["board", "FPGA", "LUTs", "multipliers", "machine", "memory KiB", "MHz", "baud", "tools"]
     rows = [
         [
             board.name,
             board.part,
             f"{board.luts}",
             f"{board.multipliers}",
+            f"{board.config.rows} x {board.config.columns}",
             f"{board.memory_bytes >> 10}",
             f"{board.clock_hz / 1e6:g}",
             f"{board.baud}",
@@ -149,9 +143,10 @@ def list_boards(options: argparse.Namespace) -> int:
 
 
 def build(options: argparse.Namespace) -> int:
+    config = board_machine(options)
+    require("fusemax board build", ["bitstream"], unused=() if options.until != "project" else PROJECT_UNUSED)
     from fusemax_hw.boards.build import write_project
 
-    config = machine(options)
     directory = options.directory or Path("build") / "board" / f"{options.board}-{config.name}"
 
     def say(text: str) -> None:
@@ -166,6 +161,7 @@ def build(options: argparse.Namespace) -> int:
         baud=options.baud,
         seed=options.seed,
     )
+    project.save()
     if options.until != "project":
         say("synthesis ...")
         used = project.synthesise()
@@ -210,7 +206,7 @@ def info(options: argparse.Namespace) -> int:
 def test(options: argparse.Namespace) -> int:
     from ..evaluation.board_selftest import check_memory, check_results
 
-    config = machine(options)
+    config = board_machine(options)
     outcomes = []
     start = time.monotonic()
     port, target = connect(options.port, options.baud, options.latency)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.bench import Case, Results
-from .options import table
+from .extras import require
+from .options import table, whole
 
 __all__ = ["add"]
 
@@ -52,9 +53,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     ):
         chosen = ",".join(map(str, default))
         parser.add_argument(f"--{name}", type=numbers, default=default, metavar="N,N", help=f"{what}; default: {chosen}")
-    parser.add_argument("--latency", type=int, default=60, metavar="CYCLES", help="read latency; default: 60")
+    parser.add_argument("--latency", type=whole(1), default=60, metavar="CYCLES", help="read latency; default: 60")
     parser.add_argument(
-        "--beat-interval", type=int, default=1, metavar="CYCLES", help="one bus word in so many cycles; default: 1"
+        "--beat-interval", type=whole(1), default=1, metavar="CYCLES", help="one bus word in so many cycles; default: 1"
     )
     parser.add_argument("--area", type=Path, metavar="FILE", help="areas of the parts; default: those of the package")
     parser.add_argument(
@@ -74,11 +75,13 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
     """Add ``--scheduler`` and ``--workers``."""
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--scheduler", metavar="ADDRESS", help="a running Dask scheduler; default: a cluster on this machine")
-    where.add_argument("--workers", type=int, metavar="N", help="processes of the cluster on this machine; default: all cores")
+    where.add_argument(
+        "--workers", type=whole(1), metavar="N", help="processes of the cluster on this machine; default: all cores"
+    )
 
 
 def explore(options: argparse.Namespace) -> int:
-    from ..evaluation.explore import AREA_TABLE, AreaTable, Point, Workload, design_points, records, sweep
+    from ..evaluation.explore import AREA_TABLE, AreaTable, Point, Workload, design_points, records, sweep, unsaved
     from ..planning.memory_map import Shape
 
     names = options.shape or [DEFAULT_SHAPE]
@@ -93,10 +96,14 @@ def explore(options: argparse.Namespace) -> int:
     for point in points:
         areas.parts(point.config)  # Found now rather than after the sweep.
 
+    results = Results(options.results)
+    extras = ["explore"] * bool(unsaved(points, results)) + ["cli"] * (options.directory is not None)
+    require("fusemax explore", extras, unused=("rich",))
+
     def told(count: int, point: Point, row: dict[str, Any]) -> None:
         print(f"{count} of {len(points)}: {point}: {row['cycles']} cycles", file=sys.stderr, flush=True)
 
-    rows = sweep(points, Results(options.results), scheduler=options.scheduler, workers=options.workers, told=told)
+    rows = sweep(points, results, scheduler=options.scheduler, workers=options.workers, told=told)
     found = records(points, rows, areas)
     pictures = []
     if options.directory is not None:

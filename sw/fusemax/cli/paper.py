@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from .extras import require
 from .options import table
 
 __all__ = ["add"]
@@ -34,6 +35,7 @@ def paper(options: argparse.Namespace) -> int:
 
     pictures = []
     if options.directory is not None:
+        require("fusemax paper -o", ["cli"], unused=("rich",))
         options.directory.mkdir(parents=True, exist_ok=True)
         pictures = draw(options.directory)
     if options.json:

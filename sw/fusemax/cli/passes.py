@@ -7,6 +7,8 @@ import json
 import sys
 import textwrap
 
+from .options import cascade_option
+
 __all__ = ["add"]
 
 
@@ -43,10 +45,10 @@ def renaming(text: str) -> tuple[str, str]:
 
 
 def passes(options: argparse.Namespace) -> int:
-    from ..cascade import CascadeError, cascade_named
+    from ..cascade import CascadeError
     from ..cascade.passes import count_passes, ranks_to_count
 
-    cascade = cascade_named(options.cascade)
+    cascade = cascade_option(options.cascade)
     for rank, other in options.same:
         count_passes(cascade, other, {rank: other})
     ranks: list[str] = options.rank or list(ranks_to_count(cascade))

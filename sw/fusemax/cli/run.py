@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..evaluation import exact, minilm
-from ..spec import Config
-from .options import add_config, table
+from .extras import require
+from .machine import add_machine, machine
+from .options import positive, table, whole
+from .program_files import write_program
 
 if TYPE_CHECKING:
     from ..runtime.device import Device
@@ -66,14 +68,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "run",
         help="run attention of a real layer",
         description="Run attention of a layer of all-MiniLM-L6-v2 on the emitted Verilog, head by head and all heads in one "
-        "call; compare with the bit-exact model and with float64; write figures.json and a picture of the schedule. "
-        "Extras: cli, and sim for the device rtl.",
+        "call; compare with the bit-exact model and with float64; write figures.json, and the program as fusemax compile "
+        "does. Extras: sim for the device rtl; cli for the picture and the bar.",
     )
     data = minilm.load()
-    add_config(parser, "base")
+    add_machine(parser, "base")
     parser.add_argument("--device", choices=("rtl", "model"), default="rtl", help="default: rtl")
-    parser.add_argument("--layer", type=int, choices=data.layers, default=data.layers[0], help=f"default: {data.layers[0]}")
-    parser.add_argument("--heads", type=int, default=len(data.heads), metavar="N", help="only the layer's first N heads")
+    parser.add_argument("--layer", type=whole(), choices=data.layers, default=data.layers[0], help=f"default: {data.layers[0]}")
+    parser.add_argument("--heads", type=whole(), default=len(data.heads), metavar="N", help="only the layer's first N heads")
     parser.add_argument(
         "--trace",
         type=Path,
@@ -82,7 +84,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument(
         "--trace-depth",
-        type=int,
+        type=whole(),
         metavar="N",
         help="levels of the hierarchy in it: 1 buses and interrupt, 2 the device's ports, 5 also the blocks that control the "
         "array, more its inside; default: 5",
@@ -90,7 +92,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--trace-cycles", type=cycles, metavar="FIRST:LAST", help="only these cycles, counted from the end of reset"
     )
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="longest time of one call")
+    parser.add_argument("--timeout", type=positive, metavar="SECONDS", help="longest time of one call")
     parser.add_argument("-o", dest="directory", type=Path, default=Path("build/run"), metavar="DIR", help="default: build/run")
     parser.add_argument("--json", action="store_true", help="print figures as JSON")
     parser.set_defaults(function=run)
@@ -110,14 +112,17 @@ def run(options: argparse.Namespace) -> int:
     data = minilm.load()
     if not 1 <= options.heads <= len(data.heads):
         raise ValueError(f"--heads must be from 1 to {len(data.heads)}, not {options.heads}")
-    config: Config = options.config
+    config = machine(options)
+    if options.trace is not None and options.device == "model":
+        raise ValueError("--trace must come with --device rtl: the model has no signals")
+    if options.device == "rtl":
+        require("fusemax run --device rtl", ["sim"])
     q, k, v = (x[data.layers.index(options.layer), : options.heads] for x in (data.q, data.k, data.v))
     program = fusemax.compile("attention_1pass", head_dim=q.shape[-1], value_dim=v.shape[-1], config=config)
     tiles = -(-q.shape[-2] // config.columns) * -(-k.shape[-2] // config.rows)
 
     traced = {name: getattr(options, name) for name in ("trace", "trace_depth", "trace_cycles")}
-    options.directory.mkdir(parents=True, exist_ok=True)
-    program.schedule.plot(options.directory / "schedule.png")
+    written = write_program(program, "attention_1pass", options.directory)
     calls = [[head] for head in range(options.heads)]
     if options.heads > 1:
         calls.append(list(range(options.heads)))
@@ -155,7 +160,8 @@ def run(options: argparse.Namespace) -> int:
         "correct": all(figure.correct for figure in figures),
     }
     text = json.dumps(report, indent=2)
-    (options.directory / "figures.json").write_text(text + "\n", encoding="utf-8")
+    figures_file = options.directory / "figures.json"
+    figures_file.write_text(text + "\n", encoding="utf-8", newline="\n")
     if options.json:
         print(text)
     else:
@@ -164,7 +170,8 @@ def run(options: argparse.Namespace) -> int:
         print(figures_table(figures))
         print("\nerror: relative L2 against float64; rounding: that of the exact result in bfloat16;")
         print(f"budget: {ERROR_BUDGET} x rounding")
-        print(f"schedule: {options.directory / 'schedule.png'}")
+        for path in (figures_file, *written):
+            print(path)
     return 0 if report["correct"] else 1
 
 
@@ -217,10 +224,13 @@ def figures_table(figures: list[Figures]) -> str:
 
 @contextlib.contextmanager
 def progress_bar(tiles: int) -> Iterator[Progress]:
-    """A bar of so many tiles on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
+    """A bar of so many tiles on stderr; none if ``rich`` is not installed."""
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    except ImportError:
+        yield lambda text, issued: None
+        return
     columns = (SpinnerColumn(), TextColumn("{task.description:18}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=tiles)

@@ -7,6 +7,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import MissingExtraError
+from ..plotting import save_picture
 from ..spec import Config, Timing
 from .array_program import Operation
 from .placed import Placed
@@ -146,7 +147,7 @@ def plot(schedule: Timetable, path: str | PathLike[str], tiles: int = 5) -> None
         ncols=len(MEANINGS),
         frameon=False,
     )
-    figure.savefig(path, dpi=150)
+    save_picture(figure, path, dpi=150)
 
 
 def _runs(entries: Iterable[tuple[int, Operation, int]]) -> Iterable[Run]:

@@ -8,7 +8,7 @@ from typing import Any
 from ..spec import Config, register
 from ..spec.export import markdown_table, memory_sections, register_sections
 
-__all__ = ["page"]
+__all__ = ["page", "parameters_section", "values_section"]
 
 #: Ports of an interface have its prefix; those of a channel, which belong together, follow it.
 INTERFACES = {
@@ -116,12 +116,7 @@ def page(manifest: Mapping[str, Any]) -> str:
         "Module and registers are joined to a system by two AXI ports, an interrupt, a clock and a reset. "
         "`fusemax.h` has the registers for C, `fusemax_driver.h` a driver.",
         "",
-        "## Parameters",
-        "",
-        "Fixed when the Verilog was written; the module has no parameters of its own.",
-        *markdown_table(
-            ("parameter", "value", "meaning"), [(f"`{name}`", f"{value}", PARAMETERS[name]) for name, value in fields.items()]
-        ),
+        *parameters_section(fields),
         "",
         "## Ports",
     ]
@@ -138,7 +133,26 @@ def page(manifest: Mapping[str, Any]) -> str:
     lines += ["", BEHAVIOUR.format(config=config)]
     lines += _memories(manifest["memories"], manifest["macro_rule"])
     lines += register_sections()
-    lines += ["", "## Values of this configuration"]
+    lines += values_section(config)
+    lines += memory_sections()
+    return "\n".join([*lines, ""])
+
+
+def parameters_section(fields: Mapping[str, Any]) -> list[str]:
+    """Return the lines of the section with the configuration's parameters."""
+    return [
+        "## Parameters",
+        "",
+        "Fixed when the Verilog was written; the module has no parameters of its own.",
+        *markdown_table(
+            ("parameter", "value", "meaning"), [(f"`{name}`", f"{value}", PARAMETERS[name]) for name, value in fields.items()]
+        ),
+    ]
+
+
+def values_section(config: Config) -> list[str]:
+    """Return the lines of the section with what the configuration's registers read."""
+    lines = ["", "## Values of this configuration"]
     rows = []
     for name in ("SHAPE", "LIMITS"):
         layout = register(name).fields
@@ -147,9 +161,7 @@ def page(manifest: Mapping[str, Any]) -> str:
         rows += [
             (f"`{name}`", f"0x{layout.pack(values):08X}", ", ".join(f"{field} {value}" for field, value in values.items()))
         ]
-    lines += markdown_table(("register", "value", "fields"), rows)
-    lines += memory_sections()
-    return "\n".join([*lines, ""])
+    return [*lines, *markdown_table(("register", "value", "fields"), rows)]
 
 
 def _memories(memories: Sequence[Mapping[str, Any]], rule: Mapping[str, int]) -> list[str]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..spec.export import c_header
-from .core_file import core_file
+from .board_page import board_page
+from .core_file import core_file, has_buses
 from .page import page
 
 __all__ = ["DRIVER_FILES", "driver_sources", "write"]
@@ -24,13 +25,18 @@ def driver_sources() -> dict[str, str]:
 
 
 def write(manifest: Mapping[str, Any], directory: Path) -> list[Path]:
-    """Write core file, page, C header and driver to the directory of the Verilog that ``manifest`` describes.
+    """Write page, core file, C header and driver to the directory of the Verilog that ``manifest`` describes.
+
+    Beside the Verilog of a board there is no driver: a processor that shares its memory with the machine runs that.
 
     Returns
     -------
     The files, in the order in which a reader may want to see them.
     """
-    texts = {"fusemax.md": page(manifest), "fusemax.core": core_file(manifest), **driver_sources()}
+    if has_buses(manifest):
+        texts = {"fusemax.md": page(manifest), "fusemax.core": core_file(manifest), **driver_sources()}
+    else:
+        texts = {"fusemax.md": board_page(manifest), "fusemax.core": core_file(manifest), "fusemax.h": c_header()}
     for name, text in texts.items():
         (directory / name).write_text(text, encoding="utf-8", newline="\n")
     return [directory / name for name in texts]

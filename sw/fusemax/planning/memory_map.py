@@ -9,6 +9,7 @@ from ..compiler.program import Program
 from ..spec import DESCRIPTOR_STRIDE_BYTES, MICROWORD, PAGE_BYTES, PROGRAM_HEADER, Config, ceil_div, clog2
 
 __all__ = [
+    "LEAST_MEMORY_BYTES",
     "OUTPUT_BYTES",
     "RING_BYTES",
     "Buffer",
@@ -27,6 +28,8 @@ __all__ = [
 RING_BYTES = DESCRIPTOR_STRIDE_BYTES << 12
 #: Bytes of an output element.
 OUTPUT_BYTES = {"bfloat16": 2, "float32": 4}
+#: Of the smallest device memory that a call may fit: ring and program beside a page of arrays.
+LEAST_MEMORY_BYTES = 2 * PAGE_BYTES
 HEADER_BYTES = PROGRAM_HEADER.bits // 8
 
 

@@ -171,7 +171,10 @@ class Config:
 
     @property
     def reference_words(self) -> int:
-        """Words of a lane's reference memory: one per resident query tile."""
+        """Words of a lane's reference memory: one for each of the most query tiles that stay on chip, whatever the head dims.
+
+        That is four times ``query_tiles``, since more fit at smaller head dims (:meth:`resident_query_tiles`).
+        """
         return 4 * self.query_tiles
 
     @property

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from fusemax.board import BOARDS, FitError
+from fusemax.board.catalog import most_memory_bytes
 from fusemax.spec import CONFIGS, Config
 from fusemax_hw.boards import build
 from fusemax_hw.boards.build import GATEWARE, Project, area, write_project
@@ -23,7 +24,7 @@ LEAST = Config(
     outstanding_reads=2,
     outstanding_writes=2,
 )
-CLOCK_HZ, LEAST_MEMORY_BYTES = 50e6, 4096
+CLOCK_HZ, LEAST_MEMORY_BYTES = 50e6, 8192
 #: Files with the pins, and some of those.
 PINS = {
     "ulx3s_85f": ("top.lpf", {"clk25": "G2", "button": "R1", "rx": "M1", "tx": "L4", "led_0": "B2", "led_1": "C2"}),
@@ -43,7 +44,14 @@ def written(monkeypatch):
         files = {f"{name}.v": f"module {name}; // {config.name}", "fusemax_pe.v": "module fusemax_pe;", "lint.vlt": ""}
         for file, text in files.items():
             (directory / file).write_text(text)
-        return {"files": {file: str(hash(text)) for file, text in files.items()}, "repeated_modules": ["fusemax_pe"]}
+        return {
+            "config": config.to_dict(),
+            "top": name,
+            "ports": [{"name": port, "direction": "input", "bits": 1} for port in ("clk", "rst", "rx")],
+            "repeated_modules": ["fusemax_pe"],
+            "files": {file: str(hash(text)) for file, text in files.items()},
+            "sha256": "0",
+        }
 
     monkeypatch.setattr(build, "write_modules", write_modules)
     return systems
@@ -75,12 +83,23 @@ def test_a_project_is_complete(name, written, tmp_path):
     assert project.report["clock_mhz"] == board.clock_hz / 1e6
     assert project.report["available"]["luts"] == board.luts
     assert project.report["peak_gmac_per_s"] == pytest.approx(4 * board.clock_hz / 1e9)
+    assert {"fusemax.md", "fusemax.core", "fusemax.h"} <= {path.name for path in tmp_path.iterdir()}
     for path in tmp_path.iterdir():
         assert "/site-packages/" not in path.read_text(), path.name
 
 
+def test_the_largest_memory_that_is_named_is_one(written, tmp_path):
+    """The limit in the messages: a page more does not fit."""
+    board = BOARDS["ulx3s_85f"]
+    write_project(board, "tiny", tmp_path, memory_bytes=425984)
+    with pytest.raises(FitError, match="208 block memories"):
+        write_project(board, "tiny", tmp_path, memory_bytes=425984 + 4096)
+    for bus_bits, most in ((32, 425984), (512, 393216), (1024, 262144)):
+        assert most_memory_bytes(board, Config(rows=2, columns=2, bus_bits=bus_bits)) == most
+
+
 def test_a_project_depends_on_its_parameters_only(written, tmp_path):
-    reports = [write_project("ulx3s_85f", LEAST, tmp_path / way, memory_bytes=4096).report for way in "ab"]
+    reports = [write_project("ulx3s_85f", LEAST, tmp_path / way, memory_bytes=LEAST_MEMORY_BYTES).report for way in "ab"]
     assert reports[0] == reports[1]
     texts = [{path.name: path.read_bytes() for path in (tmp_path / way).iterdir()} for way in "ab"]
     assert texts[0] == texts[1]
@@ -99,8 +118,16 @@ def test_a_project_depends_on_its_parameters_only(written, tmp_path):
     [
         ("ulx3s_85f", "base", {}, FitError, "ulx3s_85f has 156 multipliers, but 256 are needed"),
         ("tang_primer_20k", "tiny", {"memory_bytes": 1 << 17}, FitError, "tang_primer_20k has 46 block memories, but 64"),
-        ("ulx3s_85f", "tiny", {"memory_bytes": 5001}, ValueError, "memory_bytes must be a multiple of 8"),
-        ("ulx3s_85f", "tiny", {"memory_bytes": 5000}, ValueError, "memory_bytes must be a multiple of 4096"),
+        (
+            "ulx3s_85f",
+            "tiny",
+            {"memory_bytes": 9000},
+            ValueError,
+            "must be a multiple of 4096 from 8192 to 425984, not",
+        ),
+        ("ulx3s_85f", "tiny", {"memory_bytes": 0}, ValueError, "must be a multiple of 4096 from 8192 to 425984, not"),
+        ("ulx3s_85f", "tiny", {"memory_bytes": 8e3}, TypeError, "memory_bytes must be an integer, not 8000.0"),
+        ("ulx3s_85f", "tiny", {"memory_bytes": 1 << 19}, FitError, "memory_bytes must be at most 425984"),
         ("ulx3s_85f", "tiny", {"clock_hz": 61e6, "baud": 10**6}, ValueError, "clock_hz must be one that the PLL makes"),
         ("ulx3s_85f", "tiny", {"baud": 20_000_000}, ValueError, "baud must be at most a quarter of the clock"),
         ("other", "tiny", {}, ValueError, "board must be one of"),

@@ -422,8 +422,8 @@ def test_garbage_does_not_wedge_it():
     ("parameters", "error", "message"),
     [
         ({"divisor": 2}, ValueError, "divisor must be from 4 to 65536, not 2"),
-        ({"memory_bytes": 1001}, ValueError, "memory_bytes must be a multiple of 8 up to 1048576, not 1001"),
-        ({"memory_bytes": 1 << 21}, ValueError, "memory_bytes must be a multiple of 8 up to 1048576, not 2097152"),
+        ({"memory_bytes": 1001}, ValueError, "memory_bytes must be a multiple of 8 from 8 to 1048576, not 1001"),
+        ({"memory_bytes": 1 << 21}, ValueError, "memory_bytes must be a multiple of 8 from 8 to 1048576, not 2097152"),
         ({"memory_bytes": 1e3}, TypeError, "memory_bytes must be an integer, not 1000.0"),
         ({"payload_bytes": 100}, ValueError, "payload_bytes must be a power of two from 64 to 2048, not 100"),
         ({"payload_bytes": "64"}, TypeError, "payload_bytes must be an integer, not '64'"),

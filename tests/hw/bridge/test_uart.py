@@ -97,6 +97,8 @@ def test_divisor():
         divisor(10e6, 3_000_000)
     with pytest.raises(ValueError, match="baud must be within 2 % of 13500000 Hz over an integer, not 3000000"):
         divisor(13.5e6, 3_000_000)
+    with pytest.raises(ValueError, match="baud must be at least the clock over 65536, 916, not 300"):
+        divisor(60e6, 300)
     for value, error, message in ((3, ValueError, "divisor must be from 4 to 65536, not 3"), (4.0, TypeError, "not 4.0")):
         with pytest.raises(error, match=message):
             UartReceiver(value)

@@ -88,7 +88,7 @@ def test_a_burst_takes_a_word_per_cycle():
     ("size", "error", "message"),
     [
         (4096.0, TypeError, "memory_bytes must be an integer, not 4096.0"),
-        (0, ValueError, r"memory_bytes must be a multiple of 4096 up to 2\^40, not 0"),
+        (0, ValueError, r"memory_bytes must be a multiple of 4096 from 4096 to 2\^40, not 0"),
         (6144, ValueError, "memory_bytes must be a multiple of 4096"),
         (1 << 41, ValueError, "memory_bytes must be a multiple of 4096"),
     ],

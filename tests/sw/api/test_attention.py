@@ -16,7 +16,7 @@ from fusemax.errors import DeviceClosedError, DeviceMemoryError, NonFiniteError,
 from fusemax.model import bitexact
 from fusemax.model.cycles import cycles
 from fusemax.planning.descriptors import Shape
-from fusemax.spec import CONFIGS, MICROWORD, Config, Op
+from fusemax.spec import CONFIGS, MICROWORD, Config, Op, register
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -165,7 +165,7 @@ ONE = np.ones((4, 8), np.float32)
     ],
 )
 def test_wrong_arguments(device: fusemax.Device, change: dict, error: type[Exception], message: str) -> None:
-    device.transport.write_register(0x44, 1)
+    device.transport.write_register(register("COUNTERS_CLEAR").offset, 1)
     with pytest.raises(error, match=message):
         fusemax.attention(**{"q": ONE, "k": ONE, "v": ONE, "device": device} | change)
     assert device.counters.jobs == 0

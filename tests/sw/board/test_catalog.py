@@ -27,7 +27,7 @@ def test_boards_have_names() -> None:
 @pytest.mark.parametrize(
     ("config", "memory_bytes", "what", "needed", "available"),
     [
-        ("base", 1 << 12, "multipliers", 256, 156),
+        ("base", 1 << 13, "multipliers", 256, 156),
         ("tiny", 1 << 19, "block memories", 256, 208),
         (Config(rows=4, columns=4, bus_bits=1024), 852 << 11, "block memories", 896, 208),
     ],

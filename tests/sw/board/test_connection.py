@@ -41,7 +41,7 @@ def test_less_memory_may_be_used(make_board: Callable[..., Any]) -> None:
     board = make_board()
     with opened(board, memory_bytes=1 << 14) as device:
         assert device.transport.memory.size == 1 << 14
-    with pytest.raises(ValueError, match="memory_bytes must be a multiple of 8 up to the bridge's 65536, not 131072"):
+    with pytest.raises(ValueError, match="memory_bytes must be a multiple of 8 from 8 to the bridge's 65536, not 131072"):
         opened(board, memory_bytes=1 << 17)
 
 

@@ -96,7 +96,7 @@ def test_memory_is_zero_at_first_on_both_sides() -> None:
     assert not transport.memory.any()
     assert not system.model.memory[:4096].any() and system.model.memory[4096:].any()
     assert system.bridge.fresh is False
-    with pytest.raises(ValueError, match="memory_bytes must be a multiple of 8 up to the bridge's 131072, not 131080"):
+    with pytest.raises(ValueError, match="memory_bytes must be a multiple of 8 from 8 to the bridge's 131072, not 131080"):
         BridgeTransport(system.target, MEMORY_BYTES + 8)
 
 

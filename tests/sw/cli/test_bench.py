@@ -178,8 +178,11 @@ def test_modelled(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--shape", "1x2x3"], "a shape must be heads, queries, keys, E and F as in 8x256x256x64x64, not '1x2x3'"),
         (["--shape", "1x1x1x65x1"], "head_dim must be from 1 to 64 on 'tiny', not 65"),
-        (["--shape", "1x1x1x1x1", "--modelled", "--latency", "0"], "read_latency_cycles must be from 1 to 65535, not 0"),
-        (["--group", "targets"], "--config, --latency, --beat-interval and --modelled must come with --shape"),
+        (
+            ["--shape", "1x1x1x1x1", "--modelled", "--latency", "65536"],
+            "read_latency_cycles must be from 1 to 65535, not 65536",
+        ),
+        (["--group", "targets"], "--config, --set, --name, --latency, --beat-interval and --modelled must come with --shape"),
         (["--shape", "1x1x1x1x1", "-o", "."], "the results must be a file, not the directory '.'"),
     ],
 )
@@ -195,6 +198,20 @@ def test_shapes_are_instead_of_groups(bench: Bench, capsys: pytest.CaptureFixtur
         bench("--shape", "1x1x1x1x1", "--group", "targets")
     assert stopped.value.code == 2
     assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_an_error_begins_on_a_line_of_its_own(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ValueError("the simulator is broken")
+
+    monkeypatch.setattr(measuring, "measure", broken)
+    assert bench("--shape", SHAPES[0]) == 1
+    assert capsys.readouterr().err == f"tiny {SHAPES[0]}, latency 60\nerror: the simulator is broken\n"
+    bench.stop_at = SHAPES[0]
+    assert bench("--shape", SHAPES[0]) == 130
+    assert capsys.readouterr().err == f"tiny {SHAPES[0]}, latency 60\ninterrupted\n"
 
 
 @pytest.mark.cosim

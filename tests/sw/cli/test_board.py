@@ -110,14 +110,6 @@ def test_the_configuration_may_be_changed(make_board: Callable[..., Any], capsys
     assert json.loads(capsys.readouterr().out)["config"]["name"] == "small_rows4_columns4"
 
 
-@pytest.mark.parametrize("text", ["rows", "rows=", "rows=x", "name=3", "cows=3"])
-def test_settings_that_are_none(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["board", "build", "ulx3s_85f", "--set", text])
-    assert stopped.value.code == 2
-    assert "must be FIELD=NUMBER with a field of rows, columns," in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -125,6 +117,11 @@ def test_settings_that_are_none(text: str, capsys: pytest.CaptureFixture[str]) -
         (["load", "ulx3s_85f", "absent.bit"], "the bitstream must be a file, but 'absent.bit' is not there"),
         (["build", "tang_primer_20k", "--config", "base"], "tang_primer_20k has 48 multipliers, but 256 are needed"),
         (["build", "ulx3s_85f", "--config", "tiny", "--clock-mhz", "61.7"], "baud must be within 2 %"),
+        (["build", "ulx3s_85f", "--memory-bytes", "0"], "memory_bytes must be a multiple of 4096 from 8192 to 425984, not 0"),
+        (
+            ["build", "ulx3s_85f", "--memory-bytes", "524288"],
+            "ulx3s_85f has 208 block memories, but 256 are needed: memory_bytes ",
+        ),
     ],
 )
 def test_errors_are_printed(
@@ -160,6 +157,7 @@ def test_build(
         return SimpleNamespace(
             report={"board": board, "available": {"luts": 9}},
             is_open=is_open,
+            save=lambda: None,
             synthesise=lambda: steps_done.append("synthesise") or {"luts": 7},
             place=lambda: steps_done.append("place") or 61e6,
             pack=lambda: steps_done.append("pack"),
@@ -189,6 +187,48 @@ def test_build(
     assert ("luts: 7 of 9" in captured.err) == bool(steps)
     assert ("61.0 MHz" in captured.err) == ("place" in steps)
     assert ("no open tools" in captured.err) == (not is_open)
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_the_default_machine_is_one_that_fits(board: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As benchmarks/boards.py found: a row of the board with the default machine and memory, and no error."""
+    build = pytest.importorskip("fusemax_hw.boards.build")
+    asked: list[Any] = []
+
+    def write_project(board: str, config: Any, directory: Path, **_: Any) -> Any:
+        asked.append(config)
+        raise ValueError("that is enough")
+
+    monkeypatch.setattr(build, "write_project", write_project)
+    assert main(["board", "build", board]) == 1
+    assert asked == [BOARDS[board].config]
+    results = json.loads((Path(__file__).parents[3] / "benchmarks" / "results" / "boards.json").read_text())
+    (row,) = [row for row in results.values() if row["board"] == board and row["config"] == asked[0].to_dict()]
+    assert row["memory_bytes"] == BOARDS[board].memory_bytes and "error" not in row
+    assert all(row["used"][name] <= row["available"][name] for name in row["used"])
+    if "fmax_mhz" in row:
+        assert row["fmax_mhz"] >= row["clock_mhz"]
+
+
+def test_the_default_machine_of_a_test_is_the_board_s(
+    make_board: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["board", "test", "--port", make_board("tiny").port, *LINE, "--tokens", "8", "--decode", "0", "--json"]
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["config"] == CONFIGS["tiny"].to_dict()
+    assert main([*arguments, "--board", "tang_primer_20k"]) == 1
+    assert "must be 2 as in 'tang', not 4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--baud", "0"), ("--baud", "x"), ("--clock-mhz", "-1"), ("--clock-mhz", "nan"), ("--clock-mhz", "inf")],
+)
+def test_numbers_that_are_none(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["board", "build", "ulx3s_85f", option, value])
+    assert stopped.value.code == 2
+    assert f"argument {option}: must be a " in capsys.readouterr().err
 
 
 def test_a_bar_only_for_long_transfers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,9 +47,7 @@ def test_absent_dask_is_named(tmp_path: Path, capsys, monkeypatch) -> None:
     assert explore(tmp_path / "explore.json") == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert (
-        captured.err == "error: this command needs the extra 'explore', that is, distributed: pip install 'fusemax[explore]'\n"
-    )
+    assert captured.err == "error: fusemax explore needs distributed, which is not installed: pip install 'fusemax[explore]'\n"
 
 
 @pytest.mark.parametrize(

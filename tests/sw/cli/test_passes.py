@@ -51,8 +51,8 @@ def test_text(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing"], "cascade must be the path of a file or one of attention_1pass, "),
-        (["nothing.yaml"], "No such file or directory: 'nothing.yaml'"),
+        (["nothing"], "error: the cascade must be a file or one of attention_1pass, "),
+        (["nothing.yaml"], "error: No such file or directory: 'nothing.yaml'"),
         (["attention_3pass", "--rank", "K"], "rank must be one of E, P, M, F, not 'K'; K is a tensor, its ranks are E, M"),
         (["attention_3pass", "--same", "X=M"], "rank must be one of E, P, M, F, not 'X'"),
     ],

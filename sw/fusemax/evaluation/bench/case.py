@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from ...spec import CONFIGS, Config, ceil_div
+from ...spec import CONFIGS, Config, ceil_div, config_named
 
 __all__ = ["Case"]
 
@@ -18,7 +18,7 @@ class Case:
     Members
     -------
     config
-        Name of a configuration.
+        A configuration, or the name of a shipped one.
     heads, queries, keys, e, f
         Shape: H, P, M, E, F.
     latency_cycles
@@ -31,7 +31,7 @@ class Case:
         By the cycle model, since a simulation would take too long.
     """
 
-    config: str = "base"
+    config: str | Config = "base"
     heads: int
     queries: int
     keys: int
@@ -58,7 +58,7 @@ class Case:
 
     @property
     def machine(self) -> Config:
-        return CONFIGS[self.config]
+        return config_named(self.config)
 
     @property
     def shape(self) -> str:
@@ -91,7 +91,13 @@ class Case:
         return self.macs / (self.machine.rows * self.machine.columns * cycles)
 
     def parameters(self) -> dict[str, Any]:
-        """Everything that the result depends on, as written to the results; the target is not part of it."""
+        """Everything that the result depends on, as written to the results; the target is not part of it.
+
+        ``config`` is the configuration's name; of one that is not shipped, ``machine`` has the parameters.
+        """
         fields = asdict(self)
         del fields["target"]
+        fields["config"] = self.machine.name
+        if CONFIGS.get(self.machine.name) != self.machine:
+            fields["machine"] = self.machine.to_dict()
         return fields

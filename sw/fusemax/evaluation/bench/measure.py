@@ -43,7 +43,7 @@ class Digests:
     """Digest of what a row is measured on: Verilog of the machine, program, groups of query tiles, simulated board."""
 
     def __init__(self) -> None:
-        self._verilog: dict[str, str] = {}
+        self._verilog: dict[Config, str] = {}
         self._board = ""
 
     def of(self, case: Case, program: Program | None = None) -> str:
@@ -55,12 +55,12 @@ class Digests:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def _verilog_of(self, config: Config) -> str:
-        if config.name not in self._verilog:
+        if config not in self._verilog:
             from fusemax_hw.emit import emit
 
             with tempfile.TemporaryDirectory() as directory:
-                self._verilog[config.name] = emit(config, directory)["sha256"]
-        return self._verilog[config.name]
+                self._verilog[config] = emit(config, directory)["sha256"]
+        return self._verilog[config]
 
     def _board_digest(self) -> str:
         if not self._board:

@@ -71,7 +71,7 @@ def cases(groups: tuple[str, ...] = tuple(GROUPS)) -> list[Case]:
                 chosen[str(case.parameters())] = case
 
     def machine(case: Case) -> tuple[str, int, int]:
-        return case.config, case.latency_cycles, case.beat_interval_cycles
+        return case.machine.name, case.latency_cycles, case.beat_interval_cycles
 
     longest: dict[tuple[str, int, int], int] = {}
     for case in chosen.values():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .area import AREA_TABLE, Area, AreaTable
 from .point import Point, Workload, design_points, evaluate, model_digest
-from .sweep import front, records, sweep
+from .sweep import front, records, sweep, unsaved
 
 __all__ = [
     "AREA_TABLE",
@@ -18,4 +18,5 @@ __all__ = [
     "model_digest",
     "records",
     "sweep",
+    "unsaved",
 ]

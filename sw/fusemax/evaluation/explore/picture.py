@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import MissingExtraError
+from ...plotting import save_picture
 
 __all__ = ["draw"]
 
@@ -75,4 +76,4 @@ def draw(records: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     axes.grid(color="0.93")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
-    figure.savefig(path, dpi=130)
+    save_picture(figure, path)

@@ -45,6 +45,7 @@ class Workload:
     def __post_init__(self) -> None:
         if not self.shapes:
             raise ValueError("shapes must be at least one, not none")
+        _ = self.memory  # Its limits are found now rather than in every worker.
 
     @property
     def macs(self) -> int:

@@ -11,7 +11,7 @@ from ..cluster import Task, work_through
 from .area import AreaTable
 from .point import Point, evaluate, model_digest
 
-__all__ = ["front", "records", "sweep"]
+__all__ = ["front", "records", "sweep", "unsaved"]
 
 Row = dict[str, Any]
 
@@ -39,7 +39,7 @@ def sweep(
         If a worker has other sources than this process, besides what :func:`fusemax.evaluation.cluster.work_through` raises.
     """
     digest = model_digest()
-    missing = {f"{number}": point for number, point in enumerate(points) if results.get(point, digest) is None}
+    missing = unsaved(points, results)
     left = len(missing)
 
     def done(task: Task, row: Row) -> None:
@@ -55,6 +55,12 @@ def sweep(
     work_through(tasks, done, scheduler=scheduler, workers=workers)
     rows = [results.get(point, digest) for point in points]
     return [row for row in rows if row is not None]
+
+
+def unsaved(points: Sequence[Point], results: Results) -> dict[str, Point]:
+    """Return the points, by their number as a string, that ``results`` does not have, or has from another model."""
+    digest = model_digest()
+    return {f"{number}": point for number, point in enumerate(points) if results.get(point, digest) is None}
 
 
 def front(costs: Sequence[tuple[float, float]]) -> list[bool]:

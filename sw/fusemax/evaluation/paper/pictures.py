@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import MissingExtraError
+from ...plotting import save_picture
 from .designs import DESIGNS
 from .machine import Unit
 from .results import Result, Scope, ratios, result
@@ -27,8 +28,17 @@ COLOURS = {
     "binding": "#228833",
     "ours": "#ee6677",
 }
+#: Names of the paper's Einsums, and what each computes.
+EINSUM_MEANINGS = {
+    "QK": "QK: scores, query × key",
+    "LM": "LM: maximum of a tile's scores",
+    "SLN": "SLN: weights, e to the score less the maximum",
+    "SLD": "SLD: denominator, the sum of the weights",
+    "SLNV/AV": "SLNV or AV: numerators, weight × value",
+}
 EINSUM_COLOURS = {"QK": "#4477aa", "LM": "#ee6677", "SLN": "#ccbb44", "SLD": "#aa3377", "SLNV/AV": "#228833"}
-SHORT_TITLES = {"flat": "FL", "cascade": "+C", "arch": "+A", "binding": "+B", "ours": "ours"}
+#: Titles in the narrow panels, with the paper's name of what each step adds to the one before.
+SHORT_TITLES = {"flat": "FLAT", "cascade": "+Cas-\ncade", "arch": "+Archi-\ntecture", "binding": "+Bin-\nding", "ours": "ours"}
 
 
 def draw(directory: Path) -> list[Path]:
@@ -68,7 +78,7 @@ def draw(directory: Path) -> list[Path]:
     paths = []
     for name, figure in pictures.items():
         path = directory / f"{name}.png"
-        figure.savefig(path, dpi=130)
+        save_picture(figure, path)
         paths.append(path)
     return paths
 
@@ -112,7 +122,7 @@ def einsum_bars() -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    figure = Figure(figsize=(14, 3.6), layout="constrained")
+    figure = Figure(figsize=(14, 4.6), layout="constrained")
     for length, axes in zip(LENGTHS, figure.subplots(1, len(LENGTHS), sharey=True), strict=True):
         for number, design in enumerate(EINSUM_DESIGNS):
             cost, bottom = result(design, EINSUM_MODEL, length).cost, 0.0
@@ -120,14 +130,19 @@ def einsum_bars() -> Figure:
                 height = cost.utilisation(Unit.ARRAY, *einsums)
                 axes.bar(number, height, 0.75, bottom, color=EINSUM_COLOURS[name])
                 bottom += height
-        axes.set_xticks(range(len(EINSUM_DESIGNS)), [SHORT_TITLES[design] for design in EINSUM_DESIGNS])
-        axes.set_title(f"{EINSUM_MODEL}, {length}", fontsize=10)
+        axes.set_xticks(range(len(EINSUM_DESIGNS)), [SHORT_TITLES[design] for design in EINSUM_DESIGNS], fontsize=7)
+        axes.set_title(f"{length} tokens", fontsize=10)
         axes.set_ylim(0, 1.02)
         tidy(axes)
         if length == next(iter(LENGTHS)):
-            axes.set_ylabel("utilisation of the 2D array")
-    handles = [Patch(color=colour, label=name) for name, colour in EINSUM_COLOURS.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+            axes.set_ylabel("share of the 2D array's cycles")
+    figure.suptitle(
+        f"What the 2D array does in attention of {EINSUM_MODEL}: the paper's designs, each a step further, and ours; "
+        "above a bar it waits",
+        fontsize=11,
+    )
+    handles = [Patch(color=colour, label=EINSUM_MEANINGS[name]) for name, colour in EINSUM_COLOURS.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

@@ -1,0 +1,91 @@
+"""Pictures in docs/ are what the code draws: the same pixels, whatever compressed them. The texts have tests of their own."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+image = pytest.importorskip("PIL.Image")
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PINNED = dict(re.findall(r"^(\S+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+
+Script = Callable[[str], ModuleType]
+
+
+def draw_schedule(script: Script, directory: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "schedule.py"), str(directory / "schedule.png")]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+
+
+def draw_paper(script: Script, directory: Path) -> None:
+    from fusemax.evaluation.paper import draw
+
+    (directory / "paper").mkdir()
+    draw(directory / "paper")
+
+
+def draw_ablation(script: Script, directory: Path) -> None:
+    script("ablation").plot(directory / "ablation.png")
+
+
+def draw_report(script: Script, directory: Path) -> None:
+    report, pictures = script("report"), script("pictures")
+    rows = json.loads(report.RESULTS.read_text(encoding="utf-8"))["rows"]
+    groups = {group: report.rows_of(group, rows) for group in report.GROUPS}
+    pictures.plot_roofline([row for _, row in groups["roofline"]], directory / "roofline.png")
+    pictures.plot_lengths(report.square_heads(groups), directory / "lengths.png")
+
+
+def draw_residency(script: Script, directory: Path) -> None:
+    residency = script("residency")
+    rows = json.loads(residency.RESULTS.read_text(encoding="utf-8"))
+    residency.plot([(run, rows[run.name]) for run in residency.all_runs()], directory / "residency.png")
+
+
+#: Files below docs/ by what draws them. The others need a simulation or a sweep.
+PICTURES: dict[Callable[[Script, Path], None], tuple[str, ...]] = {
+    draw_schedule: ("schedule.png",),
+    draw_paper: tuple(f"paper/{name}.png" for name in ("speedup", "energy", "utilisation", "einsums", "lengths")),
+    draw_ablation: ("ablation.png",),
+    draw_report: ("roofline.png", "lengths.png"),
+    draw_residency: ("residency.png",),
+}
+#: Need more than results that are committed.
+EXPENSIVE = {"explore.png", "waterfall.png"}
+
+
+def pixels(path: Path) -> np.ndarray[Any, Any]:
+    with image.open(path) as opened:
+        assert set(opened.info) <= {"dpi"}, "neither software nor date"
+        return np.asarray(opened.convert("RGBA"))
+
+
+@pytest.mark.parametrize("draw", PICTURES, ids=lambda draw: draw.__name__)
+def test_pictures(draw: Callable[[Script, Path], None], script: Script, tmp_path: Path) -> None:
+    installed = importlib.metadata.version("matplotlib")
+    if installed != PINNED["matplotlib"]:
+        pytest.skip(f"the pictures are of matplotlib {PINNED['matplotlib']} (constraints.txt), not {installed}")
+    draw(script, tmp_path)
+    for name in PICTURES[draw]:
+        found, expected = pixels(tmp_path / name), pixels(DOCS / name)
+        assert found.shape == expected.shape, f"docs/{name} must be drawn again (make docs, or the script that its page names)"
+        different = int((found != expected).any(axis=-1).sum())
+        assert different == 0, f"docs/{name}: {different} pixels differ; draw it again (make docs, or the script of its page)"
+
+
+def test_every_picture_is_known() -> None:
+    known = {name for names in PICTURES.values() for name in names} | EXPENSIVE
+    assert {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.png")} == known
