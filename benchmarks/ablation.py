@@ -1,7 +1,8 @@
 """What overlap and co-issue are worth: one array, three programs, cycles measured on the Verilog.
 
-Writes benchmarks/results/ablation.json, docs/ablation.md and docs/ablation.png. Every row is saved as it is measured; a second
-call goes on where the first stopped, and does again what belongs to Verilog or programs that have changed.
+Writes benchmarks/results/ablation.json, and ablation.md and ablation.png in docs/measurements.
+Every row is saved as it is measured; a second call goes on where the first stopped,
+and does again what belongs to Verilog or programs that have changed.
 
     python benchmarks/ablation.py [RESULTS]
 """
@@ -30,7 +31,7 @@ from fusemax.planning.memory_map import Shape
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "ablation.json"
-DOCS = ROOT / "docs"
+DOCS = ROOT / "docs" / "measurements"
 #: The page, with places for the tables.
 TEXT = ROOT / "benchmarks" / "pages" / "ablation.md"
 
@@ -180,7 +181,7 @@ def plot(path: Path) -> None:
 
 
 def page(results: Results) -> str:
-    """docs/ablation.md."""
+    """docs/measurements/ablation.md."""
     config = CASES[0].machine
     return TEXT.read_text(encoding="utf-8").format(
         measured=markdown(MEASURED_HEADER, measured_lines(results)),

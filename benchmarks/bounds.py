@@ -1,4 +1,4 @@
-"""Cycles that a case must take, and may take, with given groups of query tiles; the formulas are in docs/residency.md."""
+"""Cycles that a case must take, and may take, with given groups of query tiles (docs/measurements/residency.md)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Query tiles resident per group: forced from one to all that fit, the host's choice, and slower memories, on the Verilog.
 
-Writes benchmarks/results/residency.json, docs/residency.md and docs/residency.png. Every row is saved as it is measured; a
+Writes benchmarks/results/residency.json, and residency.md and residency.png in docs/measurements.
+Every row is saved as it is measured; a
 second call goes on where the first stopped, and does again what belongs to Verilog, programs or groups that have changed.
 
     python benchmarks/residency.py [RESULTS]
@@ -32,7 +33,7 @@ from fusemax.spec import CONFIGS, Config
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "residency.json"
-DOCS = ROOT / "docs"
+DOCS = ROOT / "docs" / "measurements"
 #: The page, with places for the tables.
 TEXT = ROOT / "benchmarks" / "pages" / "residency.md"
 
@@ -266,7 +267,7 @@ def plot(results: Sequence[tuple[Run, Row]], path: Path) -> None:
 
 
 def page(results: Sequence[tuple[Run, Row]]) -> str:
-    """docs/residency.md."""
+    """docs/measurements/residency.md."""
     config: Config = SHAPES[0].machine
     return TEXT.read_text(encoding="utf-8").format(
         rooms=room_table(),

@@ -10,7 +10,7 @@ from pathlib import Path
 from fusemax.spec import Config
 
 from .imports import imported_files
-from .tools import package_directory
+from .toolchain import package_directory
 
 __all__ = ["MACHINE", "SYSTEM", "emission_digest", "emission_sources", "emit_verilog"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .api.attention import attention
 from .api.kv_cache import KVCache
 from .api.opening import open_device as open
-from .cascade import ATTENTION_1PASS, CASCADES, Cascade
+from .cascade import CASCADES, Cascade
 from .compiler.compilation import compile
 from .compiler.program import Program
 from .errors import FusemaxError
@@ -18,6 +18,8 @@ from .spec import CONFIGS, Config
 
 if TYPE_CHECKING:
     from fusemax_sim.memory import Memory
+
+    ATTENTION_1PASS: Cascade
 
 __all__ = [
     "ATTENTION_1PASS",
@@ -41,6 +43,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    # Reading a cascade takes longer than most of this package takes to import; it is read when it is asked for.
+    if name == "ATTENTION_1PASS":
+        return CASCADES["attention_1pass"]
     if name == "Memory":
         from .api.opening import simulated_memory
 

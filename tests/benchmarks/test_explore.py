@@ -1,4 +1,4 @@
-"""docs/explore.md: its tables are those of the area table and of the cycle model."""
+"""docs/measurements/explore.md: its tables are those of the area table and of the cycle model."""
 
 from __future__ import annotations
 

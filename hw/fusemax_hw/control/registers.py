@@ -112,7 +112,9 @@ class Registers(wiring.Component):
     """Hold the register file, the counters and the interrupt.
 
     A read or a write is answered two cycles after it is accepted; one of each at a time. A write is of the whole register,
-    whatever its strobes say. The methods are the blocks of the register map.
+    whatever its strobes say.
+
+    The class is as long as the register map is large: a method has one of its blocks, and all of them share its registers.
 
     Members
     -------

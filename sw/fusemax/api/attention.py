@@ -2,23 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, Unpack, overload
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..compiler.program import Program
 from ..compiler.rule_checker import check
 from ..planning.memory_map import Shape, align, required_bytes
 from ..runtime.device import MEMORY_BYTES, Device
-from ..runtime.request import Options, Request
+from ..runtime.options import AttentionOptions, check_names
+from ..runtime.request import Request
 from ..runtime.softmax_state import State
 from ..spec import PAGE_BYTES, config_named
 from .opening import open_device
 
 __all__ = ["attention"]
+
+
+@overload
+def attention(
+    q: NDArray[Any],
+    k: NDArray[Any],
+    v: NDArray[Any],
+    scale: float | ArrayLike | None = None,
+    device: Device | None = None,
+    *,
+    program: Program | None = None,
+    return_lse: Literal[False] = False,
+    return_state: Literal[False] = False,
+    **options: Unpack[AttentionOptions],
+) -> NDArray[Any]: ...
+
+
+@overload
+def attention(
+    q: NDArray[Any],
+    k: NDArray[Any],
+    v: NDArray[Any],
+    scale: float | ArrayLike | None = None,
+    device: Device | None = None,
+    *,
+    program: Program | None = None,
+    return_lse: Literal[True],
+    return_state: Literal[False] = False,
+    **options: Unpack[AttentionOptions],
+) -> tuple[NDArray[Any], NDArray[np.float32]]: ...
+
+
+@overload
+def attention(
+    q: NDArray[Any],
+    k: NDArray[Any],
+    v: NDArray[Any],
+    scale: float | ArrayLike | None = None,
+    device: Device | None = None,
+    *,
+    program: Program | None = None,
+    return_lse: Literal[False] = False,
+    return_state: Literal[True],
+    **options: Unpack[AttentionOptions],
+) -> tuple[NDArray[Any], State]: ...
+
+
+@overload
+def attention(
+    q: NDArray[Any],
+    k: NDArray[Any],
+    v: NDArray[Any],
+    scale: float | ArrayLike | None = None,
+    device: Device | None = None,
+    *,
+    program: Program | None = None,
+    return_lse: Literal[True],
+    return_state: Literal[True],
+    **options: Unpack[AttentionOptions],
+) -> tuple[NDArray[Any], NDArray[np.float32], State]: ...
 
 
 def attention(
@@ -27,24 +88,13 @@ def attention(
     v: NDArray[Any],
     scale: float | ArrayLike | None = None,
     device: Device | None = None,
-    out_dtype: str = "bfloat16",
-    timeout: float | None = None,
-    progress: Callable[[int, int], None] | None = None,
     *,
-    causal: bool = False,
-    query_offset: int | Sequence[int] | NDArray[Any] = 0,
-    window: tuple[int, int] | None = None,
-    key_lengths: Sequence[int] | NDArray[Any] | None = None,
-    prefix: int | Sequence[int] | NDArray[Any] | None = None,
-    temperature: float | ArrayLike | None = None,
-    alibi_slopes: ArrayLike | None = None,
-    return_lse: bool = False,
-    state: State | None = None,
-    return_state: bool = False,
-    sink: ArrayLike | None = None,
     program: Program | None = None,
+    return_lse: bool = False,
+    return_state: bool = False,
+    **options: Unpack[AttentionOptions],
 ) -> Any:
-    """softmax(scale · q kᵀ) v, on a device.
+    """Compute softmax(scale · q kᵀ) v on a device.
 
     The leading axes of the three arrays are none, heads, batch and heads, or more. They are equal, but for the heads: q may
     have a multiple of the heads of k and v, of which each is for as many heads of q as follow each other.
@@ -124,24 +174,8 @@ def attention(
     DeviceFaultError
         If the machine stopped. It has been reset and takes the next call.
     """
-    options = Options(
-        scale=scale,
-        out_dtype=out_dtype,
-        timeout=timeout,
-        progress=progress,
-        causal=causal,
-        query_offset=query_offset,
-        window=window,
-        key_lengths=key_lengths,
-        prefix=prefix,
-        temperature=temperature,
-        alibi_slopes=alibi_slopes,
-        return_lse=return_lse,
-        state=state,
-        return_state=return_state,
-        sink=sink,
-    )
-    request = Request.of(q, k, v, options)
+    check_names("attention", options, AttentionOptions)
+    request = Request.of(q, k, v, {**options, "scale": scale, "return_lse": return_lse, "return_state": return_state})
     if device is not None and not isinstance(device, Device):
         raise TypeError(f"device must be a Device or None, not {device!r}")
     if device is None:

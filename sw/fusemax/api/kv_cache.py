@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import pairwise
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import DeviceMemoryError
+from ..planning.page_tables import PageTables
 from ..runtime.argument_checks import check_array, check_count, check_head_dims, to_bits
 from ..runtime.device import Device
-from ..runtime.request import Options, Request
+from ..runtime.options import CallOptions, RequestOptions, check_names
+from ..runtime.request import Request
 from ..runtime.softmax_state import State
-from ..spec import ceil_div
 
 __all__ = ["KVCache"]
 
@@ -62,9 +62,7 @@ class KVCache:
         self.device = device
         self.heads, self.e, self.f = heads, e, f
         self.page_size, self.pages = page_size, pages
-        self._lengths: dict[Hashable, int] = {}
-        self._tables: dict[Hashable, list[int]] = {}
-        self._free = np.ones(pages, np.bool_)
+        self._tables = PageTables(pages, page_size)
         self._address: int | None = None
         rows = [device.config.beats(elements) * device.config.bus_bytes for elements in (e, f)]
         keys = pages * page_size * heads
@@ -86,10 +84,7 @@ class KVCache:
             If there is one of that name.
         """
         self._check_open()
-        if sequence in self._lengths:
-            raise ValueError(f"sequence must be a new one, but {sequence!r} is there")
-        self._lengths[sequence] = 0
-        self._tables[sequence] = []
+        self._tables.allocate(sequence)
 
     def append(self, sequence: Hashable, k: NDArray[Any], v: NDArray[Any]) -> None:
         """Keys and values behind those that are there.
@@ -116,11 +111,11 @@ class KVCache:
         if k.shape[1] != v.shape[1]:
             raise ValueError(f"the length of v must be that of k, {k.shape[1]}, not {v.shape[1]}")
         bits = [to_bits(name, array) for name, array in (("k", k), ("v", v))]
-        self._grow(sequence, length + k.shape[1])
-        places = self._places(sequence, length, length + k.shape[1])
+        self._tables.reserve(sequence, length + k.shape[1])
+        places = self._tables.places(sequence, length, length + k.shape[1])
         for store, array in zip(self._stores, bits, strict=True):
             store.rows[places] = array.swapaxes(0, 1)
-        self._lengths[sequence] += k.shape[1]
+        self._tables.grow(sequence, k.shape[1])
 
     def free(self, sequence: Hashable) -> None:
         """Forget a sequence; its pages are free then.
@@ -131,8 +126,7 @@ class KVCache:
             If there is no such sequence.
         """
         self.length(sequence)
-        self._free[self._tables.pop(sequence)] = True
-        del self._lengths[sequence]
+        self._tables.free(sequence)
 
     def length(self, sequence: Hashable) -> int:
         """Keys of a sequence.
@@ -143,26 +137,72 @@ class KVCache:
             If there is no such sequence.
         """
         self._check_open()
-        if sequence not in self._lengths:
-            raise KeyError(f"there is no sequence {sequence!r}")
-        return self._lengths[sequence]
+        return self._tables.length(sequence)
 
     def table(self, sequence: Hashable) -> list[int]:
         """Page table of a sequence: numbers of its pages in order."""
         self.length(sequence)
-        return list(self._tables[sequence])
+        return self._tables.table(sequence)
 
     @property
     def sequences(self) -> list[Hashable]:
         """Names of the sequences, oldest first."""
-        return list(self._lengths)
+        return self._tables.sequences
 
     @property
     def free_pages(self) -> int:
         """Pages that no sequence has."""
-        return int(np.count_nonzero(self._free))
+        return self._tables.free_pages
 
     # -- attention -------------------------------------------------------------------------------------------
+
+    @overload
+    def attend(
+        self,
+        q: NDArray[Any],
+        sequences: Sequence[Hashable],
+        scale: float | ArrayLike | None = None,
+        *,
+        return_lse: Literal[False] = False,
+        return_state: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> NDArray[Any]: ...
+
+    @overload
+    def attend(
+        self,
+        q: NDArray[Any],
+        sequences: Sequence[Hashable],
+        scale: float | ArrayLike | None = None,
+        *,
+        return_lse: Literal[True],
+        return_state: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> tuple[NDArray[Any], NDArray[np.float32]]: ...
+
+    @overload
+    def attend(
+        self,
+        q: NDArray[Any],
+        sequences: Sequence[Hashable],
+        scale: float | ArrayLike | None = None,
+        *,
+        return_lse: Literal[False] = False,
+        return_state: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[NDArray[Any], State]: ...
+
+    @overload
+    def attend(
+        self,
+        q: NDArray[Any],
+        sequences: Sequence[Hashable],
+        scale: float | ArrayLike | None = None,
+        *,
+        return_lse: Literal[True],
+        return_state: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> tuple[NDArray[Any], NDArray[np.float32], State]: ...
 
     def attend(
         self,
@@ -170,20 +210,11 @@ class KVCache:
         sequences: Sequence[Hashable],
         scale: float | ArrayLike | None = None,
         *,
-        out_dtype: str = "bfloat16",
-        timeout: float | None = None,
-        progress: Callable[[int, int], None] | None = None,
-        causal: bool = False,
-        query_offset: int | Sequence[int] | NDArray[Any] | None = None,
-        window: tuple[int, int] | None = None,
-        prefix: int | Sequence[int] | NDArray[Any] | None = None,
-        temperature: float | ArrayLike | None = None,
         return_lse: bool = False,
-        state: State | None = None,
         return_state: bool = False,
-        sink: ArrayLike | None = None,
+        **options: Unpack[CallOptions],
     ) -> Any:
-        """Attention of queries over the keys of their sequences.
+        """Compute attention of queries over the keys of their sequences.
 
         One query per sequence is decoding; more of them, with ``causal``, are a chunk of a prompt whose keys were appended
         before.
@@ -210,6 +241,7 @@ class KVCache:
         TypeError, ValueError and those of the device
             As :func:`fusemax.attention`.
         """
+        check_names("attend", options, CallOptions)
         check_array("q", q)
         if isinstance(sequences, str) or not isinstance(sequences, Iterable):
             raise TypeError(f"sequences must be a list of names, not {sequences!r}")
@@ -219,67 +251,21 @@ class KVCache:
             raise ValueError(
                 f"q must be ({len(sequences)} sequences, a multiple of {self.heads} heads, queries, {self.e}), not {q.shape}"
             )
-        options = Options(
-            scale=scale,
-            out_dtype=out_dtype,
-            timeout=timeout,
-            progress=progress,
-            causal=causal,
-            query_offset=[length - q.shape[2] for length in lengths] if query_offset is None else query_offset,
-            window=window,
-            key_lengths=lengths,
-            prefix=prefix,
-            temperature=temperature,
-            return_lse=return_lse,
-            state=state,
-            return_state=return_state,
-            sink=sink,
-        )
+        given: RequestOptions = {
+            "query_offset": [length - q.shape[2] for length in lengths],
+            **{name: value for name, value in options.items() if name != "query_offset" or value is not None},
+            "key_lengths": lengths,
+            "scale": scale,
+            "return_lse": return_lse,
+            "return_state": return_state,
+        }  # type: ignore[typeddict-item]
         longest = max(1, *lengths)
-        request = Request(options, q.shape[:2], q.shape[2], longest, self.e, self.f)
+        request = Request(given, q.shape[:2], q.shape[2], longest, self.e, self.f)
         call = request.call(self.device.config)
-        runs = [self._runs(sequence) for sequence in sequences]
+        runs = [self._tables.runs(sequence) for sequence in sequences]
         k, v = (_Pages(store, runs) for store in self._stores)
         rows = self.device.driver.attend(to_bits("q", q), k, v, self.heads, longest, self.f, call)
         return request.finish(self.device.config, rows)
-
-    # -- pages -----------------------------------------------------------------------------------------------
-
-    def _grow(self, sequence: Hashable, keys: int) -> None:
-        """Give a sequence the pages for so many keys."""
-        table = self._tables[sequence]
-        missing = ceil_div(keys, self.page_size) - len(table)
-        if missing > self.free_pages:
-            raise DeviceMemoryError(
-                f"the keys need {missing} more pages of {self.page_size}, but {self.free_pages} of {self.pages} pages are free"
-            )
-        for _ in range(missing):
-            page = self._next_page(table)
-            self._free[page] = False
-            table.append(page)
-
-    def _next_page(self, table: list[int]) -> int:
-        """The page behind the last one; else one that leaves room behind it for growing."""
-        if table and table[-1] + 1 < self.pages and self._free[table[-1] + 1]:
-            return table[-1] + 1
-        edges = np.flatnonzero(np.diff(self._free, prepend=False, append=False))
-        starts, stops = edges[::2], edges[1::2]
-        largest = int(np.argmax(stops - starts))
-        start, stop = int(starts[largest]), int(stops[largest])
-        grows = any(other and other[-1] + 1 == start for other in self._tables.values())
-        return start + (stop - start) // 2 if grows else start
-
-    def _places(self, sequence: Hashable, start: int, stop: int) -> NDArray[np.int64]:
-        """Where keys are in the stores."""
-        key = np.arange(start, stop)
-        return np.array(self._tables[sequence], np.int64)[key // self.page_size] * self.page_size + key % self.page_size
-
-    def _runs(self, sequence: Hashable) -> list[tuple[int, int]]:
-        """Runs of pages one behind the other: first key, and its place in the stores."""
-        table, size = self._tables[sequence], self.page_size
-        return [
-            (number * size, page * size) for number, page in enumerate(table) if number == 0 or table[number - 1] + 1 != page
-        ]
 
     # -- end -------------------------------------------------------------------------------------------------
 
@@ -287,7 +273,7 @@ class KVCache:
         """Give the memory back; sequences are gone. Again is harmless."""
         if self._address is not None:
             if not self.device.closed:
-                self.device.driver.release(self._address)
+                self.device.driver.memory.release(self._address)
             self._address = None
 
     def _check_open(self) -> None:
@@ -296,6 +282,7 @@ class KVCache:
         _ = self.device.driver
 
     def __enter__(self) -> Self:
+        self._check_open()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -317,7 +304,7 @@ class _Store:
 
     @property
     def rows(self) -> NDArray[np.uint16]:
-        memory = self._device.driver.memory[self.address :].view("<u2")
+        memory = self._device.driver.memory.data[self.address :].view("<u2")
         row = self.row_bytes // 2
         keys = len(memory) // (row * self.heads)
         return memory[: keys * row * self.heads].reshape(keys, self.heads, row)[..., : self.elements]

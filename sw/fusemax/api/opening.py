@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from os import PathLike, fspath
-from typing import TYPE_CHECKING
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtraError
 from ..model.model_transport import ModelTransport
@@ -24,6 +24,8 @@ def open_device(
     *,
     memory: Memory | None = None,
     trace: str | PathLike[str] | None = None,
+    trace_depth: int | None = None,
+    trace_cycles: tuple[int, int] | None = None,
     memory_bytes: int | None = None,
     port: str | None = None,
     baud: int | None = None,
@@ -42,7 +44,13 @@ def open_device(
     memory
         A :class:`fusemax.Memory`: width, latency and stalls of the simulated memory; ``rtl`` only.
     trace
-        File to write the waveform to; ``rtl`` only.
+        File to write the waveform to, ``*.fst`` (compact) or ``*.vcd`` (text), complete when the device is closed; its folder
+        must exist. Views for GTKWave (``.gtkw``) and Surfer (``.sucl``) are written beside it. ``rtl`` only.
+    trace_depth
+        Levels of the hierarchy in the waveform: 1 the testbench with buses and interrupt, 2 the device's ports, 5 the blocks
+        that control the array, which is what you get if it is not given; from 6 on the array's inside. ``rtl`` only.
+    trace_cycles
+        First and last cycle in the waveform, counted from the end of reset; all if not given. ``rtl`` only.
     memory_bytes
         Size of the device memory; 64 MiB if not given, or all that a board has.
     port
@@ -59,6 +67,8 @@ def open_device(
         If an argument is not as above.
     MissingExtraError
         If the simulator, or pyserial, is not installed.
+    OSError
+        If the trace cannot be written; nothing has been built or simulated then.
     PortError, BoardTimeoutError, BitstreamError
         If the board's port is absent, nothing answers there, or another machine does (:mod:`fusemax.board`).
     """
@@ -71,7 +81,8 @@ def open_device(
         if not 1 << 13 <= memory_bytes <= 1 << machine.address_bits or memory_bytes % machine.bus_bytes:
             rule = f"a multiple of {machine.bus_bytes} from 8192 to 2^{machine.address_bits}"
             raise ValueError(f"memory_bytes must be {rule}, not {memory_bytes}")
-    simulated = {"memory": memory, "trace": trace}
+    traced = {"trace": trace, "trace_depth": trace_depth, "trace_cycles": trace_cycles}
+    simulated = {"memory": memory, **traced}
     serial = {"port": port, "baud": baud, "latency_s": latency_s, "transfer_progress": transfer_progress}
     refused, what = {
         "model": (simulated | serial, "the model, which has no signals"),
@@ -90,7 +101,7 @@ def open_device(
         return open_board(machine, memory_bytes=memory_bytes, **given)
     memory_bytes = MEMORY_BYTES if memory_bytes is None else memory_bytes
     if kind == "rtl":
-        return Device(_rtl_transport(machine, memory, trace, memory_bytes), machine)
+        return Device(_rtl_transport(machine, memory, memory_bytes, **traced), machine)
     return Device(ModelTransport(machine, memory_bytes), machine)
 
 
@@ -109,11 +120,11 @@ def simulated_memory() -> type[Memory]:
     return Memory
 
 
-def _rtl_transport(config: Config, memory: Memory | None, trace: str | PathLike[str] | None, memory_bytes: int) -> Transport:
+def _rtl_transport(config: Config, memory: Memory | None, memory_bytes: int, **traced: Any) -> Transport:
     if memory is not None and not isinstance(memory, simulated_memory()):
         raise TypeError(f"memory must be a fusemax.Memory or None, not {memory!r}")
     try:
-        from fusemax_sim.transport import RtlTransport
+        from fusemax_sim.rtl_transport import RtlTransport
     except ImportError as error:
         raise MissingExtraError(f"the rtl device needs the simulator: pip install 'fusemax[sim]' ({error})") from error
-    return RtlTransport(config, memory=memory, trace=None if trace is None else fspath(trace), memory_bytes=memory_bytes)
+    return RtlTransport(config, memory=memory, memory_bytes=memory_bytes, **traced)

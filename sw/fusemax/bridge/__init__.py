@@ -1,4 +1,4 @@
-"""Host side of the bridge: memory and registers over a serial line (docs/bridge.md)."""
+"""Host side of the bridge: memory and registers over a serial line (docs/reference/bridge.md)."""
 
 from .bridge_transport import BridgeTransport
 from .line import ByteStream, Counts, LinkError, LinkRestartedError, LinkTimeoutError

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 
 from .cascade import Cascade
+from .reader import parse, read
 
 __all__ = ["CASCADES", "cascade_named"]
 
@@ -40,21 +41,30 @@ def names() -> tuple[str, ...]:
 @cache
 def shipped(name: str) -> Cascade:
     # The file's path stays out of messages: they name the cascade.
-    return Cascade.parse((DIRECTORY / f"{name}.yaml").read_text(encoding="utf-8"), name)
+    return parse((DIRECTORY / f"{name}.yaml").read_text(encoding="utf-8"), name)
 
 
+#: The shipped cascades by name (docs/cascades.md).
 CASCADES = Library()
 
 
 def cascade_named(cascade: str | PathLike[str] | Cascade) -> Cascade:
-    """``cascade`` itself, the shipped one of that name, or the one in a file.
+    """Find the shipped cascade of a name, or read the one in a file.
 
-    A string with a suffix or a directory in it is a path.
+    Parameters
+    ----------
+    cascade
+        A name, a path, or a cascade already. A string with a suffix or a directory in it is a path.
+
+    Returns
+    -------
+    Cascade
+        For a name the same object every time.
 
     Raises
     ------
     TypeError
-        If ``cascade`` is neither a :class:`Cascade` nor a name nor a path.
+        If ``cascade`` is none of the three.
     ValueError
         If there is no cascade of that name, or the file is none (:class:`fusemax.cascade.CascadeError`).
     OSError
@@ -63,11 +73,11 @@ def cascade_named(cascade: str | PathLike[str] | Cascade) -> Cascade:
     if isinstance(cascade, Cascade):
         return cascade
     if isinstance(cascade, PathLike):
-        return Cascade.read(fspath(cascade))
+        return read(cascade)
     if not isinstance(cascade, str):
-        raise TypeError(f"cascade must be a Cascade or a name, not {cascade!r}")
+        raise TypeError(f"cascade must be a cascade, a name or a path, not {cascade!r}")
     if cascade in CASCADES:
         return CASCADES[cascade]
     if Path(cascade).suffix or len(Path(cascade).parts) > 1:
-        return Cascade.read(cascade)
-    raise ValueError(f"cascade must be one of {', '.join(CASCADES)} or a Cascade, not {cascade!r}")
+        return read(cascade)
+    raise ValueError(f"cascade must be the path of a file or one of {', '.join(CASCADES)}, not {cascade!r}")

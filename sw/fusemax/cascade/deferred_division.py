@@ -16,7 +16,18 @@ __all__ = ["defer_division"]
 
 
 def defer_division(cascade: Cascade) -> Cascade:
-    """The cascade with its divisions behind the sums that they can be behind; itself if there is none to move."""
+    """Move the divisions of a cascade behind the sums that they can be behind.
+
+    Parameters
+    ----------
+    cascade
+        Any cascade.
+
+    Returns
+    -------
+    Cascade
+        One that computes the same results; the same object if there is no division to move.
+    """
     for _ in range(2 * len(cascade.einsums)):
         step = _inline(cascade) or _hoist(cascade)
         if step is None:

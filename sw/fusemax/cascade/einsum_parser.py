@@ -28,6 +28,8 @@ COMPARISONS = LEVELS.index(("<", "<=", ">", ">=", "==", "!="))
 
 
 class Token(NamedTuple):
+    """A number, name or symbol of the text, or its end."""
+
     kind: str
     text: str
     at: Position
@@ -37,7 +39,23 @@ class Token(NamedTuple):
 
 
 def parse_einsum(text: str | Scalar) -> Einsum:
-    """``tensor[indices] = expression ::reduction(ranks)``."""
+    """Parse an Einsum, ``tensor[indices] = expression ::reduction(ranks)``.
+
+    Parameters
+    ----------
+    text
+        One equation; a scalar of a document knows where each of its characters stands.
+
+    Returns
+    -------
+    Einsum
+        Its names are not checked.
+
+    Raises
+    ------
+    CascadeError
+        If the text is none; names line and column and what was expected.
+    """
     parser = Parser(text)
     einsum = parser.einsum()
     parser.end("an operator, '::' or the end")
@@ -45,7 +63,13 @@ def parse_einsum(text: str | Scalar) -> Einsum:
 
 
 def parse_expression(text: str | Scalar) -> Expression:
-    """An expression alone."""
+    """Parse an expression alone.
+
+    Raises
+    ------
+    CascadeError
+        If the text is none; names line and column and what was expected.
+    """
     parser = Parser(text)
     expression = parser.expression()
     parser.end("an operator or the end")
@@ -53,7 +77,13 @@ def parse_expression(text: str | Scalar) -> Expression:
 
 
 def parse_function(text: str | Scalar) -> Function:
-    """``name(parameters) = expression``."""
+    """Parse a function, ``name(parameters) = expression``.
+
+    Raises
+    ------
+    CascadeError
+        If the text is none; names line and column and what was expected.
+    """
     parser = Parser(text)
     function = parser.function()
     parser.end("an operator or the end")
@@ -61,6 +91,8 @@ def parse_function(text: str | Scalar) -> Function:
 
 
 class Parser:
+    """Recursive descent: a method per rule of the grammar takes the tokens that belong to it."""
+
     def __init__(self, text: str | Scalar) -> None:
         if isinstance(text, str):
             text = Scalar(text, tuple(Position(1, column) for column in range(1, len(text) + 2)))

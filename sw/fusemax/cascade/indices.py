@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from .cascade import Cascade
 from .expression import Binary, Expression, Name, Number, Reference, Unary, Variable, walk
 
-if TYPE_CHECKING:
-    from .cascade import Cascade
-
-__all__ = ["Index", "classify"]
+__all__ = ["Index", "classify", "classify_all"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,14 @@ class Index:
         return self.parts[0] if self.kind == "variable" else None
 
 
+def classify_all(cascade: Cascade, reference: Reference) -> list[Index]:
+    """Classify the indices of a tensor, in their order."""
+    ranks = cascade.ranks_of[reference.tensor]
+    return [classify(cascade, index, rank) for index, rank in zip(reference.indices, ranks, strict=True)]
+
+
 def classify(cascade: Cascade, index: Expression, rank: str) -> Index:
-    """The form of ``index`` at a place of rank ``rank``."""
+    """Find the form of ``index`` at a place of rank ``rank``."""
     nodes = list(walk(index))
     if any(isinstance(node, Reference) for node in nodes):
         return Index(index, rank, "gather")

@@ -28,6 +28,9 @@ class Access:
         A variable with an offset: ``m1+1``.
     gather
         An index that is itself read from a tensor, or another sum of variables: any element may be meant.
+    crossed
+        The rank is run over only by the name that is another rank in this Einsum: every element is meant, at each of the
+        others.
     """
 
     parts: frozenset[str] = frozenset()
@@ -35,6 +38,7 @@ class Access:
     shifted: bool = False
     gather: bool = False
     order: tuple[str, ...] = ()
+    crossed: bool = False
 
     @property
     def aligned(self) -> bool:
@@ -49,6 +53,11 @@ class Access:
     def outermost(self) -> bool:
         """Whether the outermost part runs."""
         return self.order[0] in self.parts
+
+    @property
+    def every_element(self) -> bool:
+        """Whether elements are visited one after the other, or any of them."""
+        return self.gather or (self.aligned and self.whole)
 
     @property
     def final(self) -> bool:
@@ -127,16 +136,20 @@ class Family:
                 found.add(form.part)
         return found
 
-    def access(self, einsum: Einsum, reference: Reference) -> Access:
+    def other_variables(self, einsum: Einsum) -> set[str]:
+        """Variables of other names of the rank."""
+        return {variable for variable in einsum.ranks if self.name(variable.upper()) in self.others}
+
+    def access(self, einsum: Einsum, reference: Reference, *, by_other_name: bool = False) -> Access:
         """How ``einsum`` reads or writes ``reference`` along the family.
 
-        Where an Einsum runs over the rank and, by another name, over it once more (queries and keys of one sequence), the other
-        name is another rank.
+        Where an Einsum runs over the rank and, by another name, over it once more (queries and keys of one sequence), one of
+        the names is another rank: the other one or, with ``by_other_name``, the rank's own.
         """
         own = self.own_variables(einsum)
         parts: set[str] = set()
         constants: list[tuple[str, bool]] = []
-        shifted = gather = False
+        shifted = gather = crossed = False
         for index, rank in zip(reference.indices, self.cascade.ranks_of[reference.tensor], strict=True):
             form = classify(self.cascade, index, rank)
             named = self.name(rank)
@@ -153,16 +166,19 @@ class Family:
             elif form.kind == "constant":
                 constants += [(part, form.constant == 0) for part in covered]
             elif form.kind == "split":
-                parts.update(covered)
+                crossed |= by_other_name
+                if not by_other_name:
+                    parts.update(covered)
             else:
                 variable = form.parts[0]
                 name = self.name(variable.upper())
                 other = name in self.others or name not in (*self.wholes, *self.parts, self.of_split)
-                if other and own:
+                if other != by_other_name and own:
+                    crossed |= name in self.others or by_other_name
                     continue
                 parts.update(covered)
                 shifted |= form.offset != 0
-        return Access(frozenset(parts), tuple(constants), shifted, gather, self.parts)
+        return Access(frozenset(parts), tuple(constants), shifted, gather, self.parts, crossed and not parts)
 
     def inner(self, form: Index) -> tuple[str, ...]:
         """What an index of the whole rank says about the part that is asked for."""

@@ -6,17 +6,19 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
+from os import PathLike
+from pathlib import Path
 from typing import TypeVar
 
 from .cascade import Alias, Cascade, Constant, Declaration, Iteration, Split
+from .checks import check_cascade
 from .einsum import Einsum
 from .einsum_parser import parse_einsum, parse_expression, parse_function
 from .errors import CascadeError
 from .expression import Binary, Expression, Name, Number, Reference, Unary, Variable, map_expression
-from .name_checks import check_cascade
 from .yaml_reader import Mapping, Node, Scalar, Sequence, read_document
 
-__all__ = ["parse_cascade"]
+__all__ = ["parse", "read"]
 
 SECTIONS = ("einsum", "mapping", "bindings", "format", "architecture")
 EINSUM_SECTIONS = (
@@ -38,13 +40,25 @@ RANK = re.compile(r"[A-Z][A-Z0-9_]*")
 T = TypeVar("T")
 
 
-def parse_cascade(text: str, name: str) -> Cascade:
-    """The cascade that ``text`` describes, its names checked.
+def parse(text: str, name: str = "cascade") -> Cascade:
+    """Read the text of a cascade (docs/cascades.md) and check its names.
+
+    Parameters
+    ----------
+    text
+        A whole YAML document with the section ``einsum``.
+    name
+        What errors call the cascade.
+
+    Returns
+    -------
+    Cascade
+        Its Einsums know their lines and columns.
 
     Raises
     ------
     CascadeError
-        If it is none; names line, column and what was expected.
+        If the text is not a cascade; names line, column and what was expected.
     """
     try:
         cascade = _cascade(read_document(text), name)
@@ -52,6 +66,36 @@ def parse_cascade(text: str, name: str) -> Cascade:
     except CascadeError as error:
         raise error.within(name) from None
     return cascade
+
+
+def read(path: str | PathLike[str]) -> Cascade:
+    """Read a cascade from a file.
+
+    Parameters
+    ----------
+    path
+        A YAML file in UTF-8 (docs/cascades.md).
+
+    Returns
+    -------
+    Cascade
+        Its name is the file's, without the suffix.
+
+    Raises
+    ------
+    CascadeError
+        If the file is not a cascade; names the path, line, column and what was expected.
+    OSError
+        If it cannot be read.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise CascadeError("expected text in UTF-8", name=str(path)) from None
+    try:
+        return parse(text, Path(path).stem)
+    except CascadeError as error:
+        raise error.within(str(path)) from None
 
 
 def _cascade(document: Node, name: str) -> Cascade:

@@ -9,14 +9,25 @@ from .cascade import Cascade
 from .expression import Number
 from .yaml_reader import Mapping, Node, Scalar, Sequence
 
-__all__ = ["write_cascade"]
+__all__ = ["to_text"]
 
 #: Text that means the same without quotes, anywhere.
 BARE = re.compile(r"[A-Za-z0-9_.+/()<=-][A-Za-z0-9_.+/()<>=* -]*")
 
 
-def write_cascade(cascade: Cascade) -> str:
-    """Text that reads back as an equal cascade."""
+def to_text(cascade: Cascade) -> str:
+    """Write the text of a cascade: YAML that :func:`fusemax.cascade.parse` reads back as an equal one.
+
+    Parameters
+    ----------
+    cascade
+        Any cascade; comments of the text that it was read from are gone.
+
+    Returns
+    -------
+    str
+        The whole document, one Einsum a line.
+    """
     lines = ["einsum:", "  declaration:"]
     lines += [f"    {item.tensor}: {flow(item.ranks)}" for item in cascade.declaration]
     if cascade.split:

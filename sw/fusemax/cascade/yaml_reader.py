@@ -29,12 +29,16 @@ class Scalar:
 
 @dataclass(frozen=True)
 class Sequence:
+    """Items in order, and where the first one starts."""
+
     items: tuple[Node, ...]
     at: Position = field(default=Position(1, 1), compare=False, repr=False)
 
 
 @dataclass(frozen=True)
 class Mapping:
+    """Keys with their values in order, and where the first one starts."""
+
     pairs: tuple[tuple[Scalar, Node], ...]
     at: Position = field(default=Position(1, 1), compare=False, repr=False)
 
@@ -60,7 +64,7 @@ ESCAPES = {"n": "\n", "t": "\t", "\\": "\\", '"': '"', "/": "/", "0": "\0", " ":
 
 
 def read_document(text: str) -> Node:
-    """Structure of ``text``.
+    """Read the structure of a document.
 
     Raises
     ------
@@ -83,6 +87,8 @@ class Line:
 
 
 class Reader:
+    """Cursor over lines; a method per structure takes the lines that belong to it."""
+
     def __init__(self, text: str) -> None:
         self.lines = [Line(number, line.rstrip()) for number, line in enumerate(text.split("\n"), start=1)]
         self.next = 0

@@ -29,7 +29,7 @@ BAR_SECONDS = 1.0
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = commands.add_parser(
-        "board", help="FPGA boards: list, build, load, info, test", description="FPGA boards (docs/boards.md)."
+        "board", help="FPGA boards: list, build, load, info, test", description="FPGA boards (docs/measurements/boards.md)."
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 

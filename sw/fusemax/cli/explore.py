@@ -33,7 +33,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "explore",
         help="sweep configurations for a workload",
         description="Cycles and area of every combination of array size, bank size and bus width, and the Pareto front "
-        "(docs/explore.md). Cycles are the cycle model's, which are the Verilog's; area is the sum of the parts that make area "
+        "(docs/measurements/explore.md). Cycles are the cycle model's, which are the Verilog's; area is the sum of the parts "
+        "that make area "
         "has measured. Runs on Dask, one point a task; every point is saved as soon as it is done, and points that are there "
         "and still hold are not done again. Extra: explore; cli for the picture.",
     )

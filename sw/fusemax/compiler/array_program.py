@@ -5,16 +5,12 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from ..cascade.einsum import Einsum
-from ..cascade.expression import Expression, Reference
+from ..cascade.expression import Expression, Reference, variables_of
 from ..spec import Op
 
-if TYPE_CHECKING:
-    from ..cascade.cascade import Cascade
-
-__all__ = ["ArrayProgram", "Dependence", "Operation", "Step", "Unit", "bind"]
+__all__ = ["ArrayProgram", "Dependence", "Operation", "Step", "Unit"]
 
 
 class Unit(enum.Enum):
@@ -143,8 +139,6 @@ class ArrayProgram:
         return producers
 
     def _tile_index(self, reference: Reference) -> Expression | None:
-        from ..cascade.expression import variables_of
-
         return next((index for index in reference.indices if self.tile_variable in variables_of(index)), None)
 
     def __str__(self) -> str:
@@ -153,16 +147,3 @@ class ArrayProgram:
             f"{step.einsum!s:{width}}  {step.unit.value:5}  {step.operation.name if step.operation else ''}".rstrip()
             for step in self.steps
         )
-
-
-def bind(cascade: Cascade) -> ArrayProgram:
-    """The cascade on the array.
-
-    Raises
-    ------
-    ReachError
-        If the array cannot run it; names the first line that it cannot, and why.
-    """
-    from .recognizer import Recognizer
-
-    return Recognizer(cascade).program()

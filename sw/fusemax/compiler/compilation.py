@@ -10,6 +10,7 @@ from ..spec import Config, config_named
 from .microwords import encode
 from .modulo_schedule import Binding, modulo_schedule
 from .program import Program
+from .recognizer import recognise
 
 __all__ = ["compile"]
 
@@ -29,7 +30,8 @@ def compile(
     Parameters
     ----------
     cascade
-        A cascade, the name of a shipped one (:data:`fusemax.cascade.CASCADES`) or the path of a file (docs/cascades.md).
+        A cascade, the name of a shipped one (:data:`fusemax.cascade.CASCADES`) or the path of a file
+        (docs/reference/cascades.md).
     head_dim
         Head dim of queries and keys (E), 1 to ``config.max_e``.
     value_dim
@@ -38,6 +40,11 @@ def compile(
         A configuration or the name of a shipped one (:data:`fusemax.spec.CONFIGS`).
     binding
         What of two tiles may be under way at the same time; all that can be if not given, which is the fastest.
+
+    Returns
+    -------
+    Program
+        Its microwords, listing and schedule.
 
     Raises
     ------
@@ -66,4 +73,4 @@ def check_dim(name: str, value: int, limit: int, config: Config) -> None:
 
 @lru_cache(maxsize=256)
 def _compile(cascade: Cascade, e: int, f: int, config: Config, binding: Binding) -> Program:
-    return Program(config, e, f, encode(modulo_schedule(config, e, f, cascade, binding=binding)))
+    return Program(config, e, f, encode(modulo_schedule(recognise(cascade), config, e, f, binding=binding)))

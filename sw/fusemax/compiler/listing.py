@@ -14,12 +14,14 @@ Words have no operation (``NOP``) in slots that no line names, up to the last sl
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from ..errors import ProgramError
-from ..spec import MICROWORD, Config, Op, config_named
-from .program import Program
+from ..spec import MICROWORD, Config, Op
+from .microwords import decode, tag_of
 
-__all__ = ["assemble", "disassemble"]
+__all__ = ["Listing", "assemble", "disassemble"]
 
 FLAGS = ("first", "last", "max", "mask")
 LINE = re.compile(
@@ -28,46 +30,80 @@ LINE = re.compile(
 DIRECTIVE = re.compile(r"\.(?P<name>[ef])\s+(?P<value>\d+)")
 
 
-def disassemble(program: Program) -> str:
-    """Text of a program, with each operation's time from its tile's start in the comments.
+class Listing(NamedTuple):
+    """What a text says of a program: its head dims and its microwords."""
+
+    e: int
+    f: int
+    microwords: tuple[int, ...]
+
+
+def disassemble(microwords: Sequence[int], config: Config, e: int, f: int) -> str:
+    """Write microwords as text, with each operation's time from its tile's start in the comments.
+
+    Parameters
+    ----------
+    microwords
+        Words of one initiation interval, 32 bits each.
+    config
+        Machine that they are for; the text's first comment names it.
+    e, f
+        Head dim of queries and keys, and of values.
+
+    Returns
+    -------
+    str
+        Text that :func:`assemble` reads.
 
     Raises
     ------
     ProgramError
         If a word has reserved bits or an operation that does not exist: text cannot say so.
     """
-    config = program.config
+    ii = len(microwords)
+    stages = decode(microwords, config, e, f).stages
     lines = [
         f"# {config.name}: {config.rows} rows, {config.columns} columns, {config.holds} hold registers",
-        f"# initiation interval {program.ii}, {program.stages} stages, tag {program.tag:#010x}",
-        f".e {program.e}",
-        f".f {program.f}",
+        f"# initiation interval {ii}, {stages} stages, tag {tag_of(microwords):#010x}",
+        f".e {e}",
+        f".f {f}",
         "# slot: operation, index, stage (iterations since the tile started), flags  # slots since the tile started",
     ]
-    for slot, word in enumerate(program.microwords):
+    for slot, word in enumerate(microwords):
         fields = MICROWORD.unpack(word)
         if MICROWORD.pack(fields) != word:
             raise ProgramError(f"the reserved bits of microword {slot} must be zero, not {word:#010x}")
         op = Op(fields["op"])
         text = f"{slot:4}: {op.name:4} {fields['index']:3} stage={fields['stage']:<2}"
         text += "".join(f" {flag}" for flag in FLAGS if fields[flag])
-        times = [str(fields["stage"] * program.ii + slot)] if op is not Op.NOP else []
-        times += [f"MAX {program.ii + slot}"] if fields["max"] else []
+        times = [str(fields["stage"] * ii + slot)] if op is not Op.NOP else []
+        times += [f"MAX {ii + slot}"] if fields["max"] else []
         times += [f"MASK {slot}"] if fields["mask"] else []
         lines.append(f"{text:36} # {', '.join(times)}".rstrip(" #") if not times else f"{text:36} # {', '.join(times)}")
     return "\n".join(lines) + "\n"
 
 
-def assemble(text: str, config: str | Config = "small") -> Program:
-    """The program that a text describes.
+def assemble(text: str, program_words: int) -> Listing:
+    """Read the microwords that a text describes.
+
+    Parameters
+    ----------
+    text
+        Lines as above.
+    program_words
+        Microwords that the machine holds.
+
+    Returns
+    -------
+    Listing
+        Words up to the last slot that a line names; none if no line does.
 
     Raises
     ------
     ProgramError
-        If a line is not understood, a slot is named twice, a number does not fit its field, or ``.e`` or ``.f`` is
-        missing; the message names the line.
+        If a line is not understood, a slot is named twice or is not below ``program_words``, a number does not fit its field,
+        or ``.e`` or ``.f`` is missing; names the line.
     """
-    machine = config_named(config)
     dims: dict[str, int] = {}
     words: dict[int, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -78,15 +114,15 @@ def assemble(text: str, config: str | Config = "small") -> Program:
             dims[directive["name"]] = int(directive["value"])
             continue
         slot, word = _assemble_line(statement, number)
-        if slot >= machine.program_words:
-            raise ProgramError(f"line {number}: the slot must be from 0 to {machine.program_words - 1}, not {slot}")
+        if slot >= program_words:
+            raise ProgramError(f"line {number}: the slot must be from 0 to {program_words - 1}, not {slot}")
         if slot in words:
             raise ProgramError(f"line {number}: slot {slot} must be named once, not again")
         words[slot] = word
     for name in ("e", "f"):
         if name not in dims:
             raise ProgramError(f"a program must say .{name}, its head dim, but does not")
-    return Program(machine, dims["e"], dims["f"], tuple(words.get(slot, 0) for slot in range(max(words, default=-1) + 1)))
+    return Listing(dims["e"], dims["f"], tuple(words.get(slot, 0) for slot in range(max(words, default=-1) + 1)))
 
 
 def _assemble_line(statement: str, number: int) -> tuple[int, int]:

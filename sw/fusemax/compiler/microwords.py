@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
+
 from ..errors import ProgramError
 from ..spec import MICROWORD, Config, Op
 from .array_program import Operation
-from .modulo_schedule import Placed, Schedule
+from .placed import Placed
+from .schedule import Schedule
 
-__all__ = ["decode", "encode"]
+__all__ = ["WORD_BYTES", "as_bytes", "decode", "encode", "tag_of"]
+
+WORD_BYTES = MICROWORD.bits // 8
 
 
 def encode(schedule: Schedule) -> tuple[int, ...]:
-    """Microwords of one initiation interval.
+    """Pack a schedule into the microwords of one initiation interval.
 
     ``first`` and ``last`` are set on QK and SLNV, the operations that wait for a buffer and free it, and nowhere else.
+
+    Parameters
+    ----------
+    schedule
+        Where a tile's operations are, in slots.
+
+    Returns
+    -------
+    tuple of int
+        ``schedule.ii`` words of 32 bits (:data:`fusemax.spec.MICROWORD`).
     """
     words: list[dict[str, int]] = [{} for _ in range(schedule.ii)]
     for placed in schedule.placed:
@@ -32,8 +48,20 @@ def encode(schedule: Schedule) -> tuple[int, ...]:
     return tuple(MICROWORD.pack(word) for word in words)
 
 
-def decode(microwords: tuple[int, ...], config: Config, e: int, f: int) -> Schedule:
-    """Offsets of the operations of ``microwords``. Whether the machine can run them is the checker's question.
+def decode(microwords: Sequence[int], config: Config, e: int, f: int) -> Schedule:
+    """Unpack microwords into a schedule. Whether the machine can run them is the rule checker's question.
+
+    Parameters
+    ----------
+    microwords
+        Words of one initiation interval.
+    config, e, f
+        Machine and head dims that the schedule is for.
+
+    Returns
+    -------
+    Schedule
+        Where a tile's operations are, in slots.
 
     Raises
     ------
@@ -60,3 +88,13 @@ def decode(microwords: tuple[int, ...], config: Config, e: int, f: int) -> Sched
         raise ProgramError("a program must hold an operation, but has none")
     placed.sort(key=lambda p: (p.offset, p.operation.op is not None))
     return Schedule(config, e, f, ii, tuple(placed))
+
+
+def as_bytes(microwords: Sequence[int]) -> bytes:
+    """Lay microwords out as in memory: 4 bytes each, little-endian."""
+    return b"".join(word.to_bytes(WORD_BYTES, "little") for word in microwords)
+
+
+def tag_of(microwords: Sequence[int]) -> int:
+    """Compute the tag by which jobs name the program that they need: the CRC-32 of its microwords."""
+    return zlib.crc32(as_bytes(microwords))

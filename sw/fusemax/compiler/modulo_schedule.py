@@ -9,19 +9,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
 
-from ..cascade import ATTENTION_1PASS, Cascade
 from ..errors import ScheduleError
 from ..spec import STAGES, Config, Timing
 from .array_program import ArrayProgram, Dependence, Operation
+from .placed import Placed
+from .schedule import Schedule
 
-if TYPE_CHECKING:
-    from os import PathLike
-
-__all__ = ["Binding", "Placed", "Schedule", "modulo_schedule"]
+__all__ = ["Binding", "modulo_schedule"]
 
 
 class Binding(enum.Enum):
@@ -35,78 +30,48 @@ class Binding(enum.Enum):
     CO_ISSUED = "co-issued"
 
 
-@dataclass(frozen=True)
-class Placed:
-    """An operation, its number among those of its kind, and its slot counted from the tile's start."""
-
-    operation: Operation
-    index: int
-    offset: int
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Where every operation of a tile is, in order of offsets."""
-
-    config: Config
-    e: int
-    f: int
-    ii: int
-    placed: tuple[Placed, ...]
-
-    @cached_property
-    def stages(self) -> int:
-        """Iterations that a tile spans."""
-        return self.placed[-1].offset // self.ii + 1
-
-    def offset(self, operation: Operation, index: int = 0) -> int:
-        """Slot of an operation, counted from its tile's start."""
-        return next(p.offset for p in self.placed if p.operation is operation and p.index == index)
-
-    def of(self, operation: Operation) -> tuple[Placed, ...]:
-        """Operations of one kind, in order."""
-        return tuple(p for p in self.placed if p.operation is operation)
-
-    def plot(self, path: str | PathLike[str], tiles: int = 5) -> None:
-        """Write a picture of ``tiles`` overlapping tiles; the file's suffix chooses the format. Needs matplotlib.
-
-        Raises
-        ------
-        MissingExtraError
-            If matplotlib is not installed.
-        """
-        from .waterfall import plot_waterfall
-
-        plot_waterfall(self, path, tiles)
-
-
 def modulo_schedule(
+    program: ArrayProgram,
     config: Config,
     e: int,
     f: int,
-    cascade: Cascade = ATTENTION_1PASS,
     *,
     timing: Timing | None = None,
     binding: Binding = Binding.CO_ISSUED,
 ) -> Schedule:
-    """The schedule with the smallest initiation interval that the machine can run.
+    """Find the schedule with the smallest initiation interval that the machine can run.
 
     Every interval from the number of main operations and :attr:`fusemax.spec.Timing.recurrence` upward is tried; the
     first is ``e + f + 2`` for attention. What is placed greedily ends as early as it can, so a larger interval is taken
-    only if no placement fits the hold registers at a smaller one. ``timing`` is the machine's if not given.
+    only if no placement fits the hold registers at a smaller one.
 
-    The other bindings are there to measure what overlap and co-issue are worth (docs/ablation.md): e + f + 3 slots, and
-    e + f and the waits for the reference and for the weights.
+    Parameters
+    ----------
+    program
+        What the array does for a tile (:func:`fusemax.compiler.recognizer.recognise`).
+    config
+        The machine.
+    e, f
+        Head dim of queries and keys, and of values.
+    timing
+        Latencies in cycles; the machine's if not given.
+    binding
+        What of two tiles may overlap. The slower ones are there to measure what overlap and co-issue are worth
+        (docs/measurements/ablation.md): e + f + 3 slots, and e + f and the waits for the reference and for the weights.
+
+    Returns
+    -------
+    Schedule
+        Slots of a tile's operations.
 
     Raises
     ------
-    ReachError
-        If the array cannot run the cascade.
+    ValueError
+        If ``e`` and ``f`` are one rank of the cascade, but differ.
     ScheduleError
         If no interval up to ``config.program_words`` fits.
     """
     timing = timing or Timing(config)
-    program = cascade.array
     counts = program.slots(e, f)
     main_operations = sum(count for operation, count in counts.items() if operation.op is not None)
     for ii in range(max(main_operations, timing.recurrence), config.program_words + 1):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
 
 from ..errors import ProgramError
 from ..spec import MICROWORD, PROGRAM_HEADER, PROGRAM_MAGIC, PROGRAM_VERSION, Config, config_named
-from .microwords import decode
-from .modulo_schedule import Schedule
+from ..spec.integers import ceil_div
+from .listing import assemble, disassemble
+from .microwords import WORD_BYTES, as_bytes, decode, tag_of
+from .schedule import Schedule
 
 __all__ = ["Program"]
 
 HEADER_BYTES = PROGRAM_HEADER.bits // 8
-WORD_BYTES = MICROWORD.bits // 8
 
 
 @dataclass(frozen=True)
@@ -67,21 +67,21 @@ class Program:
     @cached_property
     def words_bytes(self) -> bytes:
         """Microwords as they lie in memory."""
-        return b"".join(word.to_bytes(WORD_BYTES, "little") for word in self.microwords)
+        return as_bytes(self.microwords)
 
     @cached_property
     def tag(self) -> int:
         """CRC-32 of the microwords; jobs name the program that they need by it."""
-        return zlib.crc32(self.words_bytes)
+        return tag_of(self.microwords)
 
     @property
     def beats(self) -> int:
         """Bus words that the machine reads: the header, which ends a bus word, and the microwords, which begin one."""
         header, words = PROGRAM_HEADER.bits, self.ii * MICROWORD.bits
-        return -(-header // self.config.bus_bits) - (-words // self.config.bus_bits)
+        return ceil_div(header, self.config.bus_bits) + ceil_div(words, self.config.bus_bits)
 
     def to_bytes(self) -> bytes:
-        """Header (:data:`fusemax.spec.PROGRAM_HEADER`) and microwords."""
+        """Write the header (:data:`fusemax.spec.PROGRAM_HEADER`) and the microwords."""
         header = PROGRAM_HEADER.pack(
             {"magic": PROGRAM_MAGIC, "version": PROGRAM_VERSION, "ii": self.ii, "e": self.e, "f": self.f, "tag": self.tag}
         )
@@ -89,7 +89,7 @@ class Program:
 
     @classmethod
     def from_bytes(cls, data: bytes, config: str | Config = "small") -> Program:
-        """The program that :meth:`to_bytes` wrote.
+        """Read the program that :meth:`to_bytes` wrote.
 
         Raises
         ------
@@ -115,7 +115,25 @@ class Program:
         return program
 
     def listing(self) -> str:
-        """The program as text that a person reads and :func:`fusemax.compiler.listing.assemble` takes."""
-        from .listing import disassemble
+        """Write the program as text for a person; :meth:`from_listing` reads it.
 
-        return disassemble(self)
+        Raises
+        ------
+        ProgramError
+            If a word has reserved bits or an operation that does not exist: text cannot say so.
+        """
+        return disassemble(self.microwords, self.config, self.e, self.f)
+
+    @classmethod
+    def from_listing(cls, text: str, config: str | Config = "small") -> Program:
+        """Read the program that a text describes (:mod:`fusemax.compiler.listing`).
+
+        Raises
+        ------
+        ProgramError
+            If a line is not understood, a slot is named twice or is not on the machine, a number does not fit its field, or a
+            head dim is missing; names the line.
+        """
+        machine = config_named(config)
+        listed = assemble(text, machine.program_words)
+        return cls(machine, listed.e, listed.f, listed.microwords)

@@ -62,9 +62,20 @@ Event = tuple[int, int, Callable[[Issue], None]]
 
 
 def check(microwords: Sequence[int], config: Config, e: int, f: int, *, timing: Timing | None = None, seed: int = 0) -> None:
-    """Check a program for head dims ``e`` and ``f``.
+    """Check that the machine can run a program.
 
-    ``timing`` is the machine's if not given; ``seed`` fixes the random stalls.
+    Parameters
+    ----------
+    microwords
+        Words of one initiation interval, 32 bits each.
+    config
+        The machine.
+    e, f
+        Head dim of queries and keys, and of values.
+    timing
+        Latencies in cycles; the machine's if not given.
+    seed
+        Fixes the random stalls.
 
     Raises
     ------
@@ -141,8 +152,8 @@ def _issue(words: list[dict[str, int]], tiles: int, stalls: random.Random | None
 class _Column:
     """Everything that column 0 keeps. PE rows differ by a shift in time only, so row 0 stands for all.
 
-    Cycles are docs/microarchitecture.md, section 3. Within a cycle, events run in the order of their phase: reads and the
-    comparator first, writes last.
+    Cycles are those of docs/explanation/microarchitecture.md, section 3. Within a cycle, events run in the order of
+    their phase: reads and the comparator first, writes last.
     """
 
     def __init__(self, timing: Timing, e: int, f: int, ii: int) -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import MissingExtraError
-from ..spec import Timing
+from ..spec import Config, Timing
 from .array_program import Operation
-from .modulo_schedule import Schedule
+from .placed import Placed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_waterfall"]
+__all__ = ["Timetable", "plot"]
 
 COLOURS = {
     Operation.QK: "#4477aa",
@@ -38,8 +38,61 @@ HALF_HEIGHT = 0.36
 Run = tuple[int, int, Operation, int]
 
 
-def plot_waterfall(schedule: Schedule, path: str | PathLike[str], tiles: int) -> None:
-    """Write the picture; see :meth:`fusemax.schedule.Schedule.plot`."""
+class Timetable(Protocol):
+    """What is drawn: a :class:`fusemax.compiler.schedule.Schedule`, or anything with its members."""
+
+    @property
+    def config(self) -> Config:
+        """Machine that it is for."""
+        ...
+
+    @property
+    def e(self) -> int:
+        """Head dim of queries and keys."""
+        ...
+
+    @property
+    def f(self) -> int:
+        """Head dim of values."""
+        ...
+
+    @property
+    def ii(self) -> int:
+        """Initiation interval in slots."""
+        ...
+
+    @property
+    def stages(self) -> int:
+        """Iterations that a tile spans."""
+        ...
+
+    @property
+    def placed(self) -> tuple[Placed, ...]:
+        """Operations of one tile."""
+        ...
+
+
+def plot(schedule: Timetable, path: str | PathLike[str], tiles: int = 5) -> None:
+    """Draw overlapping tiles, and what the array and the lanes do with them, into a file.
+
+    Parameters
+    ----------
+    schedule
+        What a tile's operations are and where, in slots.
+    path
+        File to write; its suffix chooses the format (png, svg, pdf).
+    tiles
+        Tiles to draw, 1 or more.
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is not installed.
+    ValueError
+        If ``tiles`` is not a positive integer.
+    OSError
+        If the file cannot be written.
+    """
     try:
         from matplotlib.figure import Figure
         from matplotlib.patches import Patch

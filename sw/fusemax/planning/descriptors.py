@@ -32,7 +32,7 @@ Range = tuple[int, int]
 
 
 class Keys(Protocol):
-    """Rows of keys or of values in device memory: a :class:`~.layout.Buffer`, or pages of a cache.
+    """Rows of keys or of values in device memory: a :class:`~.memory_map.Buffer`, or pages of a cache.
 
     ``batch_stride`` None: batch entries are not at a stride from each other.
     """

@@ -59,7 +59,7 @@ class Residency:
 def residency(
     config: Config, e: int, f: int, queries: int, keys: int, output_bytes: int = 2, *, most_tiles: int | None = None
 ) -> Residency:
-    """Group the query tiles of a head (docs/residency.md).
+    """Group the query tiles of a head (docs/measurements/residency.md).
 
     Keys and values are read once per group. Of the groupings that the chip has room for, the ones with the shortest
     :func:`estimate` are kept, and of those the one with the largest groups is taken: it reads least and bears the longest
@@ -92,7 +92,7 @@ def residency(
 
 
 def estimate(grouping: Residency, config: Config, e: int, f: int, output_bytes: int = 2) -> int:
-    """Cycles of a head, from what array, read bus and output buffers must do at least; the formula is in docs/residency.md."""
+    """Cycles of a head, from what array, read bus and output buffers must do at least (docs/measurements/residency.md)."""
     interval = Timing(config).least_interval(e, f)
 
     def rows(count: int, beats: int, outstanding: int) -> int:

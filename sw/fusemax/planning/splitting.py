@@ -66,7 +66,7 @@ class Part:
 
 @dataclass(frozen=True)
 class PartKeys:
-    """Keys or values in device memory, of a part (:class:`~.jobs.Keys`)."""
+    """Keys or values in device memory, of a part (:class:`~.descriptors.Keys`)."""
 
     keys: Keys
     part: Part

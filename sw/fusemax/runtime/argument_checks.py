@@ -24,10 +24,12 @@ __all__ = [
 
 
 def numbers_of(value: object, kinds: str = "iuf") -> NDArray[Any] | None:
-    """Integers or floats as an array, bfloat16 as float32; None if it is something else.
+    """Integers or floats as an array, bfloat16 as float32; None if it is something else, such as an array with a mask.
 
     ``kinds`` are those of NumPy's dtypes that are taken.
     """
+    if isinstance(value, np.ma.MaskedArray):
+        return None
     try:
         numbers = np.asarray(value)
     except ValueError:
@@ -80,9 +82,15 @@ def check_array(name: str, array: object) -> None:
         If it is not.
     """
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} must be an array, not {type(array).__name__}")
+        remedy = f"numpy.from_dlpack({name})" if hasattr(array, "__dlpack__") else f"numpy.asarray({name}, numpy.float32)"
+        raise TypeError(f"{name} must be a NumPy array, not {type(array).__name__}: {remedy} makes one")
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} must be an array without a mask, not {type(array).__name__}: say with key_lengths, window or causal which "
+            f"keys a query sees, and give {name}.data"
+        )
     if array.dtype not in (np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)):
-        raise TypeError(f"{name} must be float32 or bfloat16, not {array.dtype}")
+        raise TypeError(f"{name} must be float32 or bfloat16, not {array.dtype}: {name}.astype(numpy.float32) converts it")
     if array.ndim < 2:
         raise ValueError(f"{name} must have at least 2 axes, length and head dim, not shape {array.shape}")
     if array.size == 0:
@@ -124,21 +132,32 @@ def check_head_dims(config: Config, e: int, f: int, extra: int = 0) -> None:
             raise ValueError(f"the head dim of {what} must be at most {limit} on {config.name!r}{why}, not {value}")
 
 
-def to_bits(name: str, array: NDArray[Any]) -> NDArray[np.uint16]:
-    """bfloat16 bits of an array; a view if it is bfloat16 and its last axis contiguous.
+def to_bits(name: str, array: NDArray[Any], unseen: NDArray[np.bool_] | None = None) -> NDArray[np.uint16]:
+    """Round an array to bfloat16 and return the bits; a view if it is bfloat16 and its last axis contiguous.
+
+    Parameters
+    ----------
+    unseen
+        Broadcasts to the array: numbers that have no influence. They are zero if they are not finite.
 
     Raises
     ------
     NonFiniteError
-        If a number is infinite, not a number, or rounded to infinity.
+        If another number is infinite, not a number, or rounded to infinity.
     """
     if array.dtype == ml_dtypes.bfloat16 and array.strides[-1] == array.itemsize:
         bits = array.view(np.uint16)
     else:
         with np.errstate(over="ignore", invalid="ignore"):
             bits = np.ascontiguousarray(array.astype(ml_dtypes.bfloat16)).view(np.uint16)
-    wrong = np.flatnonzero((bits & 0x7F80) == 0x7F80)
-    if wrong.size:
-        place = tuple(int(index) for index in np.unravel_index(wrong[0], array.shape))
+    wrong = (bits & 0x7F80) == 0x7F80
+    if not wrong.any():
+        return bits
+    if unseen is not None:
+        bits = np.where(wrong & unseen, np.uint16(0), bits)
+        wrong = wrong & ~unseen
+    first = np.flatnonzero(wrong)
+    if first.size:
+        place = tuple(int(index) for index in np.unravel_index(first[0], array.shape))
         raise NonFiniteError(f"{name} must be finite in bfloat16, not {array[place]} at {place}")
     return bits

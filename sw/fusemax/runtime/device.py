@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from numpy.typing import NDArray
 
 from ..errors import DeviceClosedError, MismatchError
 from ..spec import COUNTERS, IDENTITY, INTERFACE_VERSION, Config, config_named, counter_offset, register
 from .driver import Driver
-from .request import Options, Request
+from .options import SubmitOptions, check_names
+from .request import Request
 from .submission import Submission
 from .transport import Transport
 
@@ -108,7 +109,7 @@ class Device:
             values[name] = self.transport.read_register(offset) | self.transport.read_register(offset + 4) << 32
         return Counters(values)
 
-    def submit(self, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], **options: Any) -> Submission:
+    def submit(self, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], **options: Unpack[SubmitOptions]) -> Submission:
         """Queue a call behind those that are queued, and go on; any thread may, and may wait for the result.
 
         Jobs of several calls follow each other in the machine without a pause. If the machine stops, or sees a score out of
@@ -128,10 +129,8 @@ class Device:
         for name in ("timeout", "progress"):
             if name in options:
                 raise TypeError(f"{name} must be given to the submission's result(), not to submit()")
-        for name in options:
-            if name not in Options.__dataclass_fields__:
-                raise TypeError(f"submit() got an unexpected keyword argument {name!r}")
-        request = Request.of(q, k, v, Options(**options))
+        check_names("submit", options, SubmitOptions)
+        request = Request.of(q, k, v, {**options})
         driver = self.driver
         call = request.call(self.config)
         return Submission(driver, self.config, request, driver.submit(*request.operands(q, k, v), call))
@@ -147,6 +146,7 @@ class Device:
             self.transport.close()
 
     def __enter__(self) -> Self:
+        _ = self.driver
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

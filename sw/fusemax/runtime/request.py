@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import ml_dtypes
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..planning.masks import Mask
 from ..planning.memory_map import OUTPUT_BYTES
@@ -17,33 +15,13 @@ from ..spec import Config
 from .alibi import MOST_KEYS, Alibi
 from .argument_checks import check_array, check_head_dims, check_seconds, check_shapes, is_integer, numbers_of, to_bits
 from .driver import Call, Rows
+from .options import RequestOptions
 from .softmax_state import State, state_of_device
 
-__all__ = ["Options", "Request"]
+__all__ = ["Request"]
 
 #: A float32 has a unit in the last place of at most 1 up to here: what ALiBi may add to a log-sum-exp.
 MOST_ADDED = 1 << 24
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Keyword arguments of :func:`fusemax.attention`, as given."""
-
-    scale: float | ArrayLike | None = None
-    out_dtype: str = "bfloat16"
-    timeout: float | None = None
-    progress: Callable[[int, int], None] | None = None
-    causal: bool = False
-    query_offset: int | Sequence[int] | NDArray[Any] = 0
-    window: tuple[int, int] | None = None
-    key_lengths: Sequence[int] | NDArray[Any] | None = None
-    prefix: int | Sequence[int] | NDArray[Any] | None = None
-    temperature: float | ArrayLike | None = None
-    alibi_slopes: ArrayLike | None = None
-    return_lse: bool = False
-    state: State | None = None
-    return_state: bool = False
-    sink: ArrayLike | None = None
 
 
 class Request:
@@ -71,22 +49,25 @@ class Request:
         If an option is not what :func:`fusemax.attention` says.
     """
 
-    def __init__(self, options: Options, leading: tuple[int, ...], queries: int, keys: int, e: int, f: int) -> None:
-        self.options = options
+    def __init__(self, options: RequestOptions, leading: tuple[int, ...], queries: int, keys: int, e: int, f: int) -> None:
+        self.out_dtype = options.get("out_dtype", "bfloat16")
+        self.timeout, self.progress = options.get("timeout"), options.get("progress")
+        self.return_lse, self.return_state = options.get("return_lse", False), options.get("return_state", False)
         self.leading = leading
         self.heads = leading[-1] if leading else 1
         self.batch = math.prod(leading[:-1])
         self.queries, self.keys, self.e, self.f = queries, keys, e, f
-        self._check_plain(options)
+        self._check_plain(options.get("causal", False))
         self.mask = self._mask(options)
-        slopes = None if options.alibi_slopes is None else self._per_head("alibi_slopes", options.alibi_slopes)
-        self._scale = self._scales(options.scale)
-        self._factor = self._factors(options.temperature)
+        given = options.get("alibi_slopes")
+        slopes = None if given is None else self._per_head("alibi_slopes", given)
+        self._scale = self._scales(options.get("scale"))
+        self._factor = self._factors(options.get("scale"), options.get("temperature"))
         self._alibi = None if slopes is None else self._columns(slopes)
         self._initial = self._initial_state(options)
 
     @classmethod
-    def of(cls, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], options: Options) -> Self:
+    def of(cls, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], options: RequestOptions) -> Self:
         """A call with these arrays.
 
         Raises
@@ -101,40 +82,40 @@ class Request:
 
     # -- checks ----------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _check_plain(options: Options) -> None:
-        if not isinstance(options.out_dtype, str) or options.out_dtype not in OUTPUT_BYTES:
-            raise ValueError(f"out_dtype must be 'bfloat16' or 'float32', not {options.out_dtype!r}")
-        if options.timeout is not None:
-            check_seconds("timeout", options.timeout)
-            if not options.timeout > 0:
-                raise ValueError(f"timeout must be greater than 0, not {options.timeout!r}")
-        if options.progress is not None and not callable(options.progress):
-            raise TypeError(f"progress must be a function or None, not {options.progress!r}")
-        for name in ("causal", "return_lse", "return_state"):
-            if not isinstance(getattr(options, name), (bool, np.bool_)):
-                raise TypeError(f"{name} must be True or False, not {getattr(options, name)!r}")
+    def _check_plain(self, causal: object) -> None:
+        if not isinstance(self.out_dtype, str) or self.out_dtype not in OUTPUT_BYTES:
+            raise ValueError(f"out_dtype must be 'bfloat16' or 'float32', not {self.out_dtype!r}")
+        if self.timeout is not None:
+            check_seconds("timeout", self.timeout)
+            if not self.timeout > 0:
+                raise ValueError(f"timeout must be greater than 0, not {self.timeout!r}")
+        if self.progress is not None and not callable(self.progress):
+            raise TypeError(f"progress must be a function or None, not {self.progress!r}")
+        for name, value in (("causal", causal), ("return_lse", self.return_lse), ("return_state", self.return_state)):
+            if not isinstance(value, (bool, np.bool_)):
+                raise TypeError(f"{name} must be True or False, not {value!r}")
 
-    def _mask(self, options: Options) -> Mask:
+    def _mask(self, options: RequestOptions) -> Mask:
         left = right = None
-        if options.window is not None:
-            if not isinstance(options.window, (tuple, list)) or len(options.window) != 2:
-                raise TypeError(f"window must be a pair (left, right) or None, not {options.window!r}")
-            for side in options.window:
+        window = options.get("window")
+        if window is not None:
+            if not isinstance(window, (tuple, list)) or len(window) != 2:
+                raise TypeError(f"window must be a pair (left, right) or None, not {window!r}")
+            for side in window:
                 if not is_integer(side):
-                    raise TypeError(f"window must be two integers, not {options.window!r}")
+                    raise TypeError(f"window must be two integers, not {window!r}")
                 if side < -1:
-                    raise ValueError(f"window must be two numbers of keys, -1 for all, not {options.window!r}")
-            left, right = (None if side == -1 else int(side) for side in options.window)
-        if options.causal:
+                    raise ValueError(f"window must be two numbers of keys, -1 for all, not {window!r}")
+            left, right = (None if side == -1 else int(side) for side in window)
+        if options.get("causal", False):
             right = 0
-        lengths = options.key_lengths
+        lengths, prefix = options.get("key_lengths"), options.get("prefix")
         return Mask(
             left=left,
             right=right,
-            offsets=self._per_entry("query_offset", options.query_offset),
+            offsets=self._per_entry("query_offset", options.get("query_offset", 0)),
             key_lengths=None if lengths is None else self._per_entry("key_lengths", lengths, 0, self.keys),
-            prefixes=(0,) if options.prefix is None else self._per_entry("prefix", options.prefix, 0),
+            prefixes=(0,) if prefix is None else self._per_entry("prefix", prefix, 0),
         )
 
     def _per_entry(self, name: str, value: Any, low: int | None = None, high: int | None = None) -> tuple[int, ...]:
@@ -174,7 +155,7 @@ class Request:
             raise TypeError(f"scale must be a number, one per query head, or None, not {scale!r}")
         return numbers.astype(np.float64)
 
-    def _factors(self, temperature: Any) -> NDArray[np.float32] | np.float32:
+    def _factors(self, scale: Any, temperature: Any) -> NDArray[np.float32] | np.float32:
         """Factor of the queries, to base 2: a number, or (batch, heads, queries)."""
         with np.errstate(over="ignore"):
             factor = np.asarray(self._scale, np.float64) * math.log2(math.e)
@@ -182,8 +163,7 @@ class Request:
         wrong = ~((np.abs(factor) >= float(limits.smallest_normal)) & (np.abs(factor) <= float(limits.max)))
         if wrong.any():
             raise ValueError(
-                "scale must be a finite number other than zero whose product with log2(e) is a normal float32, "
-                f"not {self.options.scale!r}"
+                f"scale must be a finite number other than zero whose product with log2(e) is a normal float32, not {scale!r}"
             )
         if factor.ndim == 0 and temperature is None:
             return np.float32(factor)
@@ -212,21 +192,22 @@ class Request:
             raise ValueError(f"keys must be at most {MOST_KEYS} with alibi_slopes, not {self.keys}")
         return Alibi(slopes, self._scale)
 
-    def _initial_state(self, options: Options) -> State | None:
+    def _initial_state(self, options: RequestOptions) -> State | None:
         states = []
         shape = (*self.leading, self.queries, self.f)
-        if options.state is not None:
-            if not isinstance(options.state, State):
-                raise TypeError(f"state must be a fusemax.State or None, not {options.state!r}")
+        state, scores = options.get("state"), options.get("sink")
+        if state is not None:
+            if not isinstance(state, State):
+                raise TypeError(f"state must be a fusemax.State or None, not {state!r}")
             try:
-                fits = np.broadcast_shapes(options.state.shape, shape) == shape
+                fits = np.broadcast_shapes(state.shape, shape) == shape
             except ValueError:
                 fits = False
             if not fits:
-                raise ValueError(f"state must broadcast to {shape}, not be of shape {options.state.shape}")
-            states.append(options.state)
-        if options.sink is not None:
-            sink = State.sink(self._per_head("sink", options.sink), self.queries, self.f)
+                raise ValueError(f"state must broadcast to {shape}, not be of shape {state.shape}")
+            states.append(state)
+        if scores is not None:
+            sink = State.sink(self._per_head("sink", scores), self.queries, self.f)
             states.append(sink if self.leading else State(sink.max[0], sink.denominator[0], sink.numerator[0]))
         return states[0].merge(*states[1:]) if states else None
 
@@ -234,7 +215,7 @@ class Request:
 
     @property
     def _raw(self) -> bool:
-        return self._initial is not None or self.options.return_state
+        return self._initial is not None or self.return_state
 
     def call(self, config: Config) -> Call:
         """What the driver is asked for.
@@ -245,7 +226,7 @@ class Request:
             If the machine has no room for the head dims, or states are needed, and its bus is too narrow for them.
         """
         check_head_dims(config, self.e, self.f, self.extra_columns)
-        state_out = self._raw or self.options.return_lse
+        state_out = self._raw or self.return_lse
         if state_out and config.bus_bits < 64:
             raise ValueError(
                 f"bus_bits of {config.name!r} must be at least 64 for states and log-sum-exp, not {config.bus_bits}"
@@ -260,11 +241,11 @@ class Request:
         return Call(
             scale=self._factor,
             mask=self.mask,
-            float32_out=self._raw or self.options.out_dtype == "float32",
+            float32_out=self._raw or self.out_dtype == "float32",
             state_out=state_out,
             raw_out=self._raw,
-            timeout=self.options.timeout,
-            progress=self.options.progress,
+            timeout=self.timeout,
+            progress=self.progress,
         )
 
     def _added(self, config: Config) -> NDArray[np.float64]:
@@ -281,14 +262,27 @@ class Request:
         Raises
         ------
         NonFiniteError
-            If a number is infinite, not a number, or rounded to infinity.
+            If a number is infinite, not a number, or rounded to infinity, in a row that a query may see.
         """
-        q_bits, k_bits, v_bits = (
-            to_bits(name, array).reshape(self.batch, -1, *array.shape[-2:]) for name, array in (("q", q), ("k", k), ("v", v))
+        q_bits = to_bits("q", q).reshape(self.batch, -1, *q.shape[-2:])
+        k_bits, v_bits = (
+            to_bits(name, array, self._unseen).reshape(self.batch, -1, *array.shape[-2:])
+            for name, array in (("k", k), ("v", v))
         )
         if self._alibi is not None:
             q_bits, k_bits = self._alibi.extend(q_bits, k_bits)
         return q_bits, k_bits, v_bits
+
+    @property
+    def _unseen(self) -> NDArray[np.bool_] | None:
+        """Keys behind their batch entry's length, which no query sees; broadcasts to (..., M, E). None if there are none."""
+        lengths = self.mask.key_lengths
+        if lengths is None or min(lengths) == self.keys:
+            return None
+        entries = np.broadcast_to(np.asarray(lengths), self.batch).reshape(
+            *self.leading[:-1], *(1,) * (len(self.leading) > 0), 1, 1
+        )
+        return np.arange(self.keys)[:, None] >= entries
 
     @property
     def extra_columns(self) -> int:
@@ -299,7 +293,6 @@ class Request:
 
     def finish(self, config: Config, rows: Rows) -> Any:
         """Result of the call: output, and log-sum-exp and state if they were asked for."""
-        options = self.options
         shape = (*self.leading, self.queries)
         out: NDArray[Any] = rows.out.view(np.float32 if rows.out.dtype == np.uint32 else ml_dtypes.bfloat16)
         out = out.reshape(*shape, self.f)
@@ -316,9 +309,9 @@ class Request:
         state = state_of_device(reference, denominator, out)
         if self._initial is not None:
             state = state.merge(self._initial)
-        results = [state.output(options.out_dtype)]
-        if options.return_lse:
+        results = [state.output(self.out_dtype)]
+        if self.return_lse:
             results.append(state.lse())
-        if options.return_state:
+        if self.return_state:
             results.append(state)  # type: ignore[arg-type]
         return tuple(results) if len(results) > 1 else results[0]

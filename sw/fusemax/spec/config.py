@@ -121,7 +121,7 @@ class Config:
 
     @property
     def query_exponent_bias(self) -> int:
-        """Exponent word of a query element: this minus its biased exponent (see docs/microarchitecture.md)."""
+        """Exponent word of a query element: this minus its biased exponent (see docs/explanation/microarchitecture.md)."""
         return 277 + self.product_align - self.score_frac_bits - 255
 
     @property

@@ -69,7 +69,7 @@ def test_bits_are_those_of_the_model(
 ) -> None:
     q, k, v = (array.astype(BFLOAT16) for array in arrays((heads,), queries, keys, e, f, seed))
     with fusemax.open("model", config=config) as opened:
-        result = fusemax.attention(q, k, v, 0.3, opened, "float32" if float32_out else "bfloat16")
+        result = fusemax.attention(q, k, v, 0.3, opened, out_dtype="float32" if float32_out else "bfloat16")
     factor = np.float32(0.3 * np.log2(np.e))
     for head in range(heads):
         bits = [array[head].view(np.uint16) for array in (q, k, v)]
@@ -88,7 +88,9 @@ def test_scale(device: fusemax.Device) -> None:
     default = fusemax.attention(q, k, v, device=device, out_dtype="float32")
     np.testing.assert_array_equal(default, fusemax.attention(q, k, v, 0.25, device=device, out_dtype="float32"))
     for scale in (-1.5, np.float32(0.01), 2):
-        assert relative_error(fusemax.attention(q, k, v, scale, device, "float32"), exact(q, k, v, float(scale))) < 1e-4
+        assert (
+            relative_error(fusemax.attention(q, k, v, scale, device, out_dtype="float32"), exact(q, k, v, float(scale))) < 1e-4
+        )
 
 
 def test_arrays_need_not_be_contiguous(device: fusemax.Device) -> None:
@@ -138,7 +140,7 @@ ONE = np.ones((4, 8), np.float32)
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"q": [[1.0]]}, TypeError, "q must be an array, not list"),
+        ({"q": [[1.0]]}, TypeError, "q must be a NumPy array, not list: numpy.asarray"),
         ({"k": ONE.astype(np.float64)}, TypeError, "k must be float32 or bfloat16, not float64"),
         ({"v": ONE.astype(np.float16)}, TypeError, "v must be float32 or bfloat16, not float16"),
         ({"q": ONE[0]}, ValueError, r"q must have at least 2 axes, length and head dim, not shape \(8,\)"),

@@ -60,7 +60,7 @@ class Texts:
 def scatter(cache: KVCache) -> None:
     """Pages are taken from anywhere, so that each is a run of its own."""
     order = np.random.default_rng(3).permutation(cache.pages)
-    cache._next_page = lambda table: int(next(page for page in order if cache._free[page]))  # type: ignore[method-assign]
+    cache._tables._next_page = lambda table: int(next(page for page in order if cache._tables._free[page]))  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("scattered", [False, True])

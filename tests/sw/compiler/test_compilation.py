@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 import fusemax
-from fusemax.cascade import ATTENTION_1PASS
 from fusemax.compiler.modulo_schedule import Binding
 from fusemax.compiler.rule_checker import check
 from fusemax.spec import CONFIGS, Config
@@ -19,7 +18,9 @@ def test_head_dims_and_configuration() -> None:
 
 
 def test_programs_are_cached() -> None:
-    assert fusemax.compile(head_dim=32) is fusemax.compile(ATTENTION_1PASS, head_dim=32, value_dim=32, config=CONFIGS["small"])
+    assert fusemax.compile(head_dim=32) is fusemax.compile(
+        fusemax.ATTENTION_1PASS, head_dim=32, value_dim=32, config=CONFIGS["small"]
+    )
 
 
 def test_bindings() -> None:
@@ -48,7 +49,7 @@ def test_any_configuration() -> None:
         ),
         ({"head_dim": 8, "config": 3}, TypeError, "config must be a Config or a name, not 3"),
         ({"head_dim": 8, "binding": "serial"}, TypeError, "binding must be a Binding, not 'serial'"),
-        ({"head_dim": 8, "cascade": "flow"}, ValueError, "cascade must be one of attention_1pass"),
+        ({"head_dim": 8, "cascade": "flow"}, ValueError, "cascade must be the path of a file or one of attention_1pass"),
     ],
 )
 def test_wrong_arguments(arguments: dict, error: type[Exception], message: str) -> None:

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fusemax
-from fusemax.compiler.listing import assemble, disassemble
 from fusemax.compiler.program import Program
 from fusemax.errors import ProgramError
 from fusemax.spec import CONFIGS, MICROWORD, Op
@@ -43,7 +42,7 @@ def test_bytes_round_trip(program: Program) -> None:
 @settings(max_examples=100, deadline=None)
 @given(programs)
 def test_text_round_trip(program: Program) -> None:
-    assert assemble(disassemble(program), SMALL) == program
+    assert Program.from_listing(program.listing(), SMALL) == program
 
 
 def test_layout_of_the_bytes() -> None:
@@ -103,7 +102,7 @@ def test_listing_of_empty_slots() -> None:
 
 
 def test_text_by_hand() -> None:
-    program = assemble(".e 2\n.f 1\n 0: QK 0 stage=0 first max\n# nothing\n3: EXP stage=4  # weights\n")
+    program = Program.from_listing(".e 2\n.f 1\n 0: QK 0 stage=0 first max\n# nothing\n3: EXP stage=4  # weights\n")
     assert (program.e, program.f) == (2, 1)
     assert program.microwords == (
         MICROWORD.pack({"op": Op.QK, "first": 1, "max": 1}),
@@ -131,7 +130,7 @@ def test_text_by_hand() -> None:
 )
 def test_text_that_is_no_program(text: str, message: str) -> None:
     with pytest.raises(ProgramError, match=message):
-        assemble(text)
+        Program.from_listing(text)
 
 
 def test_words_that_text_cannot_say() -> None:

@@ -10,19 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fusemax.cascade import CASCADES
 from fusemax.compiler import rule_checker as checker
 from fusemax.compiler.microwords import encode
 from fusemax.compiler.modulo_schedule import Binding, modulo_schedule
+from fusemax.compiler.recognizer import recognise
 from fusemax.compiler.rule_checker import RULES, check
 from fusemax.errors import RuleError
 from fusemax.spec import CONFIGS, MICROWORD, Config, Op, Timing
 
 Words = list[dict[str, int]]
 SMALL = CONFIGS["small"]
+ATTENTION = recognise(CASCADES["attention_1pass"])
 
 
 def program(config: Config = SMALL, e: int = 8, f: int = 8, binding: Binding = Binding.CO_ISSUED) -> Words:
-    return [MICROWORD.unpack(word) for word in encode(modulo_schedule(config, e, f, binding=binding))]
+    return [MICROWORD.unpack(word) for word in encode(modulo_schedule(ATTENTION, config, e, f, binding=binding))]
 
 
 def pack(words: Words) -> list[int]:
@@ -188,7 +191,7 @@ def test_messages_name_slot_and_distance() -> None:
 
 
 def legal(words: Words, config: Config, e: int, f: int) -> bool:
-    """The distances of docs/microarchitecture.md in closed form, for words that have everything once."""
+    """The distances of docs/explanation/microarchitecture.md in closed form, for words that have everything once."""
     timing, ii = Timing(config), len(words)
     offsets = {(Op(word["op"]), word["index"]): word["stage"] * ii + at for at, word in enumerate(words)}
     qk = [offsets[Op.QK, index] for index in range(e)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import fusemax
+from fusemax.compiler import waterfall
 from fusemax.errors import MissingExtraError
 
 
@@ -18,6 +19,16 @@ def test_picture_is_written(config: str, head_dim: int, tmp_path: Path) -> None:
     height, width, _ = image.imread(tmp_path / "waterfall.png").shape
     assert width > 1200
     assert height > 500
+
+
+def test_more_tiles_make_a_higher_picture(tmp_path: Path) -> None:
+    image = pytest.importorskip("matplotlib.image")
+    schedule = fusemax.compile(head_dim=4).schedule
+    heights = []
+    for tiles in (2, 9):
+        waterfall.plot(schedule, tmp_path / f"{tiles}.png", tiles)
+        heights.append(image.imread(tmp_path / f"{tiles}.png").shape[0])
+    assert heights[1] > heights[0] + 200
 
 
 def test_tiles_must_be_positive(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -15,13 +16,14 @@ from fusemax.model.tiles import issued_tiles
 from fusemax.planning.descriptors import Job, cut_jobs, describe, plan
 from fusemax.planning.masks import UNBOUNDED, Mask
 from fusemax.planning.memory_map import Buffer, Shape, place_arrays
-from fusemax.spec import CONFIGS, Config, Descriptor
+from fusemax.spec import Descriptor
+from fusemax_sim.problems import CONFIGS
 
 MACHINES = {
-    "tiny": CONFIGS["tiny"],
-    "small": CONFIGS["small"],
-    "odd3x5": Config(name="odd3x5", rows=3, columns=5, query_tiles=2),
-    "flat2x7": Config(name="flat2x7", rows=2, columns=7, max_e=24, max_f=40, contexts=2, pe_latency=2, query_tiles=1),
+    **{name: CONFIGS[name] for name in ("tiny", "small")},
+    "odd3x5 with 2 query tiles": replace(CONFIGS["odd3x5"], query_tiles=2),
+    # A bus of 32 bits does not write states, whose words have 64.
+    "flat2x7 with a bus of 64 bits": replace(CONFIGS["flat2x7"], bus_bits=64),
 }
 
 

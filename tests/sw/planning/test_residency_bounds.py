@@ -1,4 +1,4 @@
-"""Groups of query tiles against the cycle model, at the whole bandwidth, half and a quarter: docs/residency.md's formulas."""
+"""Groups of query tiles against the cycle model, at three bandwidths: formulas of docs/measurements/residency.md."""
 
 from __future__ import annotations
 

@@ -251,16 +251,16 @@ def test_a_memory_that_never_answers(slow, monkeypatch: pytest.MonkeyPatch) -> N
 def test_memory_is_given_back(slow) -> None:
     _, device = slow
     device.submit(*arrays(0)).result(30)
-    before = dict(device.driver._reserved)
+    before = dict(device.driver.memory._reserved)
     device.submit(*arrays(1)).result(30)
     with pytest.raises(ScoreOverflowError):
         device.submit(*overflowing(2)).result(30)
-    assert device.driver._reserved == before
+    assert device.driver.memory._reserved == before
     # One that nobody waits for is given back when another needs room.
     device.submit(*arrays(3))
     device.submit(*arrays(4)).result(30)
     device.submit(*arrays(5)).result(30)
-    assert device.driver._reserved == before
+    assert device.driver.memory._reserved == before
 
 
 def test_arrays_of_a_call_that_ran_out_of_time_are_left_alone(slow) -> None:
@@ -270,7 +270,7 @@ def test_arrays_of_a_call_that_ran_out_of_time_are_left_alone(slow) -> None:
     large = arrays(1, keys=1500, heads=4)
     with pytest.raises(DeviceTimeoutError):
         fusemax.attention(*large, device=device, timeout=0.1)
-    (start, end) = device.driver._free, device.driver._arrays_end
+    (start, end) = device.driver.memory.free, device.driver.memory.call_end
     before = transport.memory[start:end].copy()
     kept = []
     with pytest.raises(DeviceMemoryError):

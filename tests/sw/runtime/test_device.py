@@ -80,7 +80,7 @@ def test_wrong_arguments(arguments: dict, error: type[Exception], message: str) 
 
 def test_missing_simulator_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fusemax_sim.memory", None)
-    monkeypatch.setitem(sys.modules, "fusemax_sim.transport", None)
+    monkeypatch.setitem(sys.modules, "fusemax_sim.rtl_transport", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'fusemax\[sim\]'"):
         fusemax.open("rtl")
     with pytest.raises(MissingExtraError, match=r"pip install 'fusemax\[sim\]'"):
@@ -95,7 +95,7 @@ def test_rtl_takes_a_memory() -> None:
 
 
 def test_rtl_transport_gets_what_the_caller_says(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    transport = pytest.importorskip("fusemax_sim.transport")
+    transport = pytest.importorskip("fusemax_sim.rtl_transport")
     seen = {}
 
     def stand_in(config, **arguments):
@@ -104,9 +104,13 @@ def test_rtl_transport_gets_what_the_caller_says(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(transport, "RtlTransport", stand_in)
     memory = fusemax.Memory(seed=3)
-    with fusemax.open("rtl", config="tiny", memory=memory, trace=tmp_path / "wave.vcd", memory_bytes=1 << 20):
+    path = tmp_path / "wave.vcd"
+    with fusemax.open(
+        "rtl", config="tiny", memory=memory, trace=path, trace_depth=2, trace_cycles=(5, 9), memory_bytes=1 << 20
+    ):
         pass
-    assert seen == {"config": CONFIGS["tiny"], "memory": memory, "trace": str(tmp_path / "wave.vcd"), "memory_bytes": 1 << 20}
+    traced = {"trace": tmp_path / "wave.vcd", "trace_depth": 2, "trace_cycles": (5, 9)}
+    assert seen == {"config": CONFIGS["tiny"], "memory": memory, "memory_bytes": 1 << 20, **traced}
 
 
 def test_counters_have_names() -> None:

@@ -61,7 +61,7 @@ def test_one_job_for_all_heads_and_batch_entries(spy) -> None:
         "q_batch_stride": 24 * 210, "k_batch_stride": 24 * 150, "v_batch_stride": 16 * 150, "o_batch_stride": 16 * 210,
     }  # fmt: skip
     assert {name: getattr(job, name) for name in expected} == expected
-    assert all(value % 8 == 0 for name, value in job.items() if name.endswith(("address", "stride")))
+    assert all(value % 8 == 0 for name, value in vars(job).items() if name.endswith(("address", "stride")))
     assert np.uint32(job.scale).view(np.float32) == np.float32(np.log2(np.e) / np.sqrt(10))
 
 

@@ -8,12 +8,12 @@ import pytest
 
 from fusemax import State
 from fusemax.planning.masks import Mask
-from fusemax.runtime.request import Options, Request
+from fusemax.runtime.request import Request
 from fusemax.spec import CONFIGS, Config
 
 
 def request(leading: tuple[int, ...] = (2, 3), queries: int = 4, keys: int = 5, e: int = 8, f: int = 2, **options) -> Request:
-    return Request(Options(**options), leading, queries, keys, e, f)
+    return Request(options, leading, queries, keys, e, f)
 
 
 STATE = State(np.zeros((3, 4), np.float32), np.ones((3, 4), np.float32), np.zeros((3, 4, 2), np.float32))

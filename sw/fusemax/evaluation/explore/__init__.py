@@ -1,4 +1,4 @@
-"""Which machine for a workload: cycles against area over many configurations (docs/explore.md)."""
+"""Which machine for a workload: cycles against area over many configurations (docs/measurements/explore.md)."""
 
 from __future__ import annotations
 

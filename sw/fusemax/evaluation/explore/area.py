@@ -78,7 +78,7 @@ Memories = dict[str, tuple[tuple[int, int], ...]]
 
 
 def memories_of(config: Config) -> Memories:
-    """Memories of one of each part (docs/microarchitecture.md, sections 4 and 5)."""
+    """Memories of one of each part (docs/explanation/microarchitecture.md, sections 4 and 5)."""
     query_bits, state_bits = 27, 34
     return {
         "lane": (

@@ -36,7 +36,7 @@ class Energy:
     """Energy in pJ.
 
     ``total_pj`` is what the artifact bills. Of it, ``wrapped_pj`` is for reads that do not take place; ``unbilled_pj`` is not
-    in it, although the operations take place. Register files are in neither (docs/paper.md).
+    in it, although the operations take place. Register files are in neither (docs/measurements/paper.md).
     """
 
     memory_pj: float

@@ -1,4 +1,4 @@
-"""Tables of docs/paper.md are those of the model."""
+"""Tables of docs/measurements/paper.md are those of the model."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from fusemax.evaluation.paper import mean, paper_tables, ratios
 
-PAGE = (Path(__file__).parents[4] / "docs" / "paper.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[4] / "docs" / "measurements" / "paper.md").read_text(encoding="utf-8")
 
 
 def rows_under(title: str) -> list[list[str]]:

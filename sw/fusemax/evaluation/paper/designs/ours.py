@@ -1,4 +1,4 @@
-"""Ours: Cascade 5 as this repository's machine runs it (docs/microarchitecture.md), at the paper's size, clock and memory.
+"""Ours: Cascade 5 as this repository's machine runs it, at the paper's size, clock and memory.
 
 A tile takes E + F + 2 slots: the maximum is found beside a multiplication of the next tile, and the exponential is one
 multiplication, its integer part being a shift and its fraction a table. The reference is an integer too, so PRM is a power of
@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ....arith.state import STATE_BITS
-from ....cascade import ATTENTION_1PASS
+from ....cascade import CASCADES
 from ....compiler.array_program import Unit as Part
+from ....compiler.recognizer import recognise
 from ....spec import CONFIGS, ceil_div
 from ..machine import FUSEMAX_MACHINE, WORD_BYTES, Machine, Operation, Unit
 from ..plan import Move, Phase, Stage, Work
@@ -32,7 +33,7 @@ WORD_BITS = 8 * WORD_BYTES
 
 def names_on(part: Part) -> str:
     """Einsums that the compiled program leaves to a part of the machine."""
-    return " ".join(step.einsum.result.tensor for step in ATTENTION_1PASS.array.steps if step.unit is part)
+    return " ".join(step.einsum.result.tensor for step in recognise(CASCADES["attention_1pass"]).steps if step.unit is part)
 
 
 #: The cascade's own operations, but for those that the machine does otherwise. The sum of the weights is a numerator with
