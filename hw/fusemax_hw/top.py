@@ -26,7 +26,15 @@ __all__ = ["Core", "Machine", "Top"]
 
 
 class Core(wiring.Component):
-    """Everything but the registers: what a soft reset empties."""
+    """Join everything but the registers: what a soft reset empties.
+
+    Members
+    -------
+    memory : Out(Axi4Master(config))
+        The memory's bus.
+    others
+        As of :class:`~fusemax_hw.control.registers.Registers` (``core_members``), in the other direction.
+    """
 
     def __init__(self, config: Config):
         self.config = config
@@ -182,7 +190,7 @@ class Core(wiring.Component):
 
 
 class Machine(wiring.Component):
-    """Registers and core, with the buses as streams.
+    """Join registers and core, with the buses as streams.
 
     After an error or a soft reset no transaction is begun on the memory's bus; those under way end, writes without strobes.
     Then a soft reset empties the core.
@@ -190,9 +198,11 @@ class Machine(wiring.Component):
     Members
     -------
     memory : Out(Axi4Master(config))
+        The memory's bus.
     registers : Out(AxiLiteSlave())
+        The registers' bus, of which this is the slave.
     irq : Out(1)
-        Level interrupt.
+        Interrupt, a level.
     busy, error : Out(1)
         As in register STATUS.
     """
@@ -232,16 +242,18 @@ class Machine(wiring.Component):
 
 
 class Top(wiring.Component):
-    """The machine as it is emitted: clock ``clk``, synchronous reset ``rst``, AXI4 master, AXI4-Lite slave, interrupt.
+    """Give the machine the ports that AXI tools expect.
+
+    This is what is emitted: with a clock ``clk`` and a synchronous reset ``rst``.
 
     Members
     -------
     m_axi_*
-        AXI4 master, ``bus_bits`` wide.
+        AXI4 master, ``bus_bits`` wide; the channels' rules say when a signal counts.
     s_axil_*
-        AXI4-Lite slave: registers.
+        AXI4-Lite slave with the registers, likewise.
     irq : Out(1)
-        Level interrupt.
+        Interrupt, a level.
     """
 
     module_name = "fusemax"

@@ -21,10 +21,10 @@ ADDRESS_BITS = 12
 
 
 class System(wiring.Component):
-    """Accelerator with a memory of its own, reached through a serial line (docs/reference/bridge.md).
+    """Join a machine with memory of its own and a serial line.
 
-    A reset that the host asks for empties everything but the bridge; what is in memory stays. The host goes first where it and
-    the machine want the memory at once.
+    The protocol of the line is in docs/reference/bridge.md. A reset that the host asks for empties everything but the bridge; what is in
+    memory stays. The host goes first where it and the machine want the memory at once.
 
     Parameters
     ----------
@@ -37,10 +37,14 @@ class System(wiring.Component):
 
     Members
     -------
-    rx, tx : In(1), Out(1)
-        The line; ``rx`` in any phase.
-    busy, error : Out(1)
-        Jobs are under way; the machine has stopped.
+    rx : In(1)
+        The line from the host; any phase.
+    tx : Out(1)
+        The line to the host.
+    busy : Out(1)
+        Jobs are under way.
+    error : Out(1)
+        The machine has stopped.
 
     Raises
     ------

@@ -22,7 +22,7 @@ RESET_CYCLES = 16
 
 
 class Bridge(wiring.Component):
-    """Executes the requests of a host on a serial line.
+    """Execute the requests of a host on a serial line.
 
     Parameters
     ----------
@@ -39,14 +39,16 @@ class Bridge(wiring.Component):
 
     Members
     -------
-    rx, tx : In(1), Out(1)
-        The line.
+    rx : In(1)
+        The line from the host; any phase.
+    tx : Out(1)
+        The line to the host.
     memory : Out(Axi4Master(config))
-        Bursts of one word.
+        To the memory's bus; bursts of one word.
     registers : In(AxiLiteSlave())
         To the registers' bus, of which this is the master.
     irq : In(1)
-        Interrupt of the system; the host is told when it rises.
+        Interrupt of the system, a level; the host is told when it rises.
     reset : Out(1)
         High for 16 cycles when the host asks for it: everything that the buses lead to must be reset by it.
 

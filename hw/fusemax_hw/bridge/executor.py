@@ -81,10 +81,12 @@ class Word:
 
 
 class Executor(wiring.Component):
-    """Takes requests, moves their words one at a time, and gives the answers.
+    """Execute requests in order, and give their answers.
 
     A request is executed if its number is the next one and lies within the address map; one that was executed before is
-    dropped, one behind a gap is dropped and reported. Word for word, so the buses are free between two of them.
+    dropped, one behind a gap is dropped and reported. Words are moved one at a time, so the buses are free between two of them.
+
+    The class is long because its fifteen states share their registers; a method has the states of a phase.
 
     Parameters
     ----------
@@ -100,21 +102,27 @@ class Executor(wiring.Component):
     Members
     -------
     body : In(stream.Signature(8))
-        Sound requests.
+        Bytes of sound requests.
     lost : In(1)
-        A frame was dropped.
+        A frame was dropped: high for a cycle.
     answer : Out(stream.Signature(answer_layout()))
+        Bytes of the answers.
     numbered : Out(1)
-        The answer being given is one under ``sequence``.
+        The answer being given is one under ``sequence``; stays until ``done``.
     done : In(1)
-        The answer is complete.
+        The answer is complete: high for a cycle.
     sequence : In(8)
         Number of the next request.
-    replay, replay_from : Out
-        Answers are wanted once more.
+    replay : Out(1)
+        Answers are wanted once more: high for a cycle.
+    replay_from : Out(8)
+        From which number on; counts while ``replay`` is high.
     memory : Out(Axi4Master(config))
+        To the memory's bus.
     registers : In(AxiLiteSlave())
+        To the registers' bus.
     irq : In(1)
+        Interrupt of the system, a level.
     fresh : Out(1)
         No request was executed since this block was reset.
     """

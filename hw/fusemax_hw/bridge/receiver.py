@@ -18,10 +18,11 @@ LENGTH_PLACE = 2
 
 
 class FrameReceiver(wiring.Component):
-    """Keeps the header and payload of every sound request in a ring; what is not sound leaves no trace in it.
+    """Keep the header and payload of every sound request.
 
-    A frame ends with a zero byte, and nothing before it can make a sound frame out of what follows: after garbage of any
-    kind the second frame at the latest is received. Bytes must be at least 10 cycles apart (the CRC takes 8).
+    What is not sound leaves no trace in the ring. A frame ends with a zero byte, and nothing before it can make a sound frame
+    out of what follows: after garbage of any kind the second frame at the latest is received. Bytes must be at least 10 cycles
+    apart (the CRC takes 8).
 
     Parameters
     ----------
@@ -30,14 +31,18 @@ class FrameReceiver(wiring.Component):
 
     Members
     -------
-    valid, data, error : In
-        From :class:`~fusemax_hw.bridge.uart.UartReceiver`.
+    valid : In(1)
+        A byte has come: high for a cycle.
+    data : In(8)
+        The byte; counts while ``valid`` is high.
+    error : In(1)
+        It is not to be trusted, likewise.
     body : Out(stream.Signature(8))
         Header and payload of the sound requests, one behind the other; a write has as many payload bytes as its header says.
     lost : Out(1)
-        A frame was dropped: it was damaged, or the ring was full.
+        A frame was dropped, because it was damaged or the ring was full: high for a cycle.
     reset : Out(1)
-        A sound RESET has come; it is not in ``body``.
+        A sound RESET has come, which is not in ``body``: high for a cycle.
     flush : In(1)
         Forget all requests.
     """

@@ -29,22 +29,25 @@ def write_layout(depth: int) -> data.StructLayout:
 
 
 class FrameWriter(wiring.Component):
-    """Adds the CRC, codes by COBS, and writes the frame with its closing zero to the ring.
+    """Write answers as frames to the ring.
 
-    Takes a byte every 9 cycles or so; the first one waits until ``enable``.
+    Adds the CRC, codes by COBS, and closes the frame with a zero byte. Takes a byte every 9 cycles or so; the first one waits
+    until ``enable``.
 
     Members
     -------
     answer : In(stream.Signature(answer_layout()))
+        Bytes of the answers.
     enable : In(1)
-        A frame may be begun.
-    begin : In
-        Place of the next frame in the ring.
+        A frame may be begun in this cycle.
+    begin : In(clog2(depth))
+        Place of the next frame in the ring; counts when a frame is begun.
     write : Out(write_layout(depth))
+        A byte for the ring; its ``enable`` says when it counts.
     done : Out(1)
         The frame is complete: high for a cycle.
-    end : Out
-        Place behind it, valid with ``done``.
+    end : Out(clog2(depth))
+        Place behind it; counts while ``done`` is high.
     """
 
     def __init__(self, depth: int):
@@ -122,9 +125,10 @@ class FrameWriter(wiring.Component):
 
 
 class FrameSender(wiring.Component):
-    """Ring of answers: sends each once, and those from a number on once more when told to.
+    """Keep answers in a ring, and send them once or again.
 
-    Between two answers it may have to send one that has no number, which is not kept.
+    Each is sent once, and those from a number on once more when told to. Between two answers it may have to send one that has
+    no number, which is not kept.
 
     Parameters
     ----------
@@ -133,22 +137,28 @@ class FrameSender(wiring.Component):
 
     Members
     -------
-    write, done, end : In
-        From :class:`FrameWriter`.
-    begin : Out
-        Where it is to write.
+    write : In(write_layout(depth))
+        A byte for the ring; its ``enable`` says when it counts.
+    done : In(1)
+        A frame is complete: high for a cycle.
+    end : In(clog2(depth))
+        Place behind it; counts while ``done`` is high.
+    begin : Out(clog2(depth))
+        Place of the next frame.
     enable : Out(1)
-        It may.
+        The next frame may be begun.
     numbered : In(1)
-        With ``done``: the frame is an answer under number ``sequence``; otherwise it has none.
+        The frame is an answer under number ``sequence``, otherwise it has none; counts while ``done`` is high.
     sequence : Out(8)
         Number of the next answer; also that of the next request to be executed.
     replay : In(1)
         Send from number ``replay_from`` on once more, if those are kept.
     replay_from : In(8)
+        That number; counts while ``replay`` is high.
     drop : In(1)
         Forget a frame without number that waits to be sent.
     bytes : Out(stream.Signature(8))
+        What is sent.
     """
 
     def __init__(self, depth: int):

@@ -50,7 +50,9 @@ def divisor(clock_hz: float, baud: float) -> int:
 
 
 class UartReceiver(wiring.Component):
-    """Bytes from a line. Starts at a falling edge, looks at the middle of every bit.
+    """Receive bytes from a line.
+
+    Starts at a falling edge, looks at the middle of every bit.
 
     Parameters
     ----------
@@ -64,8 +66,9 @@ class UartReceiver(wiring.Component):
     valid : Out(1)
         A byte has come: high for a cycle.
     data : Out(8)
+        The byte; counts while ``valid`` is high.
     error : Out(1)
-        Together with ``valid``: its stop bit was not high, so the byte is not to be trusted.
+        Its stop bit was not high, so it is not to be trusted; counts while ``valid`` is high.
     """
 
     def __init__(self, divisor: int):
@@ -99,7 +102,7 @@ class UartReceiver(wiring.Component):
 
 
 class UartTransmitter(wiring.Component):
-    """Bytes to a line, without a pause while there are any.
+    """Send bytes to a line, without a pause while there are any.
 
     Parameters
     ----------
@@ -109,6 +112,7 @@ class UartTransmitter(wiring.Component):
     Members
     -------
     bytes : In(stream.Signature(8))
+        What to send.
     tx : Out(1)
         The pin.
     """

@@ -38,14 +38,17 @@ def cut_layout(config: Config, tag: ShapeLike) -> data.StructLayout:
 
 
 class BurstSplitter(wiring.Component):
-    """Runs of bus words to bursts that do not cross a 4 KB boundary (AXI4, section A3.4.1) nor exceed 256 words.
+    """Cut runs of bus words into AXI4 bursts.
 
-    A run's first burst comes one cycle after the run, every other one two cycles after the one before.
+    A burst does not cross a 4 KB boundary (AXI4, section A3.4.1) nor exceed 256 words. A run's first burst comes one cycle
+    after the run, every other one two cycles after the one before.
 
     Members
     -------
     runs : In(stream.Signature(run_layout(config, tag)))
+        Runs; one is taken when the one before is cut up.
     bursts : Out(stream.Signature(cut_layout(config, tag)))
+        Their bursts, in order.
     """
 
     def __init__(self, config: Config, tag: ShapeLike):

@@ -23,22 +23,36 @@ def beat_layout(config: Config, tag: ShapeLike) -> data.StructLayout:
 
 
 class Reader(wiring.Component):
-    """Keeps up to ``outstanding_reads`` bursts under way.
+    """Read runs of bus words, several bursts at a time.
+
+    Up to ``outstanding_reads`` bursts are under way.
 
     Members
     -------
     runs : In(stream.Signature(run_layout(config, tag)))
         What to read. Whoever asks has room for the answer.
-    beat, beat_valid : Out
-        One word per cycle; it is not held.
-    error_address : Out
-        With ``beat``: its address.
-    first, last : In
-        The window that may be read: first and last byte.
-    refused, refused_tag, refused_address : Out
-        A burst would have left the window; it was not begun, and its words do not come.
-    waiting, waiting_address : Out
-        There is a burst that is not complete; address of the oldest one.
+    ar : Out(stream.Signature(burst_layout(config)))
+        Read address channel.
+    r : In(stream.Signature(read_layout(config)))
+        Read data channel.
+    beat : Out(beat_layout(config, tag))
+        A word that was read; counts while ``beat_valid`` is high, and is not held.
+    beat_valid : Out(1)
+        There is one in this cycle.
+    error_address : Out(address_bits)
+        Address of that word.
+    first, last : In(address_bits)
+        First and last byte that may be read.
+    refused : Out(1)
+        A burst would have left that window: it was not begun, and its words do not come. High for a cycle.
+    refused_tag : Out(tag)
+        Its tag; counts while ``refused`` is high.
+    refused_address : Out(address_bits)
+        Its address, likewise.
+    waiting : Out(1)
+        There is a burst that is not complete.
+    waiting_address : Out(address_bits)
+        Address of the oldest one; counts while ``waiting`` is high.
     drain : In(1)
         Begin no further burst.
     idle : Out(1)

@@ -10,14 +10,17 @@ __all__ = ["SkidBuffer"]
 
 
 class SkidBuffer(wiring.Component):
-    """A cycle from input to output, one payload per cycle, with a spare register for the one that comes while the output waits.
+    """Register a stream in both directions.
 
-    Whether there is room is a register: ``sink.ready`` does not depend on ``source.ready``.
+    A payload takes a cycle from input to output, and there is one per cycle; a spare register takes the one that comes while
+    the output waits. Whether there is room is a register: ``sink.ready`` does not depend on ``source.ready``.
 
     Members
     -------
     sink : In(stream.Signature(shape))
+        Input.
     source : Out(stream.Signature(shape))
+        Output, in the same order.
     """
 
     def __init__(self, shape: ShapeLike):

@@ -16,16 +16,19 @@ __all__ = ["WindowStage"]
 
 
 class WindowStage(wiring.Component):
-    """Register stage (a skid buffer) for bursts, and whether each of them is within the window. A burst per cycle.
+    """Compare bursts with a window of addresses.
 
-    No burst crosses a page. So of its last word page and place in the page are compared beside each other.
+    A register stage (a skid buffer) of one burst per cycle. No burst crosses a page: so of its last word, page and place in the
+    page are compared beside each other.
 
     Members
     -------
     bursts : In(stream.Signature(cut_layout(config, tag)))
+        Bursts.
     checked : Out(stream.Signature(cut_layout(config, tag)))
+        The same, in order.
     allowed : Out(1)
-        Beside ``checked``: all of its words are within the window.
+        All words of the burst in ``checked`` are within the window; counts while ``checked.valid`` is high.
     first, last : In(address_bits)
         The window's first and last byte; bus words that hold one of them belong to it.
     """

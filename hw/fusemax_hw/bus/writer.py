@@ -29,27 +29,45 @@ def write_tag(config: Config) -> data.StructLayout:
 
 
 class Writer(wiring.Component):
-    """Cuts runs into bursts, joins them with their data, counts responses; keeps up to ``outstanding_writes`` under way.
+    """Write runs of bus words, several bursts at a time.
+
+    Runs are cut into bursts and joined with their data; responses are counted. Up to ``outstanding_writes`` bursts are under
+    way.
 
     Members
     -------
     runs : In(stream.Signature(run_layout(config, write_tag(config))))
+        What to write.
     data : In(stream.Signature(bus_bits))
         The words of the runs, in order.
-    job_done, job_interrupt, job_index : Out
-        The last response of a job has come, whether it wants an interrupt, and the ring index behind it.
+    aw : Out(stream.Signature(burst_layout(config)))
+        Write address channel.
+    w : Out(stream.Signature(write_layout(config)))
+        Write data channel; a burst's words are offered when its address was taken.
+    b : In(stream.Signature(2))
+        Write response channel.
+    job_done : Out(1)
+        The last response of a job has come: high for a cycle.
+    job_interrupt : Out(1)
+        It wants an interrupt; counts while ``job_done`` is high.
+    job_index : Out(16)
+        Ring index behind it, likewise.
     answered : Out(1)
-        A response has come.
-    error, error_address : Out
-        A response tells an error, and the burst's address. No job is done any more.
-    first, last : In
-        The window that may be written: first and last byte.
-    refused, refused_address : Out
-        A burst would have left the window; it was not begun, nor is any behind it.
-    waiting_address : Out
+        A response has come: high for a cycle.
+    error : Out(1)
+        A response tells an error: high for a cycle. No job is done any more.
+    error_address : Out(address_bits)
+        Address of its burst; counts while ``error`` is high.
+    first, last : In(address_bits)
+        First and last byte that may be written.
+    refused : Out(1)
+        A burst would have left that window: it was not begun, nor is any behind it. High for a cycle.
+    refused_address : Out(address_bits)
+        Its address; counts while ``refused`` is high.
+    waiting_address : Out(address_bits)
         Address of the oldest burst that is not complete, if there is one.
-    bytes_written : Out
-        Bytes strobed in this cycle.
+    bytes_written : Out(bits of bus_bytes)
+        Bytes that were strobed in this cycle.
     drain : In(1)
         Begin no further burst; words of those that were begun are sent without data and without strobes, since the memory
         waits for them. No job is done any more.

@@ -16,7 +16,7 @@ __all__ = ["DescriptorCheck"]
 
 
 class DescriptorCheck(wiring.Component):
-    """Looks at a descriptor in :attr:`latency` cycles.
+    """Check whether the machine can carry out a descriptor.
 
     Counts must be what the machine's memories hold, addresses must exist and be multiples of the bus word, and flags must go
     together. Not looked at is what would need a multiplier and at worst makes the machine wait, until the watchdog ends it:
@@ -25,8 +25,9 @@ class DescriptorCheck(wiring.Component):
     Members
     -------
     descriptor : In(descriptor_layout())
-        Held.
+        Descriptor; must be held for :attr:`latency` cycles.
     fits : Out(1)
+        The descriptor of :attr:`latency` cycles ago can be carried out.
     """
 
     latency = 2

@@ -81,7 +81,9 @@ class ProgramRead(NamedTuple):
 
 
 class Dispatcher(wiring.Component):
-    """Reads the next descriptor while the walkers work; a job with another program, or with results of another size (the output
+    """Fetch jobs from the ring and hand them to the walkers.
+
+    The next descriptor is read while the walkers work. A job with another program, or with results of another size (the output
     buffers' slots are counted in rows), waits until the machine has drained.
 
     A program is read together with the header in front of it, and does not start if that is not what the descriptor says.
@@ -89,26 +91,54 @@ class Dispatcher(wiring.Component):
 
     Members
     -------
-    ring_base, ring_size_log2, tail : In
-        The ring's registers.
+    ring_base : In(address_bits)
+        Address of the ring; must not change while there are jobs.
+    ring_size_log2 : In(5)
+        Logarithm of the number of its descriptors, likewise.
+    tail : In(16)
+        Index behind the last descriptor that is ready.
     enable : In(1)
-        Jobs may be started.
+        Jobs may be started in this cycle.
     head : Out(16)
         Index of the oldest job that is not complete.
-    job_done, job_index : In
-        A job is complete, and those before it; the index behind it.
-    fetch : Out(stream)
+    job_done : In(1)
+        A job is complete, and all those before it: high for a cycle.
+    job_index : In(16)
+        Index behind that job; counts while ``job_done`` is high.
+    fetch : Out(stream.Signature(run_layout(config, load_tag(config))))
         Reads of descriptors and programs.
-    beat, beat_valid : In
-        From the reader.
+    beat : In(beat_layout(config, load_tag(config)))
+        A bus word that was read, for whomever its tag names; counts while ``beat_valid`` is high.
+    beat_valid : In(1)
+        There is one.
     refused : In(1)
-        The reader has not begun the read of a descriptor.
-    query, key, value, issue, store : Out(stream)
-        Jobs for the walkers. Of a chain only the last job goes to ``store``.
-    program_write, program_address, program_data, program_ii, program_load, program_start : Out
-        To the program store.
-    fault, fault_cause, fault_address, fault_job : Out
-        The dispatcher stops: why, address of what is wrong, index of the job.
+        The reader has not begun the read of a descriptor: high for a cycle.
+    query, key, value : Out(stream.Signature(job_layout(tensor_fields(...))))
+        Every job, for the walkers of Q, K and V.
+    issue : Out(stream.Signature(job_layout(ISSUE_FIELDS)))
+        Every job, for the issue walker.
+    store : Out(stream.Signature(job_layout(tensor_fields("o"))))
+        Jobs that write: of a chain only the last one.
+    program_write : Out(1)
+        A bus word of microwords is there.
+    program_address : Out(beat_bits(config))
+        Its number; counts while ``program_write`` is high.
+    program_data : Out(bus_bits)
+        The word, likewise.
+    program_ii : Out(16)
+        Microwords of the program; stays until another one is loaded.
+    program_load : Out(1)
+        Another program will be written: high for a cycle.
+    program_start : Out(1)
+        It is complete, and its header is right: high for a cycle.
+    fault : Out(1)
+        The dispatcher has stopped: high for a cycle.
+    fault_cause : Out(Cause)
+        Why; counts while ``fault`` is high.
+    fault_address : Out(address_bits)
+        Address of what is wrong, likewise.
+    fault_job : Out(16)
+        Index of the job, likewise.
     """
 
     def __init__(self, config: Config):

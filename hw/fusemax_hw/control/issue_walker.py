@@ -117,10 +117,11 @@ def saturate(value: Signal, bits: int) -> ValueLike:
 
 
 class IssueWalker(wiring.Component):
-    """Walks ``for batch: for head: for group: for key tile: for query tile``, without tiles that are masked in full.
+    """Walk through the tiles of every job, in the array's order.
 
-    A tile in :attr:`period` cycles, as in :class:`~fusemax_hw.control.tile_walker.TileWalker`; an iteration of the shortest
-    program takes no less.
+    The loops are ``for batch: for head: for group: for key tile: for query tile``; tiles that are masked in full are left out.
+    There is a tile in :attr:`period` cycles, as in :class:`~fusemax_hw.control.tile_walker.TileWalker`; an iteration of the
+    shortest program takes no less.
 
     The intervals of keys that the queries see move on with the queries. So the key tiles that a query tile needs are a run,
     and so are the query tiles that need a key tile. A query tile that sees no key is issued once all the same, with the
@@ -129,9 +130,11 @@ class IssueWalker(wiring.Component):
     Members
     -------
     jobs : In(stream.Signature(job_layout(ISSUE_FIELDS)))
+        Jobs; one is taken when all tiles of the one before have been stepped over.
     tiles : Out(stream.Signature(tile_layout(config)))
+        Tiles.
     skipped : Out(1)
-        A tile was left out.
+        A tile was left out: high for a cycle.
     """
 
     #: Cycles from a tile to the next.

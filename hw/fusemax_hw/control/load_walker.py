@@ -90,17 +90,27 @@ class Walk(NamedTuple):
 
 
 class LoadWalker(wiring.Component):
-    """Walks ``for batch: for head: for group: for tile: for row`` through one tensor.
+    """Walk through the rows of one tensor, in order of use.
 
-    K and V are read once per query group; a query once. A tile's first row is asked for only when a buffer for the whole tile
-    is free: two for K, two for V, the job's ``query_slots`` for Q. A row a cycle within a tile, and a cycle between tiles.
+    The loops are ``for batch: for head: for group: for tile: for row``. K and V are read once per query group; a query once. A
+    tile's first row is asked for only when a buffer for the whole tile is free: two for K, two for V, the job's ``query_slots``
+    for Q. There is a row a cycle within a tile, and a cycle between tiles.
+
+    Parameters
+    ----------
+    config : Config
+        Machine.
+    tensor : str
+        ``q``, ``k`` or ``v``.
 
     Members
     -------
     jobs : In(stream.Signature(job_layout(tensor_fields(tensor))))
+        Jobs.
     release : In(1)
-        The array has read a tile for the last time.
+        The array has read a tile for the last time: high for a cycle.
     rows : Out(stream.Signature(row_layout(config)))
+        Rows to read; the deadline is there a cycle before the row is.
 
     Raises
     ------

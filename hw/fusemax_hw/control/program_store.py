@@ -21,23 +21,27 @@ def microword_layout() -> data.StructLayout:
 
 
 class ProgramStore(wiring.Component):
-    """Holds one program; gives its words in order, again and again.
+    """Hold one program and give its words in a loop.
 
     The memory is as wide as the bus, so a program is written as it comes; two registers behind it keep the loop at one word
     a cycle.
 
     Members
     -------
-    write, address, data : In
-        A bus word of microwords.
+    write : In(1)
+        A bus word of microwords is there.
+    address : In(clog2(depth))
+        Its number; counts while ``write`` is high.
+    data : In(bus_bits)
+        The word, likewise.
     ii : In(16)
-        Words of the loop; held.
+        Words of the loop; must not change from ``start`` to ``load``.
     load : In(1)
-        A program is about to be written: nothing is given until ``start``.
+        A program is about to be written: nothing is given from the next cycle on.
     start : In(1)
-        The program is complete.
-    words : Out(stream.Signature)
-        Microword, and whether it is the loop's last.
+        The program is complete: it is given from its first word on.
+    words : Out(stream.Signature({"word": microword_layout(), "last": 1}))
+        Microwords, and whether each is the loop's last.
     """
 
     def __init__(self, config: Config):

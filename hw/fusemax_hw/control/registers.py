@@ -109,46 +109,72 @@ class Status(NamedTuple):
 
 
 class Registers(wiring.Component):
-    """Register file, counters and interrupt.
+    """Hold the register file, the counters and the interrupt.
 
-    Answers a read or a write two cycles after it is accepted; one of each at a time. A write is of the whole register,
+    A read or a write is answered two cycles after it is accepted; one of each at a time. A write is of the whole register,
     whatever its strobes say.
+
+    The class is as long as the register map is large: a method has one of its blocks, and all of them share its registers.
 
     Members
     -------
-    bus : AxiLiteSlave
+    bus : Out(AxiLiteSlave())
+        The AXI4-Lite slave.
     irq : Out(1)
-        Level interrupt.
+        Interrupt, a level.
     busy, error : Out(1)
-        As in STATUS.
-    ring_base, ring_size_log2, tail : Out
-        The ring.
+        As in register STATUS.
+    clear : Out(1)
+        Behind ``emptied``, if CONTROL.reset was written: everything but this block's ring, window and watchdog registers starts
+        anew in the next cycle, the last one of ``halt``.
+    ring_base : Out(address_bits)
+        Address of the ring.
+    ring_size_log2 : Out(5)
+        Logarithm of the number of its descriptors.
+    tail : Out(16)
+        Index behind the last descriptor that is ready.
     head : In(16)
-        Oldest job that is not complete.
+        Index of the oldest job that is not complete.
     halt : Out(1)
         After an error, and from CONTROL.reset on until the machine is empty: nothing new is begun, the doorbell is refused.
     emptied : In(1)
         No bus transaction is under way; stays while ``halt`` does.
-    clear : Out(1)
-        Behind ``emptied``, if CONTROL.reset was written: everything but this block's ring, window and watchdog registers starts
-        anew in the next cycle, the last one of ``halt``.
-    read_first, read_last, write_first, write_last : Out
-        The windows.
-    job_done, job_interrupt, job_index : In
-        A job is complete, whether it wants an interrupt, and the index behind it.
+    read_first, read_last : Out(address_bits)
+        First and last byte that may be read.
+    write_first, write_last : Out(address_bits)
+        First and last byte that may be written.
+    job_done : In(1)
+        A job is complete: high for a cycle.
+    job_interrupt : In(1)
+        It wants an interrupt; counts while ``job_done`` is high.
+    job_index : In(16)
+        Index behind it, likewise.
     nonfinite, overflow : In(1)
-    read_error, write_error, read_refused, write_refused : In(1)
-        Of a read that is not a descriptor's, or of a write; with their addresses.
-    fault, fault_cause, fault_address, fault_job : In
-        From the dispatcher.
+        As in register STATUS: happens in this cycle.
+    read_error, write_error : In(1)
+        The bus has answered with an error: high for a cycle. Of reads, not those of descriptors.
+    read_refused, write_refused : In(1)
+        A burst would have left its window, likewise.
+    read_error_address, write_error_address, read_refused_address, write_refused_address : In(address_bits)
+        Where; each counts while the signal before it is high.
+    fault : In(1)
+        The dispatcher has stopped: high for a cycle.
+    fault_cause : In(Cause)
+        Why; counts while ``fault`` is high.
+    fault_address : In(address_bits)
+        Address of what is wrong, likewise.
+    fault_job : In(16)
+        Index of the job, likewise.
     progress : In(1)
-        A bus word was read, or a write was answered.
-    waiting_address : In
-        The oldest bus transaction under way.
-    events : In
-        From the sequencer.
-    bytes_read, bytes_written : In
-        Bytes moved in this cycle.
+        A bus word was read, or a write was answered, in this cycle.
+    waiting_address : In(address_bits)
+        Address of the oldest bus transaction under way, if there is one.
+    events : In(sequencer_events())
+        What the sequencer did in a cycle.
+    tile_skipped : In(1)
+        A tile was left out in this cycle.
+    bytes_read, bytes_written : In(bits of bus_bytes)
+        Bytes that were moved in this cycle.
     """
 
     def __init__(self, config: Config):

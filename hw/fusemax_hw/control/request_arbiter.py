@@ -16,10 +16,20 @@ __all__ = ["RequestArbiter"]
 
 
 class RequestArbiter(wiring.Component):
-    """Control (descriptors and programs) first, then Q, K and V in the order of first use; ties in that order.
+    """Choose the read that is needed first.
 
-    One request per cycle. Deadlines are compared a cycle ahead: a port shows its deadline a cycle before it is valid. What was
+    Control (descriptors and programs) goes first, then Q, K and V in the order of first use; ties in that order. There is one
+    request per cycle. Deadlines are compared a cycle ahead: a port shows its deadline a cycle before it is valid. What was
     chosen stays chosen, in a skid buffer.
+
+    Members
+    -------
+    control : In(stream.Signature(run_layout(config, load_tag(config))))
+        Reads of descriptors and programs.
+    query, key, value : In(stream.Signature(row_layout(config)))
+        Rows of Q, K and V; the deadline counts in the cycle before ``valid``, too.
+    runs : Out(stream.Signature(run_layout(config, load_tag(config))))
+        What to read.
     """
 
     def __init__(self, config: Config):

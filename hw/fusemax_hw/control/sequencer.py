@@ -98,28 +98,41 @@ class Slot:
 
 
 class Sequencer(wiring.Component):
-    """Kernel-only modulo schedule: tiles enter at stage 0 and move on by one stage per iteration.
+    """Issue one microword a cycle, unless an operand is not there.
 
-    An operation is executed only if its stage holds a tile; a tile's last SLNV takes it out. An iteration without a new tile
-    runs only while older tiles are under way; nothing is withheld for a tile that is not known yet. What a tile waits for: Q
-    and K at its first QK, V at its first SLNV, room in the output buffers there too or, if its state goes out, at SUM.
+    The program is a kernel-only modulo schedule: tiles enter at stage 0 and move on by one stage per iteration. An operation is
+    executed only if its stage holds a tile; a tile's last SLNV takes it out. An iteration without a new tile runs only while
+    older tiles are under way; nothing is withheld for a tile that is not known yet. What a tile waits for: Q and K at its first
+    QK, V at its first SLNV, room in the output buffers there too or, if its state goes out, at SUM.
 
     Members
     -------
-    words : In
+    words : In(stream.Signature({"word": microword_layout(), "last": 1}))
         The program's loop.
-    tiles : In
-        Tiles in order.
-    query_loaded, key_loaded, value_loaded, output_freed : In(1)
-        A tile has come; a query tile's results have left the output buffers.
+    tiles : In(stream.Signature(tile_layout(config)))
+        Tiles in order; one is taken between two iterations.
+    query_loaded, key_loaded, value_loaded : In(1)
+        A tile has come: high for a cycle.
+    output_freed : In(1)
+        A query tile's results have left the output buffers: high for a cycle.
     query_release, key_release, value_release : Out(1)
-        A tile was read for the last time.
+        A tile was read for the last time: high for a cycle.
     results_issued : Out(1)
-        The last SLNV of a query tile is at the corner.
-    west, north, lane : Out
-        To the corner of the array, all in the same cycle.
-    grid_enable, grid_address, grid_data
-        Read port of the value grid.
+        The last SLNV of a query tile is at the corner: high for a cycle.
+    west : Out(west_word(config))
+        To row 0 of the west edge; counts in every cycle, like the next two, which belong to it.
+    north : Out(north_word(config))
+        To column 0 of the north edge.
+    lane : Out(lane_word(config))
+        To lane 0, by way of a delay.
+    grid_enable : Out(1)
+        Read of the value grid: always.
+    grid_address : Out(clog2(2 * value_beats))
+        Which entry.
+    grid_data : In(ArrayLayout(8, beat_elements))
+        The entry of the cycle before.
+    events : Out(sequencer_events())
+        What happened in the cycle before.
     """
 
     def __init__(self, config: Config):

@@ -22,24 +22,28 @@ __all__ = ["Store"]
 
 
 class Store(wiring.Component):
-    """Walks ``for batch: for head: for group: for query tile: for query`` and writes one output row after the other.
+    """Fetch the output rows from the lanes and write them in order.
 
-    A row's words are asked for with requests that pass the lanes, one a cycle, each with a place reserved in the queue that
-    takes the answer.
+    The loops are ``for batch: for head: for group: for query tile: for query``. A row's words are asked for with requests that
+    pass the lanes, one a cycle, each with a place reserved in the queue that takes the answer.
 
     Members
     -------
     jobs : In(stream.Signature(job_layout(tensor_fields("o"))))
+        Jobs that write.
     results_issued : In(1)
-        The last SLNV of a query tile is at the corner; its results can be asked for ``Timing.corner_to_output`` cycles later.
+        The last SLNV of a query tile is at the corner: high for a cycle. Its results can be asked for
+        ``Timing.corner_to_output`` cycles later.
     output_freed : Out(1)
-        A query tile's output rows have been asked for: their buffers are free.
+        A query tile's output rows have been asked for: their buffers are free. High for a cycle.
     request : Out(store_word(config))
-        To lane 0.
+        To lane 0; its ``valid`` says when it counts.
     answer : In(store_word(config))
-        From the last lane.
-    runs, data : Out
-        To the writer.
+        From the last lane, likewise.
+    runs : Out(stream.Signature(run_layout(config, write_tag(config))))
+        Rows to write.
+    data : Out(stream.Signature(bus_bits))
+        Their words, in the same order.
     """
 
     def __init__(self, config: Config):

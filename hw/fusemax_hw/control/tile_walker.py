@@ -30,9 +30,11 @@ def tensor_tile_layout(config: Config, tensor: str) -> data.StructLayout:
 
 
 class TileWalker(wiring.Component):
-    """Walks ``for batch: for head: for group: for tile``. Whoever takes the tiles walks through their rows meanwhile.
+    """Walk through the tiles of one tensor of every job.
 
-    At most a tile in :attr:`period` cycles: what a step depends on is compared in the cycle before it, into registers.
+    The loops are ``for batch: for head: for group: for tile``. Whoever takes the tiles walks through their rows meanwhile.
+    There is at most a tile in :attr:`period` cycles: what a step depends on is compared in the cycle before it, into
+    registers.
 
     Parameters
     ----------
@@ -44,7 +46,9 @@ class TileWalker(wiring.Component):
     Members
     -------
     jobs : In(stream.Signature(job_layout(tensor_fields(tensor))))
+        Jobs.
     tiles : Out(stream.Signature(tensor_tile_layout(config, tensor)))
+        Tiles.
 
     Raises
     ------

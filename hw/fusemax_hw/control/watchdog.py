@@ -10,13 +10,14 @@ __all__ = ["Watchdog"]
 
 
 class Watchdog(wiring.Component):
-    """Counts cycles in a row that are ``quiet``.
+    """Count the quiet cycles in a row, up to a limit.
 
     Members
     -------
     limit : In(32)
         How many are too many; 0 for never. Another limit begins anew.
     quiet : In(1)
+        This cycle is quiet.
     expired : Out(1)
         In the second cycle behind the last of ``limit`` quiet ones. Once; after a cycle that is not quiet, perhaps again.
     """

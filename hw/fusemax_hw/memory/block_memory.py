@@ -27,24 +27,26 @@ def first_of(requests: Sequence[Any]) -> Value:
 
 
 class BlockMemory(wiring.Component):
-    """Memory of ``memory_bytes`` from address 0 on, a RAM for every byte of a bus word.
+    """Hold AXI4 memory in block RAM, for several masters.
 
-    Reads and writes are independent, one burst of each at a time; of masters that wait the first one is served. A word comes
-    or goes in every cycle of a burst; a read burst's first word comes three cycles after its address. A burst behind the memory
-    is answered with DECERR and writes nothing. What is in memory stays through a reset.
+    There is a RAM for every byte of a bus word. Reads and writes are independent, one burst of each at a time; of masters that
+    wait the first one is served. A word comes or goes in every cycle of a burst; a read burst's first word comes three cycles
+    after its address. A burst behind the memory is answered with DECERR and writes nothing. What is in memory stays through a
+    reset.
 
     Parameters
     ----------
     config : Config
         Widths of the bus.
     memory_bytes : int
-        A multiple of 4096.
+        Size, from address 0 on; a multiple of 4096.
     masters : int
         Number of ports.
 
     Members
     -------
     ports : In(Axi4Master(config)).array(masters)
+        A bus for every master; the first one has precedence.
 
     Raises
     ------

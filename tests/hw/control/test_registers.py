@@ -30,10 +30,11 @@ WINDOW_OUTPUTS = {name.lower().replace("window_", ""): name for name in WINDOWS}
 OUTPUTS = ("irq", "ring_base", "ring_size_log2", "tail", "halt", "clear", *WINDOW_OUTPUTS)
 
 
-def random_inputs(rng, chance, tail):
+def random_inputs(rng, chance, model):
     """What the core tells in a cycle; ``chance`` says whether something happens that does with a probability."""
+    full = model.tail - (1 << model.size) & 0xFFFF
     return {
-        "head": rng.choice((tail, tail, rng.getrandbits(16))),
+        "head": rng.choice((model.tail, model.tail, rng.getrandbits(16), full, full - 1 & 0xFFFF)),
         **{name: rng.getrandbits(CONFIG.address_bits) for name in ADDRESSES},
         **{error: chance(0.005) for error in (*ERRORS, "fault")},
         "fault_cause": rng.choice((Cause.READ, Cause.DESCRIPTOR, Cause.PROGRAM, Cause.WINDOW)),
@@ -79,7 +80,7 @@ class Stimulus:
         def chance(part):
             return int(lively() and rng.random() < part)
 
-        bench.each(lambda: setattr(model, "inputs", random_inputs(rng, chance, model.tail)))
+        bench.each(lambda: setattr(model, "inputs", random_inputs(rng, chance, model)))
         core = ("head", *ADDRESSES, *ERRORS, "fault", "fault_cause", "fault_job", "job_index", *BITS)
         for name in (*core, "bytes_read", "bytes_written"):
             bench.drive(getattr(dut, name), lambda name=name: model.inputs[name])
