@@ -47,7 +47,11 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(numpy|np|ml_dtypes|collections|pathlib|argparse|threading|matplotlib|os|enum|types|serial|amaranth)\b.*"),
     # Types of parameters are prose in NumPy's style, as in "array (..., P, E)".
     (r"py:class", r"[^.]*"),
+    # A function hides its module; a type variable has no page.
+    (r"py:class", r"fusemax\.(model\.cycles\.CycleCounts|arith\.exp2\.Weight|planning\.splitting\.Number)"),
 ]
+#: More than one thing has this name, and a docstring says only the name.
+suppress_warnings = ["ref.python"]
 
 html_theme = "furo"
 html_title = "fusemax"
@@ -69,9 +73,14 @@ def find_exported(app: Any, env: Any, node: pending_xref, content: nodes.Element
     if node.get("refdomain") != "py":
         return None
     domain = env.domains["py"]
+    kinds = domain.objtypes_for_role(node["reftype"])
     package, name = "fusemax", node["reftarget"].removeprefix("fusemax.")
     while name:
-        found = [full for full in domain.objects if full.startswith(f"{package}.") and full.endswith(f".{name}")]
+        found = [
+            full
+            for full, entry in domain.objects.items()
+            if entry.objtype in kinds and full.startswith(f"{package}.") and full.endswith(f".{name}")
+        ]
         if len(found) == 1:
             return domain.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], found[0], node, content)
         head, _, name = name.partition(".")
