@@ -140,11 +140,10 @@ def sizes(results: dict[str, Any]) -> str:
     meeting = [report for report in tried if report.get("fmax_mhz", 0) >= report["clock_mhz"]]
     best = max(meeting, key=lambda report: report["peak_gmac_per_s"], default=None)
     largest = "none" if best is None else f"{size(best)}, {best['peak_gmac_per_s']:.2f} GMAC/s at its peak"
-    text = (
+    return (
         f"Array sizes on the {BOARDS[PLACED_BOARD].title}: {'; '.join(f'{size(each)} {outcome(each)}' for each in tried)}. "
         f"The largest that meets its clock is {largest}."
     )
-    return textwrap.fill(text, PROSE_COLUMNS)
 
 
 def page(results: dict[str, Any]) -> str:
@@ -152,7 +151,7 @@ def page(results: dict[str, Any]) -> str:
     lines = [list(HEADER), ["---", *["---:"] * (len(HEADER) - 1)], *(line(results[name]) for name in ROWS)]
     tools = ", ".join(f"{name} {number}" for name, number in results[next(iter(ROWS))]["tools"].items())
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    return TEXT.read_text(encoding="utf-8").format(table=table, tools=tools, sizes=sizes(results))
+    return TEXT.read_text(encoding="utf-8").format(table=table, tools=tools, sizes=textwrap.fill(sizes(results), PROSE_COLUMNS))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
