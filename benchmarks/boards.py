@@ -45,7 +45,6 @@ GOWIN = replace(
     outstanding_reads=2,
     outstanding_writes=2,
     score_bits=28,
-    sum_bits=32,
 )
 
 

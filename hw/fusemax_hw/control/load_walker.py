@@ -38,7 +38,6 @@ def load_tag(config: Config) -> data.StructLayout:
             "place": unsigned(8),  #: row or column
             "base": unsigned((depth - 1).bit_length()),  #: bank address of the row's first word
             "tail": unsigned((config.beat_elements).bit_length()),  #: elements that exist in the row's last word
-            "first": 1,  #: a tile's first row
             "last": 1,  #: a tile's last row
             "scale": 32,  #: factor of a query, float32
             "row_scale": 1,  #: the row's first word holds its factor instead
@@ -204,7 +203,6 @@ class LoadWalker(wiring.Component):
             self.rows.payload.tag.place.eq(row),
             self.rows.payload.tag.base.eq(base),
             self.rows.payload.tag.tail.eq(tail),
-            self.rows.payload.tag.first.eq(first),
             self.rows.payload.tag.last.eq(rows.last),
         ]
         if not query:

@@ -55,8 +55,6 @@ class Sequencer(wiring.Component):
         The last SLNV of a query tile is at the corner.
     west, north, lane : Out
         To the corner of the array, all in the same cycle.
-    grid_enable, grid_address, grid_data
-        Read port of the value grid.
     """
 
     def __init__(self, config: Config):
@@ -76,9 +74,6 @@ class Sequencer(wiring.Component):
                 "west": Out(west_word(config)),
                 "north": Out(north_word(config)),
                 "lane": Out(lane_word(config)),
-                "grid_enable": Out(1),
-                "grid_address": Out(unsigned((2 * config.value_beats - 1).bit_length())),
-                "grid_data": In(data.ArrayLayout(unsigned(8), config.beat_elements)),
                 "events": Out(sequencer_events()),
             }
         )
@@ -178,7 +173,7 @@ class Sequencer(wiring.Component):
                 with m.If(going_on):
                     m.d.sync += hold.eq(Mux(hold == config.holds - 1, 0, hold + 1))
 
-        # First register: everything but the grid's entry, whose memory is read meanwhile.
+        # First register.
         west, north, lane = Signal(west_word(config)), Signal(north_word(config)), Signal(lane_word(config))
         previous = stages[1]
         masks, maximum = issue & word.mask & stages[0].valid, issue & word.max & previous.valid
@@ -237,19 +232,11 @@ class Sequencer(wiring.Component):
             lane.output.eq(output),
             results.eq(last_of["slnv"] & tile.last),
         ]
-        m.d.comb += [
-            self.grid_enable.eq(1),
-            self.grid_address.eq(Mux(tile.buffer, config.value_beats, 0) + beat),
-        ]
-
         # Second register: the corner.
-        grid = self.grid_data[west.element]
         m.d.sync += [
             self.west.eq(west),
             self.north.eq(north),
             self.lane.eq(lane),
-            self.west.grid.eq(grid),
-            self.lane.grid.eq(grid),
             self.results_issued.eq(results),
         ]
 

@@ -106,7 +106,7 @@ def test_west_feeder():
     assert {"just loaded", (OpCode.QK, True), (OpCode.QK, False), (OpCode.SLNV, True), (OpCode.SLNV, False)} <= seen
 
 
-@pytest.mark.parametrize("changes", [{}, {"contexts": 2}, {"rows": 256, "sum_bits": 35}])
+@pytest.mark.parametrize("changes", [{}, {"contexts": 2}, {"rows": 256}])
 def test_north_feeder(changes):
     config = replace(CONFIG, **changes)
     rng = np.random.default_rng(2)
@@ -192,4 +192,4 @@ def test_north_feeder(changes):
 
 def test_references_must_fit_the_operand():
     with pytest.raises(ValueError, match=r"score_bits - score_frac_bits must be at most 16, so that .* not 24"):
-        NorthFeeder(Config(rows=4, columns=4, score_bits=34, score_frac_bits=10, sum_bits=40))
+        NorthFeeder(Config(rows=4, columns=4, score_bits=34, score_frac_bits=10))

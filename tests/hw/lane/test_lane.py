@@ -292,8 +292,8 @@ def config_with(contexts, bus_bits, **changes):
     [
         (2, 64, {}, 0.0),
         (3, 64, {}, 0.3),
-        (4, 128, {"sum_bits": 48, "score_bits": 34}, 0.1),
-        (3, 32, {"sum_bits": 29, "score_bits": 26, "score_frac_bits": 16}, 0.0),
+        (4, 128, {"score_bits": 34}, 0.1),
+        (3, 32, {"score_bits": 26, "score_frac_bits": 16}, 0.0),
     ],
 )
 def test_random_streams(contexts, bus_bits, changes, gap):

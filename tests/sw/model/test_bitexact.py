@@ -189,10 +189,10 @@ def words(seed: int, low: int, high: int, *shape: int) -> np.ndarray:
 MACHINES = {
     "3x5": Config(rows=3, columns=5),
     "4x4": CONFIGS["tiny"],
-    "2x2 narrow": Config(rows=2, columns=2, score_bits=26, score_frac_bits=10, sum_bits=29),
-    "3x2 fine": Config(rows=3, columns=2, score_bits=34, score_frac_bits=20, sum_bits=37),
-    "5x3 few integer bits": Config(rows=5, columns=3, score_bits=26, score_frac_bits=16, sum_bits=48),
-    "12x4 weight shift": Config(rows=12, columns=4, score_bits=32, score_frac_bits=18, sum_bits=35),
+    "2x2 narrow": Config(rows=2, columns=2, score_bits=26, score_frac_bits=10),
+    "3x2 fine": Config(rows=3, columns=2, score_bits=34, score_frac_bits=20),
+    "5x3 few integer bits": Config(rows=5, columns=3, score_bits=26, score_frac_bits=16),
+    "12x4 weight shift": Config(rows=12, columns=4, score_bits=32, score_frac_bits=18),
     "256x2": Config(rows=256, columns=2),
 }
 SHAPES = [(1, 1, 1, 1), (4, 4, 4, 4), (5, 9, 5, 5), (9, 7, 3, 2), (2, 8, 1, 5), (3, 25, 2, 3)]
