@@ -70,6 +70,8 @@ class Pe(wiring.Component):
         North operand; handed on.
     partial, partial_out : partial_bus
         Running maximum (MAX) or sum (SUM, SLNV), ``valid`` and ``overflow`` of MAX; arbitrary behind other words.
+    registers : Registers
+        What stays from word to word.
     """
 
     module_name = "fusemax_pe"
@@ -77,6 +79,7 @@ class Pe(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         self._table = Exp2Table(config.score_frac_bits)
+        self.registers = Registers(config)
         super().__init__(
             {
                 "west": In(west_bus(config)),
@@ -103,11 +106,9 @@ class Pe(wiring.Component):
         m = Module()
         hand_on(m, self.west, self.east, RESET_FIELDS, "east_")
         hand_on(m, self.north, self.south, frozenset(), "south_")
-        registers = Registers(self.config)
-
         p = Pipeline(m, "hold", PIPELINE_RESET)
         self._decode(p)
-        self._select_hold(p, registers)
+        self._select_hold(p)
         p.register("select", when=latency >= 5)
         self._select_operands(m, p)
         p.register("multiply", last_read=("is_sum", "held", "operand", "query_exponent", "sig", "exponent"))
@@ -116,10 +117,10 @@ class Pe(wiring.Component):
         p.register("shift", last_read=("factor_a", "factor_b", "x", "y", "amount", "live"), when=latency >= 4)
         self._shift(m, p)
         p.register("add", last_read=("product", "shift", "index", "is_exp"), when=latency >= 3)
-        total = self._add(m, p, registers)
-        self._accumulate(m, p, registers, total)
-        self._write_holds(m, p, registers, total)
-        self._pass_partial(m, p, registers, total)
+        total = self._add(m, p)
+        self._accumulate(m, p, total)
+        self._write_holds(m, p, total)
+        self._pass_partial(m, p, total)
         return m
 
     def _decode(self, p: Pipeline) -> None:
@@ -141,9 +142,9 @@ class Pe(wiring.Component):
         lo, hi, row = interval.lo[:row_bits], interval.hi[:row_bits], west.exponent[:row_bits]
         p.in_view = (lo <= row) & (row < hi)
 
-    def _select_hold(self, p: Pipeline, registers: Registers) -> None:
+    def _select_hold(self, p: Pipeline) -> None:
         """The word's hold register and its operands."""
-        holds = registers.holds
+        holds = self.registers.holds
         p.held = Array(holds)[self.west.control.hold] if len(holds) > 1 else holds[0]
         p.operand = self.north.operand
         p.query_exponent = self.north.exponent
@@ -232,7 +233,7 @@ class Pe(wiring.Component):
         p.carry = placed.carry
         p.entry = Mux(p.is_exp, value.data, 0)
 
-    def _add(self, m: Module, p: Pipeline, registers: Registers) -> Value:
+    def _add(self, m: Module, p: Pipeline) -> Value:
         """Sum of the placed product and what the operation adds it to. The carry enters below the lowest bits: one adder."""
         before, width = self.partial.value, self.config.sum_bits
         kept: Value = C(0, width)
@@ -242,13 +243,14 @@ class Pe(wiring.Component):
         addend = Signal(signed(width))
         total = Signal(signed(width))
         m.d.comb += [
-            addend.eq(Mux(p.add_score, registers.score, 0) | kept.as_signed() | p.entry),
+            addend.eq(Mux(p.add_score, self.registers.score, 0) | kept.as_signed() | p.entry),
             total.eq((Cat(C(1, 1), addend).as_signed() + Cat(p.carry, p.floor).as_signed())[1:]),
         ]
         return total
 
-    def _accumulate(self, m: Module, p: Pipeline, registers: Registers, total: Value) -> None:
+    def _accumulate(self, m: Module, p: Pipeline, total: Value) -> None:
         """Score of QK, and whether it has left its range; mask bit."""
+        registers = self.registers
         # |score| < 2^(score_bits-1) and |placed| <= 2^score_bits: three bits tell whether the sum is a score.
         high = total[self.config.score_bits - 1 :][:3]
         with m.If(p.is_qk):
@@ -259,8 +261,9 @@ class Pe(wiring.Component):
         with m.If(p.is_mask):
             m.d.sync += registers.visible.eq(p.in_view)
 
-    def _write_holds(self, m: Module, p: Pipeline, registers: Registers, total: Value) -> None:
-        """Score that MAX puts aside, weight that EXP makes. Above the weight's bits nothing is read after EXP: no choice there."""
+    def _write_holds(self, m: Module, p: Pipeline, total: Value) -> None:
+        """Score that MAX puts aside, weight that EXP makes; above the weight's bits nothing is read after EXP."""
+        registers = self.registers
         mantissa = Mux(p.masked, 0, total[1:][: self._table.MANTISSA_BITS])
         weight = Cat(mantissa, p.weight_exponent)
         put_aside = Cat(registers.score, registers.visible)
@@ -269,10 +272,13 @@ class Pe(wiring.Component):
             with m.If(write):
                 m.d.sync += hold.eq(new_held)
 
-    def _pass_partial(self, m: Module, p: Pipeline, registers: Registers, total: Value) -> None:
-        """Running maximum or sum. The bus has the complement of the maximum: score > maximum is the sign of a sum, and no
-        bit is inverted before it."""
-        score, visible, partial = registers.score, registers.visible, self.partial
+    def _pass_partial(self, m: Module, p: Pipeline, total: Value) -> None:
+        """Running maximum or sum.
+
+        The bus has the complement of the maximum: score > maximum is the sign of a sum, and no bit is inverted before it.
+        """
+        registers, partial = self.registers, self.partial
+        score, visible = registers.score, registers.visible
         complement = partial.value[: len(score)].as_signed()
         above = Signal(signed(len(score) + 1))
         m.d.comb += above.eq(score + complement)

@@ -312,9 +312,9 @@ def _mantissas(frac_bits: int) -> NDArray[np.float64]:
 def _weights(
     config: Config, scores: NDArray[np.float64], visible: NDArray[np.bool_] | None, before: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int16], NDArray[np.int64], NDArray[np.int64]]:
-    """Weights (M, P), mantissa · 2^-w, against the references of their tiles, and w; rescale distances (tiles, P); last references.
+    """Weights against the references of their tiles: mantissa · 2^-w and w, (M, P); rescale distances, (tiles, P); last references.
 
-    A weight of 0 has the exponent ``NO_WEIGHT``.
+    The w of a weight of 0 is ``NO_WEIGHT``.
 
     ``before`` are the references before the first tile.
     """
@@ -337,10 +337,11 @@ def _weights(
     weights = _mantissas(config.score_frac_bits)[score & (1 << config.score_frac_bits) - 1]
     score >>= config.score_frac_bits
     np.subtract(np.repeat(reference, config.rows, axis=0)[:keys], score, out=score)
+    none = score > MAX_WEIGHT_EXPONENT
     if visible is not None:
         # A masked score may be above the reference.
-        score[~visible] = NO_WEIGHT
-    np.minimum(score, NO_WEIGHT, out=score)
+        none |= ~visible
+    score[none] = NO_WEIGHT
     weights *= _POWERS[score]
     return weights, score.astype(np.int16), distances, reference[-1]
 
@@ -371,7 +372,7 @@ class _Values:
     ) -> None:
         """Add to numerators and, last, the denominator: (F+1, P). ``may_vanish``: a state may become too small."""
         tiles, rows, columns = self.value.shape
-        (keys, queries), padding = weights.shape, tiles * rows - len(weights)
+        queries, padding = weights.shape[1], tiles * rows - len(weights)
         if padding:
             weights = np.pad(weights, ((0, padding), (0, 0)))
             exponents = np.pad(exponents, ((0, padding), (0, 0)), constant_values=NO_WEIGHT)
@@ -388,9 +389,7 @@ class _Values:
                 if may_vanish:
                     state[np.abs(state) < 2.0 ** (ZERO_EXPONENT + 1)] = 0.0
 
-    def _column_sums(
-        self, block: slice, weights: NDArray[np.float64], exponents: NDArray[np.int16]
-    ) -> NDArray[np.float64]:
+    def _column_sums(self, block: slice, weights: NDArray[np.float64], exponents: NDArray[np.int16]) -> NDArray[np.float64]:
         """Sums of a block of tiles, (tiles, F+1, P), from weights (tiles, rows, 1, P)."""
         value, exponent = self.value[block, :, :, None], self.exponent[block, :, :, None]
         # By the first row: smallest exponent so far, cut to steps, and the partial sum's units in 1.

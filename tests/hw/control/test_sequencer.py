@@ -6,7 +6,7 @@ when it can.
 """
 
 import pytest
-from bench import Bench, Stalls, pack, unpack
+from bench import Bench, Stalls, unpack
 from jobs import random_job, random_mask, tiles_of
 
 import fusemax
@@ -22,8 +22,8 @@ STALLS = ("stall_q", "stall_k", "stall_v", "stall_output")
 class Model:
     """One call of :meth:`step` per cycle, with what was offered in it."""
 
-    def __init__(self, config, program, grid):
-        self.config, self.grid = config, grid
+    def __init__(self, config, program):
+        self.config = config
         self.words = [MICROWORD.unpack(word) for word in program.microwords]
         #: Tile of every iteration so far, or None.
         self.iterations = []
@@ -137,7 +137,7 @@ class Model:
         self.waiting["v"] -= word["first"] & tile["new_keys"]
         self.rows += word["first"] & tile["last"] & ~tile["state_out"]
         address = tile["buffer"] * config.value_beats + beat
-        out |= {"west_beat": 2 * config.key_beats + address, "west_element": element, "grid": self.grid[address][element]}
+        out |= {"west_beat": 2 * config.key_beats + address, "west_element": element}
         per_word = config.beat_elements // 2 if tile["float32_out"] else config.beat_elements
         complete = index % per_word == per_word - 1 or word["last"]
         out |= {"element": index % per_word, "write": tile["last"] & complete, "output": self.output}
@@ -183,8 +183,7 @@ def corner(west, north, lane):
     if op in (Op.EXP, Op.SUM, Op.SLNV):
         out["hold"] = control["hold"]
     if op is Op.SLNV:
-        assert west["grid"] == lane["grid"]
-        out |= {"west_beat": west["beat"], "west_element": west["element"], "grid": west["grid"]}
+        out |= {"west_beat": west["beat"], "west_element": west["element"]}
         out |= {"element": lane["element"], "write": lane["write"], "output": lane["output"]}
     elif lane["write"]:
         assert op is Op.SUM
@@ -202,8 +201,7 @@ class Test:
         self.bench = bench = Bench(Sequencer(config), seed)
         self.dut, rng = bench.dut, bench.rng
         self.program = fusemax.compile(head_dim=e, value_dim=f, config=config)
-        grid = [[rng.getrandbits(8) for _ in range(config.beat_elements)] for _ in range(2 * config.value_beats)]
-        self.model = Model(config, self.program, grid)
+        self.model = Model(config, self.program)
         self.jobs = []
         # Another number of rooms comes only after the machine has drained.
         slots = rng.choice((1, 1, 2))
@@ -248,10 +246,6 @@ class Test:
         bench.each(self.surroundings)
         for name, port in (("q", "query_loaded"), ("k", "key_loaded"), ("v", "value_loaded"), ("o", "output_freed")):
             bench.drive(getattr(self.dut, port), lambda name=name: self.now[name])
-        grid_row = [0]
-        # Words that are no SLNV read what they like, even behind the memory's end.
-        grid_words = [pack(self.dut.grid_data.shape(), entry) for entry in grid]
-        bench.drive(self.dut.grid_data, lambda: grid_words[grid_row[0]] if grid_row[0] < len(grid) else rng.getrandbits(16))
 
         # What comes out.
         self.seen = {}
@@ -263,13 +257,6 @@ class Test:
         for name in ("west", "north", "lane", "events"):
             port = getattr(self.dut, name)
             bench.watch(port, lambda value, name=name, port=port: self.seen.update({name: unpack(port.shape(), value)}))
-        bench.watch(self.dut.grid_enable, lambda value: self.seen.update(grid_enable=value))
-
-        def see(address):
-            if self.seen["grid_enable"]:
-                grid_row[0] = address
-
-        bench.watch(self.dut.grid_address, see)
         bench.watch(self.dut.west.row, lambda _: self.check())
         nothing = {"op": Op.NOP, "max": 0, "mask": 0}
         self.due_events, self.due_corner, self.due_pulses, self.due_results = {}, [nothing, nothing], {}, [0, 0]
