@@ -3,8 +3,8 @@
 Stages of ``pe_latency`` 4 (docs/microarchitecture.md, section 2); 5 has a register more between hold select and
 table, 3 none behind the multiplier, 2 none before the final adder either::
 
-    hold -> select -> table -> | -> multiply ----------------------> | -> shift -> | -> add -> accumulator, hold, partial
-    operands ----------------> | -> x + y: amount, coarse exponent   |             |
+    hold -> select -> table -> | -> multiply -------> | -> shift -> | -> add -> accumulator, hold, partial
+    operands -> x + y -------> | -> coarse exponent   |             |
 
 The products of legal words have 26 bits: |q~| < 2^17, |sig| < 2^8; and in EXP rest < 2^15, slope < 2^9.
 """
@@ -114,7 +114,7 @@ class Pe(wiring.Component):
         p.register("multiply", last_read=("is_sum", "held", "operand", "query_exponent", "sig", "exponent"))
         self._multiply(m, p)
         self._compare_exponents(m, p)
-        p.register("shift", last_read=("factor_a", "factor_b", "x", "y", "amount", "live"), when=latency >= 4)
+        p.register("shift", last_read=("factor_a", "factor_b", "amount", "live"), when=latency >= 4)
         self._shift(m, p)
         p.register("add", last_read=("product", "shift", "index", "is_exp"), when=latency >= 3)
         total = self._add(m, p)
@@ -152,7 +152,7 @@ class Pe(wiring.Component):
         p.exponent = self.west.exponent
 
     def _select_operands(self, m: Module, p: Pipeline) -> None:
-        """Factors of the product and the terms x + y of its exponent, by operation; slope from the table."""
+        """Factors of the product and its exponent x + y, by operation; slope from the table."""
         table, config = self._table, self.config
         rest = p.held[: table.rest_bits]
         p.index = p.held[table.rest_bits : config.score_frac_bits]
@@ -169,7 +169,7 @@ class Pe(wiring.Component):
 
         factor_a = Signal(signed(18))
         factor_b = Signal(signed(10))
-        # x + y is the shift, or the new weight's exponent: RM' + 1 comes from the north, -floor - 1 is ~floor.
+        # That of EXP is the new weight's: RM' + 1 comes from the north, -floor - 1 is ~floor.
         x = Signal(signed(18))
         y = Signal(signed(max(9, len(floor))))
         with m.If(p.is_qk):
@@ -184,15 +184,19 @@ class Pe(wiring.Component):
             m.d.comb += [factor_b.eq(ONE_SIG), y.eq(ONE_EXPONENT)]
         with m.Else():
             m.d.comb += [factor_b.eq(p.sig), y.eq(p.exponent)]
-        p.factor_a, p.factor_b, p.x, p.y = factor_a, factor_b, x, y
+        amount = Signal(signed(19))
+        m.d.comb += amount.eq(x + y)
+        p.factor_a, p.factor_b, p.amount = factor_a, factor_b, amount
 
     def _multiply(self, m: Module, p: Pipeline) -> None:
-        """Product and its exponent."""
+        """Product; what its exponent says of a score or of a weight."""
         product = Signal(signed(PRODUCT_BITS))
-        amount = Signal(signed(19))
-        m.d.comb += [product.eq(p.factor_a * p.factor_b), amount.eq(p.x + p.y)]
-        p.product, p.amount = product, amount
-        p.negative = amount[-1]
+        m.d.comb += product.eq(p.factor_a * p.factor_b)
+        p.product = product
+        p.negative = p.amount[-1]
+        # A weight too small to have an exponent is as one that is masked.
+        p.weight_exponent = p.amount[:SHIFT_BITS]
+        p.masked = p.masked | p.amount[SHIFT_BITS:].any()
 
     def _compare_exponents(self, m: Module, p: Pipeline) -> None:
         """Which is shifted to the other's unit, product or partial sum, and how far (:mod:`fusemax.arith.column_sum`).
@@ -207,12 +211,11 @@ class Pe(wiring.Component):
         ahead = ~behind[-1]
         raises = ahead & p.live
 
+        # QK's x + y is from -256 to 510, so that a negative one reads as 256 or more in nine bits.
         step_bits = SHIFT_BITS - STEP_LOG2
-        beyond = p.amount[STEP_LOG2 + COARSE_BITS :].any() | (~ahead & behind[step_bits:COARSE_BITS].any())
+        beyond = ~ahead & behind[step_bits:COARSE_BITS].any()
         amount = Cat(fine, behind[:step_bits] & ~ahead.replicate(step_bits)) | beyond.replicate(SHIFT_BITS)
         p.shift = Mux(p.is_exp, self._table.shift(self.config.product_align), amount)
-        p.weight_exponent = amount
-        p.masked = p.masked | beyond
         # One for every number of steps by which the partial sum can be shifted.
         p.keeps = Cat(
             p.is_partial & ~raises,

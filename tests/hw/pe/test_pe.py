@@ -11,7 +11,7 @@ from fusemax.spec import Config, Op, Timing
 from fusemax_hw.pe import Pe
 from fusemax_hw.pe.model import Partial, PeModel, PeWord
 
-WORDS = 1200
+WORDS = 1600
 
 
 def config_for(**changes) -> Config:
@@ -58,7 +58,7 @@ def random_words(config: Config, rng: np.random.Generator, count: int):
             fields |= {"operand": reference + 1}
         if op in (Op.SUM, Op.SLNV):
             partial = near_product(rng, partial, model.holds[hold], ONE_EXPONENT if op == Op.SUM else fields["exponent"], seen)
-        fields["max"] = bool(rng.random() < 0.3) and (op == Op.NOP or (op == Op.QK and fields["first"]))
+        fields["max"] = bool(rng.random() < 0.4) and (op == Op.NOP or (op == Op.QK and fields["first"]))
         if op in (Op.NOP, Op.SUM) and rng.random() < 0.5:
             row = int(rng.integers(config.rows))
             lo, hi = (int(rng.integers(config.rows + 1)) for _ in range(2)) if rng.random() < 0.5 else (row, config.rows)

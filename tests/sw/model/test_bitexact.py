@@ -104,8 +104,8 @@ def scalar_sum(config: Config, weights: list[tuple[int, int]], values: list[tupl
 
 
 def scalar_reciprocal(significand: int) -> int:
-    index, low = divmod(significand - (1 << 23), 1 << 17)
-    offset = low - (1 << 16)
+    index, low = divmod(significand - (1 << 23), 1 << 15)
+    offset = low - (1 << 14)
     slope = RECIPROCAL.c1[index] - RECIPROCAL.c2[index] * (offset // 32) // 2**13
     return (RECIPROCAL.c0[index] - offset * slope // 2**14) // 4
 
