@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import ml_dtypes
@@ -171,7 +172,7 @@ def decoding(device: fusemax.Device, tokens: int = 64) -> None:
             decoded[:, :, now] = cache.attend(q[:, :, now], range(2), **options)
     np.testing.assert_array_equal(decoded.view(np.uint32), whole.view(np.uint32))
     cuts = [0, 1, tokens // 3, tokens // 3 + 7, tokens]
-    for start, stop in zip(cuts, cuts[1:], strict=False):
+    for start, stop in pairwise(cuts):
         part = fusemax.attention(
             q[:, :, start:stop], k[:, :, :stop], v[:, :, :stop], device=device, query_offset=start, **options
         )

@@ -312,9 +312,9 @@ def _mantissas(frac_bits: int) -> NDArray[np.float64]:
 def _weights(
     config: Config, scores: NDArray[np.float64], visible: NDArray[np.bool_] | None, before: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int16], NDArray[np.int64], NDArray[np.int64]]:
-    """Weights against the references of their tiles: mantissa · 2^-w and w, (M, P); rescale distances, (tiles, P); last references.
+    """Weights against the references of their tiles; rescale distances, (tiles, P); last references.
 
-    The w of a weight of 0 is ``NO_WEIGHT``.
+    Weights are mantissa · 2^-w and w, (M, P); the w of a weight of 0 is ``NO_WEIGHT``.
 
     ``before`` are the references before the first tile.
     """
