@@ -6,7 +6,7 @@ VENV := .venv/bin/python
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run verilog bitstream test regress cosim lint bench area docs clean
+.PHONY: help install run verilog bitstream test regress cosim lint bench area docs site clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,7 +33,8 @@ test: $(INSTALLED) ## All tests
 
 regress: $(INSTALLED) ## The random problems in full numbers, on all cores; resumes, and writes benchmarks/results/regress.json
 	$(VENV) benchmarks/regress.py
-	FUSEMAX_PROBLEMS=2000 FUSEMAX_RTL_PROBLEMS=200 $(VENV) -m pytest --timeout 3600 tests/sw/test_features.py tests/cosim/test_features.py
+	FUSEMAX_PROBLEMS=2000 FUSEMAX_RTL_PROBLEMS=200 $(VENV) -m pytest --timeout 3600 tests/sw/test_features.py tests/cosim/test_features.py \
+		tests/sw/api/test_isolation.py tests/cosim/test_isolation.py
 
 cosim: $(INSTALLED) ## Only the tests that simulate the emitted Verilog
 	$(VENV) -m pytest -m cosim
@@ -52,9 +53,13 @@ area: $(INSTALLED) ## Area and clock of PE, array and machine on an ECP5, by Yos
 	$(VENV) benchmarks/area_parts.py
 	$(VENV) benchmarks/explore.py
 
-docs: $(INSTALLED) ## Write the generated files: docs/registers.md, docs/schedule.png, tests/golden/fusemax.h
-	$(VENV) -m fusemax.spec.export docs/registers.md tests/golden/fusemax.h
-	$(VENV) examples/schedule.py docs/schedule.png > /dev/null
+docs: $(INSTALLED) ## Write the generated files: docs/reference/registers.md, pictures in docs/figures, tests/golden/fusemax.h
+	$(VENV) -m fusemax.spec.export docs/reference/registers.md tests/golden/fusemax.h
+	$(VENV) examples/schedule.py docs/figures/schedule.png > /dev/null
+	$(VENV) docs/figures/block_diagram.py
+
+site: $(INSTALLED) ## The pages and an API reference as a site in build/site; warnings are errors
+	$(VENV) -m sphinx --builder html --conf-dir docs --doctree-dir build/doctrees --fail-on-warning --keep-going --quiet . build/site
 
 clean: ## Remove what was built, .venv included
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis

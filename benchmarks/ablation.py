@@ -1,7 +1,8 @@
 """What overlap and co-issue are worth: one array, three programs, cycles measured on the Verilog.
 
-Writes benchmarks/results/ablation.json, docs/ablation.md and docs/ablation.png. Every row is saved as it is measured; a second
-call goes on where the first stopped, and does again what belongs to Verilog or programs that have changed.
+Writes benchmarks/results/ablation.json, and ablation.md and ablation.png in docs/measurements.
+Every row is saved as it is measured; a second call goes on where the first stopped,
+and does again what belongs to Verilog or programs that have changed.
 
     python benchmarks/ablation.py [RESULTS]
 """
@@ -17,20 +18,20 @@ from matplotlib.patches import Patch
 from rows import Row, Rows, markdown
 
 import fusemax
-from fusemax.analytic import result
-from fusemax.bench import Case
-from fusemax.bench.measure import Digests, check, measure, opened
-from fusemax.cascade import Operation
 from fusemax.cli.options import table
-from fusemax.layout import Shape
+from fusemax.compiler.array_program import Operation
+from fusemax.compiler.modulo_schedule import Binding
+from fusemax.compiler.program import Program
+from fusemax.compiler.waterfall import COLOURS
+from fusemax.evaluation.bench import Case
+from fusemax.evaluation.bench.measure import Digests, check, measure, opened
+from fusemax.evaluation.paper import result
 from fusemax.model.cycles import IdealMemory, cycles
-from fusemax.program import Program
-from fusemax.schedule import Binding
-from fusemax.schedule.plot import COLOURS
+from fusemax.planning.memory_map import Shape
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "ablation.json"
-DOCS = ROOT / "docs"
+DOCS = ROOT / "docs" / "measurements"
 #: The page, with places for the tables.
 TEXT = ROOT / "benchmarks" / "pages" / "ablation.md"
 
@@ -180,7 +181,7 @@ def plot(path: Path) -> None:
 
 
 def page(results: Results) -> str:
-    """docs/ablation.md."""
+    """docs/measurements/ablation.md."""
     config = CASES[0].machine
     return TEXT.read_text(encoding="utf-8").format(
         measured=markdown(MEASURED_HEADER, measured_lines(results)),

@@ -1,6 +1,7 @@
 """Area and clock of a PE, a 4 x 4 array and a 4 x 4 machine with its bus on an ECP5: Yosys and nextpnr (YoWASP).
 
-Writes benchmarks/results/area.json and docs/area.md. Every placement is saved as it is done; a second call goes on where the
+Writes benchmarks/results/area.json and docs/measurements/area.md.
+Every placement is saved as it is done; a second call goes on where the
 first stopped, and does again what belongs to Verilog that has changed.
 
     python benchmarks/area.py [--design NAME]... [--seeds N]
@@ -28,7 +29,7 @@ from fusemax_hw.top import Top
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "area.json"
-PAGE = ROOT / "docs" / "area.md"
+PAGE = ROOT / "docs" / "measurements" / "area.md"
 WORK = ROOT / "build" / "area"
 #: The page, with places for the tables.
 TEXT = ROOT / "benchmarks" / "pages" / "area.md"
@@ -239,7 +240,7 @@ def markdown(header: list[str], lines: list[list[str]]) -> str:
 
 
 def page(results: dict[str, Any]) -> str:
-    """docs/area.md."""
+    """docs/measurements/area.md."""
     machine = results["machine"]
     part_lines = [
         [name.removeprefix("fusemax_"), str(part["count"]), *(str(part[column]) for column in COLUMNS)]

@@ -20,7 +20,7 @@ from area import CONFIG, ROOT, WORK, Design, area, parts, synthesise
 from rows import Rows
 
 from fusemax.cli.options import table
-from fusemax.explore import AREA_TABLE, Area, AreaTable
+from fusemax.evaluation.explore import AREA_TABLE, Area, AreaTable
 from fusemax.spec import Config
 from fusemax_hw.emit import write_modules
 from fusemax_hw.pe import Pe
@@ -74,7 +74,7 @@ def short(part: str) -> str:
 
 
 def area_table(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What :class:`fusemax.explore.AreaTable` reads."""
+    """What :class:`fusemax.evaluation.explore.AreaTable` reads."""
     machines = [rows[f"machine {bits} bits"] for bits in BUS_BITS]
     return {
         "machines": [

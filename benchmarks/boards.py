@@ -1,6 +1,7 @@
-"""What fits which board: area, clock and build time of the systems in the table of docs/boards.md.
+"""What fits which board: area, clock and build time of the systems in the table of docs/measurements/boards.md.
 
-Writes benchmarks/results/boards.json and docs/boards.md. Every row is saved as it is done, and done again only if its Verilog
+Writes benchmarks/results/boards.json and docs/measurements/boards.md.
+Every row is saved as it is done, and done again only if its Verilog
 or the tools have changed; what ``fusemax board build`` has left in build/board is taken.
 
     python benchmarks/boards.py [--row NAME]...
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +24,12 @@ from fusemax_hw.boards.build import Project, write_project
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "boards.json"
-PAGE = ROOT / "docs" / "boards.md"
+PAGE = ROOT / "docs" / "measurements" / "boards.md"
 WORK = ROOT / "build" / "board"
 #: The page, with a place for the table.
 TEXT = ROOT / "benchmarks" / "pages" / "boards.md"
+#: Columns of the page's text.
+PROSE_COLUMNS = 100
 
 #: The board whose array sizes are compared: at most four.
 PLACED_BOARD = "ulx3s_85f"
@@ -151,14 +155,15 @@ def sizes(results: dict[str, Any]) -> str:
     meeting = [report for report in tried if report.get("fmax_mhz", 0) >= report["clock_mhz"]]
     best = max(meeting, key=lambda report: report["peak_gmac_per_s"], default=None)
     largest = "none" if best is None else f"{size(best)}, {best['peak_gmac_per_s']:.2f} GMAC/s at its peak"
-    return (
+    text = (
         f"Array sizes on the {BOARDS[PLACED_BOARD].title}: {'; '.join(f'{size(each)} {outcome(each)}' for each in tried)}. "
         f"The largest that meets its clock is {largest}."
     )
+    return textwrap.fill(text, PROSE_COLUMNS)
 
 
 def page(results: dict[str, Any]) -> str:
-    """docs/boards.md."""
+    """docs/measurements/boards.md."""
     lines = [list(HEADER), ["---", *["---:"] * (len(HEADER) - 1)], *(line(results[name]) for name in ROWS)]
     tools = ", ".join(f"{name} {number}" for name, number in results[next(iter(ROWS))]["tools"].items())
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

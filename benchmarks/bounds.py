@@ -1,17 +1,17 @@
-"""Cycles that a case must take, and may take, with given groups of query tiles; the formulas are in docs/residency.md."""
+"""Cycles that a case must take, and may take, with given groups of query tiles (docs/measurements/residency.md)."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
 
-from fusemax.bench import Case
-from fusemax.compiler import compile as compile_program
-from fusemax.jobs import describe
-from fusemax.layout import RING_BYTES, Shape, place_arrays, place_program
+from fusemax.compiler.compilation import compile as compile_program
+from fusemax.evaluation.bench import Case
 from fusemax.model.cycles import CycleCounts, IdealMemory, ring_cycles
 from fusemax.model.timeline.latencies import Latencies
-from fusemax.schedule import Residency, residency
+from fusemax.planning.descriptors import describe
+from fusemax.planning.memory_map import RING_BYTES, Shape, place_arrays, place_program
+from fusemax.planning.residency import Residency, residency
 from fusemax.spec import Timing
 
 __all__ = ["Bounds", "bounds", "choice", "group_sizes", "least_query_tiles", "load_cycles", "modelled", "row_cycles"]

@@ -1,4 +1,4 @@
-"""The page on `fusemax explore`: docs/explore.md and docs/explore.png, from the areas of the parts and a sweep made now.
+"""The page on `fusemax explore`, explore.md and explore.png in docs/measurements, from the parts' areas and a sweep made now.
 
 python benchmarks/explore.py
 """
@@ -13,15 +13,15 @@ from typing import Any
 from area_parts import RESULTS, compared
 from rows import Rows, markdown
 
-from fusemax.bench import Case, Results
 from fusemax.cli.explore import BUS_BITS, COLUMNS, DEFAULT_SHAPE, QUERY_TILES, SIZES
-from fusemax.explore import AreaTable, Point, Workload, design_points, records, sweep
-from fusemax.explore.area import LUTS_PER_DSP, LUTS_PER_RAM_18K
-from fusemax.explore.picture import draw
-from fusemax.layout import Shape
+from fusemax.evaluation.bench import Case, Results
+from fusemax.evaluation.explore import AreaTable, Point, Workload, design_points, records, sweep
+from fusemax.evaluation.explore.area import LUTS_PER_DSP, LUTS_PER_RAM_18K
+from fusemax.evaluation.explore.picture import draw
+from fusemax.planning.memory_map import Shape
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCS = ROOT / "docs"
+DOCS = ROOT / "docs" / "measurements"
 #: The page, with places for the tables.
 TEXT = ROOT / "benchmarks" / "pages" / "explore.md"
 SAVED = ROOT / "build" / "explore.json"
@@ -67,7 +67,7 @@ def front_table(found: Sequence[dict[str, Any]]) -> str:
 
 
 def page(found: Sequence[dict[str, Any]]) -> str:
-    """docs/explore.md."""
+    """docs/measurements/explore.md."""
     areas = AreaTable.read()
     return TEXT.read_text(encoding="utf-8").format(
         shape=DEFAULT_SHAPE,

@@ -1,6 +1,7 @@
 """What attention as people use it costs: masks, grouped heads, decoding, ragged batches, on the emitted Verilog.
 
-Writes benchmarks/results/features.json and docs/features.md. Every row is saved as it is measured; a second call goes on where
+Writes benchmarks/results/features.json and docs/measurements/features.md.
+Every row is saved as it is measured; a second call goes on where
 the first stopped, and does again what belongs to Verilog that has changed. Exit status 1 if a result has other bits than the
 model's, or the causal head takes more than 0.56 of the cycles of the unmasked one.
 
@@ -27,7 +28,7 @@ from fusemax_sim.emission import emission_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "features.json"
-PAGE = ROOT / "docs" / "features.md"
+PAGE = ROOT / "docs" / "measurements" / "features.md"
 #: The page, with places for the tables.
 TEXT = ROOT / "benchmarks" / "pages" / "features.md"
 

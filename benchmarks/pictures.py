@@ -10,12 +10,12 @@ from amaranth.lib import data
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from waveform import read_waveform
 
-from fusemax.bench import RIVALS, Case, paper_utilisation
+from fusemax.evaluation.bench import RIVALS, Case, paper_utilisation
 from fusemax.spec import Config, Op
 from fusemax_hw.control.sequencer import sequencer_events
 from fusemax_hw.words import west_word
+from fusemax_sim.waveform_values import read_waveform
 
 __all__ = ["intensity_of", "plot_lengths", "plot_roofline", "plot_waterfall", "roof"]
 
@@ -34,7 +34,7 @@ OTHERS = {"wait": "#222222", "idle": "#bbbbbb", "bus": "#88ccee"}
 WAITS = ("stall_q", "stall_k", "stall_v", "stall_output", "idle")
 
 SIGNALS = {
-    "word": "sim_top.device.machine.core.array.west_edge.word",
+    "word": "sim_top.device.machine.core.sequencer.west",
     "events": "sim_top.device.machine.core.events",
     "tail": "sim_top.device.machine.core.tail",
     "irq": "sim_top.irq",

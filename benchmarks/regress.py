@@ -3,7 +3,7 @@ host bridge on a noisy line, and the board system behind it.
 
     python benchmarks/regress.py [RESULTS] [--scheduler ADDRESS | --workers N] [--config NAME]... [--count N]
 
-Runs on Dask, a problem a task, on all cores of this machine or on a cluster (fusemax.farm). Each problem's row is saved as it
+Runs on Dask, a problem a task, on all cores of this machine or on a cluster. Each problem's row is saved as it
 is measured; a second call goes on where the first stopped. Rows belong to a machine: when what its Verilog is made from has
 changed, they are measured again. Exit status 1 if anything is not equal, with the commands that repeat it.
 """
@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 
 import fusemax
-from fusemax import exact, minilm
-from fusemax.board.selftest import check_results
 from fusemax.bridge import BridgeTransport, LinkError
 from fusemax.cli.explore import add_cluster
 from fusemax.errors import DeviceError
-from fusemax.farm import Task, work_through
-from fusemax_sim import injections, problems
+from fusemax.evaluation import exact, minilm
+from fusemax.evaluation.board_selftest import check_results
+from fusemax.evaluation.cluster import Task, work_through
+from fusemax_sim import fault_injection, problems
 from fusemax_sim.board import BoardSimulation
 from fusemax_sim.bridge import Noise, measure_throughput, soak
 from fusemax_sim.emission import emission_digest
@@ -99,9 +99,9 @@ def injected(config: str, seed: int) -> Row:
     """Faults at random times: none hangs the machine, writes where it must not, or spoils the jobs behind it."""
     row = {"suite": "faults", "machine": machine(config), "injections": INJECTIONS}
     try:
-        found = injections.inject_many(config, seed, INJECTIONS)
+        found = fault_injection.inject_faults(config, seed, INJECTIONS)
     except problems.Disagreement as error:
-        repeat = f"python -m fusemax_sim.injections {config} {seed} {INJECTIONS}"
+        repeat = f"python -m fusemax_sim.fault_injection {config} {seed} {INJECTIONS}"
         return row | {"equal": False, "repeat": repeat, "differences": str(error)}
     return row | {"equal": True, "causes": dict(Counter(row["cause"] for row in found))}
 

@@ -1,4 +1,4 @@
-"""Page and pictures of the benchmark: docs/performance.md, docs/waterfall.png, docs/roofline.png, docs/lengths.png.
+"""Page and pictures of the benchmark in docs/measurements: performance.md, waterfall.png, roofline.png, lengths.png.
 
     python benchmarks/report.py [RESULTS]
 
@@ -17,13 +17,13 @@ from typing import Any
 from pictures import intensity_of, plot_lengths, plot_roofline, plot_waterfall, roof
 
 import fusemax
-from fusemax.bench import GROUPS, RIVALS, Case
-from fusemax.bench.measure import random_problem
+from fusemax.evaluation.bench import GROUPS, RIVALS, Case
+from fusemax.evaluation.bench.measure import random_problem
 from fusemax.spec import CONFIGS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "bench.json"
-DOCS = ROOT / "docs"
+DOCS = ROOT / "docs" / "measurements"
 #: The page, with places for the tables.
 TEXT = ROOT / "benchmarks" / "pages" / "performance.md"
 
@@ -112,7 +112,7 @@ def main() -> int:
     groups = {group: rows_of(group, rows) for group in GROUPS}
 
     with tempfile.TemporaryDirectory() as directory:
-        waveform = Path(directory) / "run.vcd"
+        waveform = Path(directory) / "run.fst"
         record(WATERFALL, waveform)
         machine = WATERFALL.machine
         traced = plot_waterfall(

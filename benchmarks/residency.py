@@ -1,6 +1,7 @@
 """Query tiles resident per group: forced from one to all that fit, the host's choice, and slower memories, on the Verilog.
 
-Writes benchmarks/results/residency.json, docs/residency.md and docs/residency.png. Every row is saved as it is measured; a
+Writes benchmarks/results/residency.json, and residency.md and residency.png in docs/measurements.
+Every row is saved as it is measured; a
 second call goes on where the first stopped, and does again what belongs to Verilog, programs or groups that have changed.
 
     python benchmarks/residency.py [RESULTS]
@@ -22,17 +23,17 @@ from bounds import bounds, choice, group_sizes, least_query_tiles, modelled
 from matplotlib.figure import Figure
 from rows import Row, Rows, markdown
 
-import fusemax.driver
-from fusemax.bench import Case
-from fusemax.bench.measure import Digests, measure, opened
+import fusemax.runtime.driver
 from fusemax.cli.options import table
-from fusemax.jobs import describe
-from fusemax.schedule import Residency
+from fusemax.evaluation.bench import Case
+from fusemax.evaluation.bench.measure import Digests, measure, opened
+from fusemax.planning.descriptors import describe
+from fusemax.planning.residency import Residency
 from fusemax.spec import CONFIGS, Config
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "residency.json"
-DOCS = ROOT / "docs"
+DOCS = ROOT / "docs" / "measurements"
 #: The page, with places for the tables.
 TEXT = ROOT / "benchmarks" / "pages" / "residency.md"
 
@@ -53,7 +54,7 @@ STALLS = ("stall_q", "stall_k", "stall_v")
 @contextmanager
 def forced(most_tiles: int) -> Iterator[None]:
     """Let the driver write descriptors with at most so many query tiles in a group."""
-    with patch.object(fusemax.driver, "describe", partial(describe, most_tiles=most_tiles)):
+    with patch.object(fusemax.runtime.driver, "describe", partial(describe, most_tiles=most_tiles)):
         yield
 
 
@@ -266,7 +267,7 @@ def plot(results: Sequence[tuple[Run, Row]], path: Path) -> None:
 
 
 def page(results: Sequence[tuple[Run, Row]]) -> str:
-    """docs/residency.md."""
+    """docs/measurements/residency.md."""
     config: Config = SHAPES[0].machine
     return TEXT.read_text(encoding="utf-8").format(
         rooms=room_table(),

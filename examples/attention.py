@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 
 import fusemax
-from fusemax import exact
+from fusemax.evaluation import exact
 
 # (heads, queries or keys, head dim). The device works on bfloat16; float32 would be rounded.
 q = np.random.default_rng(1).standard_normal((2, 50, 32)).astype(ml_dtypes.bfloat16)

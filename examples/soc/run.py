@@ -15,16 +15,9 @@ from pathlib import Path
 import numpy as np
 
 import fusemax
-from fusemax.spec import (
-    DESCRIPTOR,
-    DESCRIPTOR_BYTES,
-    DESCRIPTOR_STRIDE_BYTES,
-    IDENTITY,
-    INTERFACE_VERSION,
-    register,
-)
+from fusemax.spec import DESCRIPTOR, DESCRIPTOR_BYTES, DESCRIPTOR_STRIDE_BYTES, IDENTITY, INTERFACE_VERSION, register
 from fusemax_hw.emit import emit
-from fusemax_sim import tools
+from fusemax_sim import toolchain
 from fusemax_sim.build import MAKE_VARIABLES
 
 HERE = Path(__file__).resolve().parent
@@ -95,7 +88,7 @@ def simulate(config, directory):
     """Build and run the bench in ``directory``; returns what it prints."""
     verilog = directory / "verilog"
     emit(config, verilog)
-    root, cxx = tools.verilator_root(), tools.compiler()
+    root, cxx = toolchain.verilator_root(), toolchain.compiler()
     parameters = {
         "ADDRESS_BITS": config.address_bits,
         "BUS_BITS": config.bus_bits,
@@ -109,7 +102,7 @@ def simulate(config, directory):
     ]
     # It is a short simulation: compiling it well would take longer.
     variables = {"CXX": cxx, "LINK": cxx, **MAKE_VARIABLES, "OPT_FAST": "-O0", "OPT_GLOBAL": "-O0"}
-    make = [tools.make_program(), "-C", "build", "-f", "Vsoc.mk", *(f"{name}={value}" for name, value in variables.items())]
+    make = [toolchain.make_program(), "-C", "build", "-f", "Vsoc.mk", *(f"{name}={value}" for name, value in variables.items())]
     environment = os.environ | {"VERILATOR_ROOT": str(root)}
     for step in (command, make, [directory / "build" / "Vsoc"]):
         done = subprocess.run([str(part) for part in step], cwd=directory, env=environment, capture_output=True, text=True)

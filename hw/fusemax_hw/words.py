@@ -1,4 +1,4 @@
-"""Words that travel between the parts of the machine (docs/microarchitecture.md, section 2).
+"""Words that travel between the parts of the machine (docs/explanation/microarchitecture.md, section 2).
 
 Every function takes the :class:`~fusemax.spec.Config` and gives a layout; widths are derived here and nowhere else.
 """

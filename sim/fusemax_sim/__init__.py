@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .errors import BuildError, ProtocolViolation, RegisterError, SimulationError, SimulationTimeout, SimulatorDied
     from .memory import Failure, Memory
-    from .transport import RtlTransport
+    from .rtl_transport import RtlTransport
 
 __all__ = [
     "BuildError",
@@ -30,5 +30,5 @@ def __getattr__(name: str) -> Any:
     # Loaded on demand: the bench imports this package inside the simulator, and should start without NumPy.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = {"Failure": ".memory", "Memory": ".memory", "RtlTransport": ".transport"}.get(name, ".errors")
+    module = {"Failure": ".memory", "Memory": ".memory", "RtlTransport": ".rtl_transport"}.get(name, ".errors")
     return getattr(importlib.import_module(module, __name__), name)

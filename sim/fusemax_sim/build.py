@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fusemax.spec import Config
 
-from . import tools
+from . import toolchain
+from .cache import cached
 from .emission import emission_digest, emit_verilog
 from .errors import BuildError
+from .tile_view import tile_view
+from .waveform import Waveform
 
-__all__ = ["build", "cache_directory"]
+__all__ = ["build"]
 
 WRAPPER = Path(__file__).parent / "verilog"
+#: What a simulator with a waveform has besides.
+WAVEFORM = WRAPPER / "waveform"
+#: Headers of the libraries that Verilator's FST writer compresses with.
+COMPRESSION = WAVEFORM / "compression"
+COMPRESSION_LIBRARIES = ("lz4", "z")
 TOP = "sim_top"
 EXECUTABLE = "simulator"
 
@@ -33,6 +38,8 @@ VERILATOR_FLAGS = (
     # The device's Verilog is generated; the wrapper's warnings are looked at by its test.
     *("-Wno-fatal", "-Wno-lint", "-Wno-style"),
 )
+#: Declaration of a signal that has no name in the hardware's source.
+NAMELESS = re.compile(r"^  (?:wire|reg) (?:\[[0-9:]+\] )?\\\$.*;$", re.MULTILINE)
 #: The wheel's makefile was configured for another compiler: what it left empty is given here.
 MAKE_VARIABLES = {
     "OPT_FAST": "-O2",
@@ -45,20 +52,16 @@ MAKE_VARIABLES = {
 }
 
 
-def cache_directory() -> Path:
-    """Where Verilog and simulators are kept: $FUSEMAX_CACHE, or fusemax in the user's cache directory."""
-    if chosen := os.environ.get("FUSEMAX_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fusemax"
-
-
-def build(config: Config, trace: bool = False, *, verilog: Path | None = None) -> Path:
-    """Simulator of ``config``, built if it is not in the cache.
+def build(config: Config, waveform: Waveform | None = None, *, verilog: Path | None = None) -> Path:
+    """Find the simulator of a configuration in the cache, or build it.
 
     Parameters
     ----------
-    trace
-        Build the variant that can write waveforms; it is slower.
+    config
+        Configuration.
+    waveform
+        Build the variant that writes waveforms of this format; it is slower. It also has the decoded view of
+        :mod:`fusemax_sim.tile_view`, unless ``verilog`` is given.
     verilog
         Directory whose ``*.v`` files describe the device, instead of those that :mod:`fusemax_hw` emits for ``config``; if it
         has a ``manifest.json``, the modules named there in ``repeated_modules`` are not inlined.
@@ -72,77 +75,72 @@ def build(config: Config, trace: bool = False, *, verilog: Path | None = None) -
     BuildError
         If a tool is missing, or Verilator or the compiler fails; the message shows the end of its output.
     """
+    emitted = verilog is None
     if verilog is None:
-        verilog = cached(f"verilog-{config.name}-{emission_digest(config)}", lambda target: emit_verilog(config, target))
+        name = f"verilog-{config.name}-{emission_digest(config)}"
+        verilog = cached(name, lambda target: emit_verilog(config, target), f"the Verilog of {config.name}")
     sources = sorted(verilog.glob("*.v"))
     if not sources:
         raise BuildError(f"verilog must be a directory with *.v files, not {str(verilog)!r}")
     # Of these the array has many. Compiled once and called for every instance, they are quicker to build and no slower.
     manifest = verilog / "manifest.json"
     repeated = json.loads(manifest.read_text()).get("repeated_modules", []) if manifest.is_file() else []
-    name = f"simulator-{config.name}{'-trace' if trace else ''}-{simulator_digest(config, sources, repeated, trace)}"
-    return cached(name, lambda target: compile_simulator(config, sources, repeated, trace, target)) / EXECUTABLE
+    flags: list[str] = []
+    if waveform is not None:
+        flags = waveform_flags(waveform)
+        if emitted:
+            flags.append("+define+TILE_VIEW")
+            sources.append(tile_view(config))
+    variant = "" if waveform is None else f"-{waveform.format}"
+    name = f"simulator-{config.name}{variant}-{simulator_digest(config, sources, repeated, flags)}"
+    what = f"the simulator of {config.name} with Verilator and the C++ compiler (once; a minute or more)"
+    return cached(name, lambda target: compile_simulator(config, sources, repeated, flags, target), what) / EXECUTABLE
 
 
-def simulator_digest(config: Config, sources: list[Path], repeated: list[str], trace: bool) -> str:
+def waveform_flags(waveform: Waveform) -> list[str]:
+    """What Verilator is told besides."""
+    kind = {"fst": "--trace-fst", "vcd": "--trace"}[waveform.format]
+    return [kind, "+define+WAVEFORM"]
+
+
+def simulator_digest(config: Config, sources: list[Path], repeated: list[str], flags: list[str]) -> str:
     """Digest of everything that the executable depends on."""
     recipe = {
         "address_bits": config.address_bits,
         "bus_bits": config.bus_bits,
-        "trace": trace,
         "repeated": repeated,
-        "verilator": VERILATOR_FLAGS,
+        "verilator": [*VERILATOR_FLAGS, *flags],
         "make": MAKE_VARIABLES,
-        "versions": tools.tool_versions(),
+        "versions": toolchain.tool_versions(),
         # The executable looks for these libraries where they are now.
-        "libraries": str(tools.cocotb_root() / "libs"),
+        "libraries": str(toolchain.cocotb_root() / "libs"),
     }
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
-    for path in (*sources, *sorted(WRAPPER.iterdir())):
+    for path in (*sources, *wrapper_sources(traced=bool(flags))):
         digest.update(f"\0{path.name}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:32]
 
 
+def wrapper_sources(*, traced: bool) -> list[Path]:
+    """C++ and SystemVerilog around the device."""
+    directories = (WRAPPER, WAVEFORM) if traced else (WRAPPER,)
+    return [path for directory in directories for suffix in ("*.cpp", "*.sv") for path in sorted(directory.glob(suffix))]
+
+
 def runtime_digest() -> str:
     """Digest of everything that Verilator's compiled runtime library depends on."""
-    recipe = [VERILATOR_FLAGS, MAKE_VARIABLES, tools.tool_versions()]
-    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:32]
+    recipe = [VERILATOR_FLAGS, MAKE_VARIABLES, toolchain.tool_versions()]
+    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
+    for header in sorted(COMPRESSION.iterdir()):
+        digest.update(header.read_bytes())
+    return digest.hexdigest()[:32]
 
 
-def cached(name: str, make: Callable[[Path], None]) -> Path:
-    """Directory ``name`` of the cache, filled by ``make`` if it is not there.
-
-    It appears in one step when it is complete; of several processes one makes it and the others wait.
-    """
-    root = cache_directory()
-    target = root / name
-    if target.is_dir():
-        return target
-    root.mkdir(parents=True, exist_ok=True)
-    with locked(root / f"{name}.lock"):
-        if not target.is_dir():
-            partial = Path(tempfile.mkdtemp(prefix=f"{name}.", suffix=".partial", dir=root))
-            try:
-                make(partial)
-                partial.chmod(0o755)
-                partial.rename(target)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-    return target
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock of the file, which stays: removing it would let two holders in."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def compile_simulator(config: Config, sources: list[Path], repeated: list[str], trace: bool, target: Path) -> None:
+def compile_simulator(config: Config, sources: list[Path], repeated: list[str], flags: list[str], target: Path) -> None:
     """Translate and compile in ``target``, and leave only the executable there."""
-    root, cocotb, cxx, make = tools.verilator_root(), tools.cocotb_root(), tools.compiler(), tools.make_program()
+    root, cocotb = toolchain.verilator_root(), toolchain.cocotb_root()
+    cxx, make = toolchain.compiler(), toolchain.make_program()
     work = target / "work"
     work.mkdir()
     control = work / "repeated.vlt"
@@ -151,19 +149,25 @@ def compile_simulator(config: Config, sources: list[Path], repeated: list[str], 
     ours = ("MAKEFLAGS", "MFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS")
     environment = {key: value for key, value in os.environ.items() if key not in ours} | {"VERILATOR_ROOT": str(root)}
     libraries = cocotb / "libs"
+    for header in COMPRESSION.iterdir():
+        shutil.copyfile(header, work / header.name)
+    if "--trace-fst" in flags:
+        # The linker looks for a name that only a development package has.
+        for name in COMPRESSION_LIBRARIES:
+            (work / f"lib{name}.so").symlink_to(toolchain.compression_library(name))
     run(
         [
             str(root / "bin" / "verilator_bin"),
             *VERILATOR_FLAGS,
-            *(("--trace",) if trace else ()),
+            *flags,
             f"-GADDRESS_BITS={config.address_bits}",
             f"-GBUS_BITS={config.bus_bits}",
             *("-Mdir", str(work)),
-            *("-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator"),
+            *("-LDFLAGS", f"-L. -Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator"),
             str(control),
             str(cocotb / "share" / "lib" / "verilator" / "verilator.cpp"),
-            *(str(path) for pattern in ("*.cpp", "*.sv") for path in sorted(WRAPPER.glob(pattern))),
-            *(str(path.resolve()) for path in sources),
+            *(str(path) for path in wrapper_sources(traced=bool(flags))),
+            *(str(path.resolve()) for path in (without_nameless(sources, work) if flags else sources)),
         ],
         work,
         environment,
@@ -172,17 +176,27 @@ def compile_simulator(config: Config, sources: list[Path], repeated: list[str], 
     command = [make, "-j", str(len(os.sched_getaffinity(0))), *(f"{name}={value}" for name, value in variables.items())]
 
     def compile_runtime(runtime: Path) -> None:
-        (work / "runtime.mk").write_text("include Vtop.mk\nruntime: $(VK_GLOBAL_OBJS) verilated_vcd_c.o\n")
+        (work / "runtime.mk").write_text("include Vtop.mk\nruntime: $(VK_GLOBAL_OBJS) verilated_vcd_c.o verilated_fst_c.o\n")
         run([*command, "-f", "runtime.mk", "runtime"], work, environment)
         for path in work.glob("*.o"):
             path.rename(runtime / path.name)
 
     # Verilator's runtime library is the same for every device, traced or not: compiled once. make leaves alone what is newest.
-    for path in cached(f"runtime-{runtime_digest()}", compile_runtime).iterdir():
+    for path in cached(f"runtime-{runtime_digest()}", compile_runtime, "Verilator's runtime library").iterdir():
         shutil.copyfile(path, work / path.name)
     run([*command, "-f", "Vtop.mk"], work, environment)
     (work / EXECUTABLE).rename(target / EXECUTABLE)
     shutil.rmtree(work)
+
+
+def without_nameless(sources: list[Path], directory: Path) -> list[Path]:
+    """Copies in which the signals that synthesis has made up (``\\$12``, ``\\$procmux$34_Y``) are left out of waveforms."""
+    copies = []
+    for source in sources:
+        copies.append(directory / source.name)
+        text = NAMELESS.sub(r"/*verilator tracing_off*/\g<0>/*verilator tracing_on*/", source.read_text(encoding="utf-8"))
+        copies[-1].write_text(text, encoding="utf-8")
+    return copies
 
 
 def run(command: list[str], directory: Path, environment: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fusemax.spec import Config
 
-from .tools import package_directory
+from .toolchain import package_directory
 
 __all__ = ["HOST_PARTS", "emission_digest", "emit_verilog"]
 

@@ -271,7 +271,7 @@ def run(problem: Problem, device: fusemax.Device, timeout: float = TIMEOUT_S) ->
     q, k, v = problem.arrays()
     out_bits, error = np.zeros(0, np.uint16), ""
     try:
-        out = fusemax.attention(q, k, v, problem.scale, device, problem.out_dtype, timeout)
+        out = fusemax.attention(q, k, v, problem.scale, device, out_dtype=problem.out_dtype, timeout=timeout)
         out_bits = out.view(np.uint16 if problem.out_dtype == "bfloat16" else np.uint32)
     except ScoreOverflowError as raised:
         error = type(raised).__name__

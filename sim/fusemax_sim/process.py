@@ -17,9 +17,9 @@ from typing import IO
 import cocotb_tools.config
 import find_libpython
 
+from .bench_commands import Command, Reply, Request, receive
 from .build import TOP
 from .errors import BuildError, SimulatorDied
-from .protocol import Command, Reply, Request, receive
 
 __all__ = ["SimulatorProcess"]
 
@@ -41,7 +41,7 @@ def cocotb_environment() -> dict[str, str]:
         "GPI_USERS": f"{library};{cocotb_tools.config.pygpi_entry_point()}",
         "TOPLEVEL_LANG": "verilog",
         "COCOTB_TOPLEVEL": TOP,
-        "COCOTB_TEST_MODULES": "fusemax_sim.bench",
+        "COCOTB_TEST_MODULES": "fusemax_sim.cocotb_bench",
         "COCOTB_TRUST_INERTIAL_WRITES": "1",
         "COCOTB_RESULTS_FILE": os.devnull,
         "COCOTB_ANSI_OUTPUT": "0",

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .attention import attention
-from .cascade import ATTENTION_1PASS, CASCADES, Cascade
-from .compiler import compile
-from .device import Counters, Device
-from .device import open_device as open
+from .api.attention import attention
+from .api.kv_cache import KVCache
+from .api.opening import open_device as open
+from .cascade import CASCADES, Cascade
+from .compiler.compilation import compile
+from .compiler.program import Program
 from .errors import FusemaxError
-from .kv_cache import KVCache
-from .program import Program
+from .runtime.device import Counters, Device
+from .runtime.softmax_state import State, merge
+from .runtime.transport import Transport
 from .spec import CONFIGS, Config
-from .state import State, merge
-from .transport import Transport
 
 if TYPE_CHECKING:
     from fusemax_sim.memory import Memory
+
+    ATTENTION_1PASS: Cascade
 
 __all__ = [
     "ATTENTION_1PASS",
@@ -41,8 +43,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    # Reading a cascade takes longer than most of this package takes to import; it is read when it is asked for.
+    if name == "ATTENTION_1PASS":
+        return CASCADES["attention_1pass"]
     if name == "Memory":
-        from .device import simulated_memory
+        from .api.opening import simulated_memory
 
         return simulated_memory()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

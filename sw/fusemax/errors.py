@@ -46,7 +46,7 @@ class RuleError(ScheduleError):
     Members
     -------
     rule : str
-        Name of the rule, as in :mod:`fusemax.schedule.checker`.
+        Name of the rule, as in :mod:`fusemax.compiler.rule_checker`.
     slot : int
         Microword that breaks it.
     """

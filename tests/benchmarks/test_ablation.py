@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from fusemax.bench import Case
-from fusemax.schedule import Binding
+from fusemax.compiler.modulo_schedule import Binding
+from fusemax.evaluation.bench import Case
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from fusemax.explore import AREA_TABLE, AreaTable
+from fusemax.evaluation.explore import AREA_TABLE, AreaTable
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The table of docs/boards.md: it is of the committed results, which keep what the README promises; rows are not made twice."""
+"""The table of docs/measurements/boards.md: made of the committed results, which keep the README's promises."""
 
 from __future__ import annotations
 

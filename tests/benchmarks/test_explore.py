@@ -1,10 +1,10 @@
-"""docs/explore.md: its tables are those of the area table and of the cycle model."""
+"""docs/measurements/explore.md: its tables are those of the area table and of the cycle model."""
 
 from __future__ import annotations
 
 import pytest
 
-from fusemax.explore import AreaTable, evaluate, front
+from fusemax.evaluation.explore import AreaTable, evaluate, front
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from fusemax import minilm
+from fusemax.evaluation import minilm
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "make_minilm.py"
 

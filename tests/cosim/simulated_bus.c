@@ -12,7 +12,7 @@
 
 #include "attention.h"
 
-/* fusemax_sim.protocol */
+/* fusemax_sim.bench_commands */
 enum { READ = 2, WRITE = 3, REQUEST_BYTES = 24, REPLY_BYTES = 104, VIOLATION_PLACE = 24 };
 
 static void check(int good, const char *what) {

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import fusemax
-from fusemax.jobs import Shape
+from fusemax.compiler.modulo_schedule import Binding
 from fusemax.model import cycles
-from fusemax.schedule import Binding
+from fusemax.planning.descriptors import Shape
 from fusemax_sim.problems import CONFIGS
 
 pytestmark = pytest.mark.cosim

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from fusemax.spec import CONFIGS
-from fusemax_sim import build, tools
+from fusemax_sim import build, toolchain
 from fusemax_sim.emission import emission_digest, emit_verilog
 from fusemax_sim.process import cocotb_environment
 
@@ -46,7 +46,7 @@ def build_bare(verilog: Path) -> Path:
     digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:32]
 
     def compile_bare(target: Path) -> None:
-        root, cocotb = tools.verilator_root(), tools.cocotb_root()
+        root, cocotb = toolchain.verilator_root(), toolchain.cocotb_root()
         work = target / "work"
         work.mkdir()
         (work / "control.vlt").write_text("\n".join(control) + "\n")
@@ -66,14 +66,14 @@ def build_bare(verilog: Path) -> Path:
             work,
             environment,
         )
-        cxx = tools.compiler()
+        cxx = toolchain.compiler()
         variables = {"CXX": cxx, "LINK": cxx, "PYTHON3": sys.executable, "VM_PARALLEL_BUILDS": "1", **build.MAKE_VARIABLES}
         # Verilator's runtime library, if another simulator has compiled it.
         for path in (build.cache_directory() / f"runtime-{build.runtime_digest()}").glob("*.o"):
             shutil.copyfile(path, work / path.name)
         jobs = str(len(os.sched_getaffinity(0)))
         settings = [f"{name}={value}" for name, value in variables.items()]
-        build.run([tools.make_program(), "-j", jobs, *settings, "-f", "Vtop.mk"], work, environment)
+        build.run([toolchain.make_program(), "-j", jobs, *settings, "-f", "Vtop.mk"], work, environment)
         (work / build.EXECUTABLE).rename(target / build.EXECUTABLE)
         shutil.rmtree(work)
 

@@ -12,10 +12,10 @@ from c_driver import STATUS, compile_c
 
 import fusemax
 from fusemax.spec import CONFIGS, register
+from fusemax_sim.bench_commands import Command, Request
 from fusemax_sim.build import build
 from fusemax_sim.memory import Memory
 from fusemax_sim.process import START_SECONDS, SimulatorProcess
-from fusemax_sim.protocol import Command, Request
 
 pytestmark = pytest.mark.cosim
 

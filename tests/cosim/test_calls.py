@@ -77,7 +77,7 @@ def test_more_jobs_than_the_ring_holds(open_pair, arrays, monkeypatch: pytest.Mo
     q, k, v = arrays(5, 6, 8, 4, leading=(5, 7))
     pair = open_pair(stall_probability=0.1)
     expected = pair(q, k, v)
-    monkeypatch.setattr("fusemax.jobs.STRIDE_LIMIT", 1)
+    monkeypatch.setattr("fusemax.planning.descriptors.STRIDE_LIMIT", 1)
     cut = pair(q, k, v)
     assert pair.rtl.counters.jobs == 35
     np.testing.assert_array_equal(cut, expected)

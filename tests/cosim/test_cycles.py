@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import fusemax
-from fusemax.layout import Shape
 from fusemax.model import cycles
+from fusemax.planning.memory_map import Shape
 from fusemax_sim.problems import CONFIGS
 
 pytestmark = pytest.mark.cosim

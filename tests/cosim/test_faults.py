@@ -165,7 +165,7 @@ def test_jobs_that_are_wrong(open_pair, arrays, change, error, address: int | No
 @pytest.mark.parametrize("failure", [f for f in Failure if f.name.endswith(("SILENT", "CLOSED"))], ids=lambda f: f.name)
 def test_a_memory_that_does_not_answer(open_pair, arrays, failure: Failure, monkeypatch: pytest.MonkeyPatch) -> None:
     """The watchdog ends the call; the device takes none until the memory has answered, and then the next one is right."""
-    monkeypatch.setattr("fusemax.ring.DRAIN_SECONDS", 0.3)
+    monkeypatch.setattr("fusemax.runtime.job_ring.DRAIN_SECONDS", 0.3)
     pair = open_pair()
     small = arrays(7, 9, 8)
     ring = pair.rtl.driver.queue.ring

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from fusemax import exact, minilm
+from fusemax.evaluation import exact, minilm
 
 pytestmark = pytest.mark.cosim
 

@@ -19,8 +19,8 @@ from fusemax.spec import (
     register,
 )
 from fusemax_sim import Memory, RtlTransport
-from fusemax_sim.loads import record
 from fusemax_sim.problems import CONFIGS, Problem, draw, run
+from fusemax_sim.recorded_calls import record_call
 
 pytestmark = pytest.mark.cosim
 
@@ -51,7 +51,7 @@ def recorded(problem: Problem) -> Job:
         assert run(problem, device).error == ""
         counters.update(device.counters.values)
 
-    load = record(problem.config, call, PIECE_BYTES)
+    load = record_call(problem.config, call, PIECE_BYTES)
     (fields,) = load.jobs
     images = []
     for output in (np.full_like(load.before, UNTOUCHED), load.after):

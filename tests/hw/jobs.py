@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from fusemax.schedule.residency import residency
+from fusemax.planning.residency import residency
 from fusemax.spec import DESCRIPTOR_MAGIC, Config
 
 __all__ = ["UNBOUNDED", "heads_of", "query_tiles_of", "random_job", "random_mask", "row_offset", "share_fields", "tiles_of"]

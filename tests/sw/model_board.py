@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent / "bridge"))
 
 from bridge_model import BridgeModel
 
-from fusemax.model.transport import ModelTransport
+from fusemax.model.model_transport import ModelTransport
 from fusemax.spec import config_named, register
 
 __all__ = ["BAUD", "ModelBoard", "make_board"]

@@ -1,6 +1,8 @@
 """Command line: what is printed and written, exit codes, and that wrong results are found."""
 
+import contextlib
 import json
+import logging
 import sys
 
 import ml_dtypes
@@ -10,6 +12,7 @@ import pytest
 import fusemax
 from fusemax.cli import info, main
 from fusemax.cli.options import table
+from fusemax.cli.run import progress_bar
 from fusemax.integration import core_file, page
 from fusemax.spec import CONFIGS, MICROWORD, Config
 from fusemax.spec.export import c_header
@@ -220,7 +223,7 @@ def test_run_finds_wrong_results(wrong, tmp_path, capsys, monkeypatch):
         return result
 
     opened = fusemax.open
-    monkeypatch.setattr(fusemax, "open", lambda kind, config, trace=None: opened("model", config=config, trace=trace))
+    monkeypatch.setattr(fusemax, "open", lambda kind, config, **_: opened("model", config=config))
     monkeypatch.setattr(fusemax, "attention", disturbed)
     assert main(["run", "--device", "rtl", "--heads", "1", "-o", str(tmp_path), "--json"]) == 1
     (call,) = figures(capsys)["calls"]
@@ -233,6 +236,31 @@ def test_run_prints_wrong_results(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("fusemax.cli.run.ERROR_BUDGET", 0.5)
     assert main(["run", "--device", "model", "--heads", "1", "-o", str(tmp_path)]) == 1
     assert "WRONG" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("bar", [False, True])
+def test_what_the_package_logs_is_printed(bar, monkeypatch, capsys):
+    """On stderr, also while a bar is shown there; and only while a command runs."""
+
+    def function(options):
+        with progress_bar(1) if bar else contextlib.nullcontext():
+            logging.getLogger("fusemax").info("building a thing in %s", "there")
+        return 0
+
+    monkeypatch.setattr("fusemax.cli.info.info", function)
+    assert main(["info"]) == 0
+    logging.getLogger("fusemax").info("not shown")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "building a thing in there\n" in captured.err
+    assert "not shown" not in captured.err
+
+
+@pytest.mark.parametrize("cycles", ["5", "5:", "a:b", "-1:3"])
+def test_cycles_of_a_trace_are_two_numbers(cycles, capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "--trace", "a.fst", f"--trace-cycles={cycles}"])
+    assert f"must be FIRST:LAST, two cycle numbers, not {cycles!r}" in capsys.readouterr().err
 
 
 @pytest.mark.cosim

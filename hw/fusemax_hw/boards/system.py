@@ -20,7 +20,7 @@ ADDRESS_BITS = 12
 
 
 class System(wiring.Component):
-    """Accelerator with a memory of its own, reached through a serial line (docs/bridge.md).
+    """Accelerator with a memory of its own, reached through a serial line (docs/reference/bridge.md).
 
     A reset that the host asks for empties everything but the bridge; what is in memory stays. The host goes first where it and
     the machine want the memory at once.

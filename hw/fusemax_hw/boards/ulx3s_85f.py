@@ -29,7 +29,7 @@ class Ulx3s85f(Gateware):
         "MULT18X18D": ("multipliers", 1),
         "DP16KD": ("ram_blocks", 1),
     }
-    #: Without multiplexers of several LUTs, which cost more in routing than they save (docs/area.md).
+    #: Without multiplexers of several LUTs, which cost more in routing than they save (docs/measurements/area.md).
     synthesis = "synth_ecp5 -nowidelut"
     open_steps = 3
 

@@ -1,1 +1,1 @@
-"""Host bridge: memory and registers over a serial line (docs/bridge.md)."""
+"""Host bridge: memory and registers over a serial line (docs/reference/bridge.md)."""

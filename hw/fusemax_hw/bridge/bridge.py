@@ -1,4 +1,4 @@
-"""The bridge: a serial line on one side, the memory and register buses on the other (docs/bridge.md)."""
+"""The bridge: a serial line on one side, the memory and register buses on the other (docs/reference/bridge.md)."""
 
 from typing import Any
 

@@ -22,7 +22,7 @@ __all__ = ["Lane"]
 
 
 class Lane(wiring.Component):
-    """Reference, running sums and output of one column's queries (docs/microarchitecture.md, section 5).
+    """Reference, running sums and output of one column's queries (docs/explanation/microarchitecture.md, section 5).
 
     The partial value that belongs to a word is at the lane a cycle after the word: cycle T.
 

@@ -1,6 +1,6 @@
 """Processing element: one multiply, shift and add a cycle, for every operation of the cascade.
 
-Stages of ``pe_latency`` 4 (docs/microarchitecture.md, section 2); 5 has a register more between hold select and
+Stages of ``pe_latency`` 4 (docs/explanation/microarchitecture.md, section 2); 5 has a register more between hold select and
 table, 3 none behind the multiplier, 2 none before the final adder either::
 
     hold -> select -> table -> | -> multiply -------> | -> shift -> | -> add -> accumulator, hold, partial

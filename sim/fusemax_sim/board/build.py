@@ -7,7 +7,7 @@ from typing import Any
 
 from fusemax.spec import Config
 
-from ..plain import build_plain
+from ..cpp_testbench import build_cpp_testbench
 
 __all__ = ["build_board"]
 
@@ -31,4 +31,6 @@ def build_board(config: Config, *, divisor: int, memory_bytes: int) -> Path:
         system = System(config, **parameters)
         return write_modules(system, system.module_name, config, directory)
 
-    return build_plain("board", config, parameters, write_rtl, sorted(BENCH.iterdir()), "--top-module", "fusemax_system")
+    return build_cpp_testbench(
+        "board", config, parameters, write_rtl, sorted(BENCH.iterdir()), "--top-module", "fusemax_system"
+    )

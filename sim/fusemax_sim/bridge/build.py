@@ -8,7 +8,7 @@ from typing import Any
 from fusemax.spec import Config
 
 from ..build import WRAPPER
-from ..plain import build_plain
+from ..cpp_testbench import build_cpp_testbench
 
 __all__ = ["MODULE", "build_bridge"]
 
@@ -35,7 +35,7 @@ def build_bridge(config: Config, *, divisor: int, memory_bytes: int, **sizes: in
 
         return write_modules(Bridge(config, **parameters), MODULE, config, directory)
 
-    return build_plain(
+    return build_cpp_testbench(
         "bridge",
         config,
         parameters,

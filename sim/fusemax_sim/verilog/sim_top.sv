@@ -9,7 +9,7 @@ module sim_top #(
   localparam int TEXT_BYTES = 80;
   localparam int CHANNELS = 8;
 
-  // Commands, as in protocol.py.
+  // Commands, as in bench_commands.py.
   localparam logic [1:0] RUN = 0, WAIT = 1, READ = 2, WRITE = 3;
 
   // What the bench writes. RUN and WAIT end when `cycle` is `stop_cycle`, WAIT also when the interrupt is high.
@@ -315,4 +315,15 @@ module sim_top #(
         else job_cycles <= job_cycles + 1;
       end
     end
+
+`ifdef WAVEFORM
+  waveform waveform (
+      .clk,
+      .rst,
+      .cycle
+  );
+`endif
+`ifdef TILE_VIEW
+  tile_view tiles (.clk);
+`endif
 endmodule

@@ -1,8 +1,8 @@
 """FPGA boards: the serial port, opening, testing and loading. The gateware is in :mod:`fusemax_hw.boards`."""
 
 from .catalog import BOARDS, Board, FitError, board_named
+from .connection import BitstreamError, BoardTimeoutError, open_board
 from .loading import LoadError
-from .opening import BitstreamError, BoardTimeoutError, open_board
 from .port import BAUD, Port, PortError
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import FusemaxError
-from ..spec import Config
+from ..spec import Config, ceil_div
 
 __all__ = ["BOARDS", "Board", "FitError", "board_named", "check_parameters"]
 
@@ -143,7 +143,7 @@ def check_parameters(board: Board, config: Config, memory_bytes: int) -> None:
         If the FPGA has fewer.
     """
     words = memory_bytes // config.bus_bytes
-    blocks = config.bus_bytes * -(-words // RAM_BLOCK_BYTES)
+    blocks = config.bus_bytes * ceil_div(words, RAM_BLOCK_BYTES)
     for what, needed, available, advice in (
         ("multipliers", config.rows * config.columns, board.multipliers, "choose fewer rows and columns"),
         ("block memories", blocks, board.ram_blocks, f"memory_bytes must be less than {memory_bytes}"),

@@ -1,4 +1,4 @@
-"""Frames of the host bridge as bytes (docs/bridge.md; what they hold is defined in :mod:`fusemax.spec.bridge`)."""
+"""Frames of the host bridge as bytes (docs/reference/bridge.md; what they hold is defined in :mod:`fusemax.spec.bridge`)."""
 
 from __future__ import annotations
 

@@ -1,48 +1,24 @@
-"""Cascades of Einsums: their text, what they compute, and how the array runs them."""
+"""Cascades of Einsums as text: read, checked and written.
 
-from __future__ import annotations
+What a cascade computes is in :mod:`.interpreter`, how often it passes over a rank in :mod:`.passes`; they are imported from
+there, as compiling needs neither.
+"""
 
-from typing import TYPE_CHECKING, Any
-
-from .array import ArrayProgram, Dependence, Operation, Step, Unit
 from .cascade import Cascade
+from .catalog import CASCADES, cascade_named
 from .einsum import Einsum
 from .errors import CascadeError, ReachError
-from .files import CASCADES, cascade_named
-
-if TYPE_CHECKING:
-    from .interpreter import interpret
-    from .passes import count_passes
+from .reader import parse, read
+from .writer import to_text
 
 __all__ = [
-    "ATTENTION_1PASS",
     "CASCADES",
-    "ArrayProgram",
     "Cascade",
     "CascadeError",
-    "Dependence",
     "Einsum",
-    "Operation",
     "ReachError",
-    "Step",
-    "Unit",
     "cascade_named",
-    "count_passes",
-    "interpret",
+    "parse",
+    "read",
+    "to_text",
 ]
-
-#: The cascade that the array was made for.
-ATTENTION_1PASS: Cascade = CASCADES["attention_1pass"]
-
-
-def __getattr__(name: str) -> Any:
-    # What compiling does not need is imported when it is asked for.
-    if name == "interpret":
-        from .interpreter import interpret
-
-        return interpret
-    if name == "count_passes":
-        from .passes import count_passes
-
-        return count_passes
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

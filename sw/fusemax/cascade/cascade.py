@@ -1,19 +1,13 @@
-"""A cascade of Einsums, as its text says it."""
+"""A cascade of Einsums: what its text says, with the tensors, ranks and states that follow from it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from os import PathLike
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from .document import Node
 from .einsum import Einsum, Function
 from .errors import Position
-
-if TYPE_CHECKING:
-    from .array import ArrayProgram
+from .yaml_reader import Node
 
 __all__ = ["Alias", "Cascade", "Constant", "Declaration", "Iteration", "Split"]
 
@@ -97,42 +91,6 @@ class Cascade:
     extras: tuple[tuple[str, Node], ...] = ()
     name: str = field(default="cascade", compare=False)
 
-    @staticmethod
-    def parse(text: str, name: str = "cascade") -> Cascade:
-        """Read the text of a cascade (docs/cascades.md).
-
-        Raises
-        ------
-        CascadeError
-            If the text is not a cascade; names line, column and what was expected.
-        """
-        from .read import parse_cascade
-
-        return parse_cascade(text, name)
-
-    @staticmethod
-    def read(path: str | PathLike[str]) -> Cascade:
-        """Read a file.
-
-        Raises
-        ------
-        CascadeError
-            If the file is not a cascade.
-        OSError
-            If it cannot be read.
-        """
-        from .errors import CascadeError
-        from .read import parse_cascade
-
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise CascadeError("expected text in UTF-8", name=str(path)) from None
-        try:
-            return parse_cascade(text, Path(path).stem)
-        except CascadeError as error:
-            raise error.within(str(path)) from None
-
     @property
     def einsums(self) -> tuple[Einsum, ...]:
         """All Einsums, in the order of evaluation."""
@@ -185,21 +143,3 @@ class Cascade:
     def iteration_of(self, rank: str) -> bool:
         """Whether ``rank`` is only the iterative variable's name for another rank."""
         return self.iteration is not None and rank == self.iteration.variable.upper() != self.base(rank)
-
-    @cached_property
-    def array(self) -> ArrayProgram:
-        """This cascade as the array runs it.
-
-        Raises
-        ------
-        ReachError
-            If the array cannot run it; names the line and why.
-        """
-        from .array import bind
-
-        return bind(self)
-
-    def __str__(self) -> str:
-        from .write import write_cascade
-
-        return write_cascade(self)

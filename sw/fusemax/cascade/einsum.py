@@ -37,19 +37,6 @@ class Einsum:
     reductions: tuple[NamedReduction, ...] = ()
     at: Position | None = field(default=None, compare=False, repr=False)
 
-    @staticmethod
-    def parse(text: str) -> Einsum:
-        """Read one equation.
-
-        Raises
-        ------
-        CascadeError
-            If the text is not one; names the column.
-        """
-        from .grammar import parse_einsum
-
-        return parse_einsum(text)
-
     @cached_property
     def operands(self) -> tuple[Reference, ...]:
         """Tensors that are read, those within indices too, in the order of the text."""

@@ -161,25 +161,25 @@ class Binary(Expression):
 
 
 def index_text(index: Expression) -> str:
-    """An index without spaces around + and *: ``m1*M0+m0``."""
+    """Write an index without spaces around + and *: ``m1*M0+m0``."""
     text = str(index)
     return text.replace(" + ", "+").replace(" - ", "-").replace(" * ", "*")
 
 
 def walk(expression: Expression) -> Iterator[Expression]:
-    """All nodes, in the order of the text."""
+    """Visit all nodes, in the order of the text."""
     yield expression
     for child in expression.children:
         yield from walk(child)
 
 
 def variables_of(*expressions: Expression) -> tuple[str, ...]:
-    """Variables in order of appearance."""
+    """List the variables in order of appearance."""
     return tuple(dict.fromkeys(n.name for expression in expressions for n in walk(expression) if isinstance(n, Variable)))
 
 
 def map_expression(function: Callable[[Expression], Expression], expression: Expression) -> Expression:
-    """``function`` of every node, the leaves first."""
+    """Replace every node by ``function`` of it, the leaves first."""
     match expression:
         case Reference(_, indices):
             expression = replace(expression, indices=tuple(map_expression(function, index) for index in indices))
@@ -193,7 +193,7 @@ def map_expression(function: Callable[[Expression], Expression], expression: Exp
 
 
 def factors(expression: Expression) -> tuple[list[Expression], list[Expression]]:
-    """What a product multiplies, and what it divides by: ``a * b / c`` gives [a, b] and [c]."""
+    """List what a product multiplies, and what it divides by: ``a * b / c`` gives [a, b] and [c]."""
     if isinstance(expression, Binary) and expression.operator in ("*", "/"):
         above, below = factors(expression.left)
         right_above, right_below = factors(expression.right)

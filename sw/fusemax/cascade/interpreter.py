@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .builtins import BINARY, MAPS, REDUCTIONS
 from .cascade import Cascade
 from .einsum import Einsum, NamedReduction
 from .errors import CascadeError
 from .expression import Binary, Call, Expression, Name, Number, Reference, Unary, Variable, factors, index_text
-from .functions import BINARY, MAPS, REDUCTIONS
 
 __all__ = ["interpret", "shapes_of"]
 
@@ -21,14 +21,14 @@ Array = npt.NDArray[Any]
 
 
 def interpret(cascade: Cascade, inputs: Mapping[str, npt.ArrayLike], **sizes: int) -> dict[str, Array]:
-    """All tensors that the cascade computes.
+    """Compute all tensors of a cascade, in float64.
 
     Parameters
     ----------
     cascade
         Any cascade.
     inputs
-        Its inputs, with axes in the order of their declared ranks.
+        Its inputs by name, with axes in the order of their declared ranks.
     sizes
         Shapes of ranks that the inputs do not give, such as the tile's ``M0``.
 
@@ -47,7 +47,19 @@ def interpret(cascade: Cascade, inputs: Mapping[str, npt.ArrayLike], **sizes: in
 
 
 def shapes_of(cascade: Cascade, known: Mapping[str, int]) -> dict[str, int]:
-    """Shapes of all ranks from some of them, by splits and aliases.
+    """Find the shapes of all ranks from some of them, by splits and aliases.
+
+    Parameters
+    ----------
+    cascade
+        Any cascade.
+    known
+        Shapes by rank, each 1 or more.
+
+    Returns
+    -------
+    dict
+        The shape of every rank.
 
     Raises
     ------
@@ -88,6 +100,8 @@ def shapes_of(cascade: Cascade, known: Mapping[str, int]) -> dict[str, int]:
 
 
 class _Interpreter:
+    """Evaluates the Einsums of a cascade in order, on arrays with an axis per variable; ``bound`` is the iteration's step."""
+
     def __init__(self, cascade: Cascade, inputs: Mapping[str, npt.ArrayLike], sizes: Mapping[str, int]) -> None:
         self.cascade = cascade
         self.constants = {constant.name: constant.value for constant in cascade.constants}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from ..errors import FusemaxError
@@ -23,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add(commands)
     options = parser.parse_args(arguments)
     try:
-        return options.function(options)
+        with shown_log():
+            return options.function(options)
     except ModuleNotFoundError as error:
         extra = extra_of(error)
         if extra is None:
@@ -36,6 +39,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     print(f"error: {message}", file=sys.stderr)
     return 1
+
+
+class StderrHandler(logging.Handler):
+    """Prints the package's log to what stderr is at the moment: a progress bar stands in for it while it is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def shown_log() -> Iterator[None]:
+    """Print what the package logs from level INFO on, such as what is built and where."""
+    log, handler = logging.getLogger("fusemax"), StderrHandler()
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 def package_version() -> str:

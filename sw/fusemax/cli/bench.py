@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..bench import GROUPS, RIVALS, Case, Results, cases
+from ..evaluation.bench import GROUPS, RIVALS, Case, Results, cases
 from ..spec import CONFIGS
 from .options import table
 
@@ -95,7 +95,7 @@ def bench(options: argparse.Namespace) -> int:
 
 def run(chosen: Sequence[Case], results: Results, timeout: float) -> list[tuple[Case, dict[str, Any], list[str]]]:
     """Rows of the cases, from ``results`` or measured now, each with what is wrong with it."""
-    from ..bench.measure import Digests, check, measure, opened, simulated
+    from ..evaluation.bench.measure import Digests, check, measure, opened, simulated
 
     digests = Digests()
     rows = []

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..board import BAUD, BOARDS
-from ..board.opening import LATENCY_S, check_bitstream, connect, look, open_board
+from ..board.connection import LATENCY_S, check_bitstream, connect, look, open_board
 from ..spec import IDENTITY, Config
 from .options import add_config, table
 
 if TYPE_CHECKING:
-    from ..device import Device
+    from ..runtime.device import Device
 
 __all__ = ["add"]
 
@@ -29,7 +29,7 @@ BAR_SECONDS = 1.0
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = commands.add_parser(
-        "board", help="FPGA boards: list, build, load, info, test", description="FPGA boards (docs/boards.md)."
+        "board", help="FPGA boards: list, build, load, info, test", description="FPGA boards (docs/measurements/boards.md)."
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
@@ -208,7 +208,7 @@ def info(options: argparse.Namespace) -> int:
 
 
 def test(options: argparse.Namespace) -> int:
-    from ..board.selftest import check_memory, check_results
+    from ..evaluation.board_selftest import check_memory, check_results
 
     config = machine(options)
     outcomes = []

@@ -33,8 +33,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "-o", dest="directory", type=Path, default=Path("build/program"), metavar="DIR", help="default: build/program"
     )
+    parser.add_argument("--tiles", type=tile_count, default=5, metavar="N", help="tiles in the picture; default: 5")
     parser.add_argument("--json", action="store_true", help="print figures as JSON")
     parser.set_defaults(function=compile_)
+
+
+def tile_count(text: str) -> int:
+    """A number of tiles, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, not {text!r}")
+    return int(text)
 
 
 def compile_(options: argparse.Namespace) -> int:
@@ -47,7 +55,7 @@ def compile_(options: argparse.Namespace) -> int:
     (directory / "program.bin").write_bytes(program.to_bytes())
     (directory / "listing.txt").write_text(program.listing(), encoding="utf-8")
     try:
-        program.schedule.plot(directory / "schedule.png")
+        program.schedule.plot(directory / "schedule.png", options.tiles)
     except MissingExtraError as error:
         print(f"without schedule.png: {error}", file=sys.stderr)
     figures = {

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..bench import Case, Results
+from ..evaluation.bench import Case, Results
 from .options import table
 
 __all__ = ["add"]
@@ -33,7 +33,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "explore",
         help="sweep configurations for a workload",
         description="Cycles and area of every combination of array size, bank size and bus width, and the Pareto front "
-        "(docs/explore.md). Cycles are the cycle model's, which are the Verilog's; area is the sum of the parts that make area "
+        "(docs/measurements/explore.md). Cycles are the cycle model's, which are the Verilog's; area is the sum of the parts "
+        "that make area "
         "has measured. Runs on Dask, one point a task; every point is saved as soon as it is done, and points that are there "
         "and still hold are not done again. Extra: explore; cli for the picture.",
     )
@@ -77,8 +78,8 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
 
 
 def explore(options: argparse.Namespace) -> int:
-    from ..explore import AREA_TABLE, AreaTable, Point, Workload, design_points, records, sweep
-    from ..layout import Shape
+    from ..evaluation.explore import AREA_TABLE, AreaTable, Point, Workload, design_points, records, sweep
+    from ..planning.memory_map import Shape
 
     names = options.shape or [DEFAULT_SHAPE]
     cases = [Case.from_shape(name) for name in names]
@@ -99,7 +100,7 @@ def explore(options: argparse.Namespace) -> int:
     found = records(points, rows, areas)
     pictures = []
     if options.directory is not None:
-        from ..explore.picture import draw
+        from ..evaluation.explore.picture import draw
 
         options.directory.mkdir(parents=True, exist_ok=True)
         pictures.append(options.directory / "explore.png")

@@ -69,7 +69,7 @@ def sizes_of(config: Config) -> dict[str, Any]:
 
 
 def memory_bits(config: Config) -> dict[str, int]:
-    """Bits of the memories of the whole machine, by what they hold (docs/microarchitecture.md, sections 1, 4 and 5)."""
+    """Bits of the memories of the whole machine, by what they hold (docs/explanation/microarchitecture.md)."""
     scaled_query_bits, state_bits = 27, 34
     return {
         "keys and values": config.rows * 2 * (config.key_beats + config.value_beats) * config.bus_bits,

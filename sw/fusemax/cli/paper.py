@@ -21,7 +21,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="compute the FuseMax paper's tables, and ours",
         description="Latency, memory traffic, energy and utilisation of the five designs of the FuseMax paper and of ours, for "
         "BERT, TrXL, T5 and XLM, 1K to 1M tokens, attention and end to end, from the analytic model. Fails if a figure that "
-        "the paper prints is not reproduced. docs/paper.md explains the tables. Extra for pictures and framed tables: cli.",
+        "the paper prints is not reproduced. docs/measurements/paper.md explains the tables. "
+        "Extra for pictures and framed tables: cli.",
     )
     parser.add_argument("--json", action="store_true", help="print all results as JSON")
     parser.add_argument("-o", dest="directory", type=Path, metavar="DIR", help="draw the pictures into it")
@@ -29,7 +30,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def paper(options: argparse.Namespace) -> int:
-    from ..analytic import PUBLISHED, draw, paper_tables, records
+    from ..evaluation.paper import PUBLISHED, draw, paper_tables, records
 
     pictures = []
     if options.directory is not None:

@@ -16,7 +16,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "passes",
         help="count a cascade's passes",
         description="Count the passes of a cascade over the fibers of its ranks, with the Einsums that force each pass and "
-        "what has to be kept between passes (docs/cascades.md).",
+        "what has to be kept between passes (docs/reference/cascades.md).",
     )
     parser.add_argument("cascade", metavar="FILE", help="a file, or the name of a shipped cascade")
     parser.add_argument(

@@ -14,12 +14,12 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import exact, minilm
+from ..evaluation import exact, minilm
 from ..spec import Config
 from .options import add_config, table
 
 if TYPE_CHECKING:
-    from ..device import Device
+    from ..runtime.device import Device
 
 __all__ = ["ERROR_BUDGET", "add"]
 
@@ -74,11 +74,34 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--device", choices=("rtl", "model"), default="rtl", help="default: rtl")
     parser.add_argument("--layer", type=int, choices=data.layers, default=data.layers[0], help=f"default: {data.layers[0]}")
     parser.add_argument("--heads", type=int, default=len(data.heads), metavar="N", help="only the layer's first N heads")
-    parser.add_argument("--trace", type=Path, metavar="FILE", help="write a waveform of the device's ports")
+    parser.add_argument(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="write a waveform, *.fst or *.vcd, and views of it for GTKWave and Surfer",
+    )
+    parser.add_argument(
+        "--trace-depth",
+        type=int,
+        metavar="N",
+        help="levels of the hierarchy in it: 1 buses and interrupt, 2 the device's ports, 5 also the blocks that control the "
+        "array, more its inside; default: 5",
+    )
+    parser.add_argument(
+        "--trace-cycles", type=cycles, metavar="FIRST:LAST", help="only these cycles, counted from the end of reset"
+    )
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="longest time of one call")
     parser.add_argument("-o", dest="directory", type=Path, default=Path("build/run"), metavar="DIR", help="default: build/run")
     parser.add_argument("--json", action="store_true", help="print figures as JSON")
     parser.set_defaults(function=run)
+
+
+def cycles(text: str) -> tuple[int, int]:
+    """Read ``FIRST:LAST``."""
+    first, separator, last = text.partition(":")
+    if not (separator and first.isdecimal() and last.isdecimal()):
+        raise argparse.ArgumentTypeError(f"must be FIRST:LAST, two cycle numbers, not {text!r}")
+    return int(first), int(last)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -92,6 +115,7 @@ def run(options: argparse.Namespace) -> int:
     program = fusemax.compile("attention_1pass", head_dim=q.shape[-1], value_dim=v.shape[-1], config=config)
     tiles = -(-q.shape[-2] // config.columns) * -(-k.shape[-2] // config.rows)
 
+    traced = {name: getattr(options, name) for name in ("trace", "trace_depth", "trace_cycles")}
     options.directory.mkdir(parents=True, exist_ok=True)
     program.schedule.plot(options.directory / "schedule.png")
     calls = [[head] for head in range(options.heads)]
@@ -100,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
     with progress_bar(sum(map(len, calls)) * tiles) as progress:
         progress("opening the device", 0)
         with (
-            fusemax.open(options.device, config=config, trace=options.trace) as device,
+            fusemax.open(options.device, config=config, **traced) as device,
             contextlib.nullcontext() if options.device == "model" else fusemax.open("model", config=config) as model,
         ):
             figures, done = [], 0

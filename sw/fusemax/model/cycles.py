@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from ..jobs import describe
-from ..layout import RING_BYTES, Shape, place_arrays, place_program
-from ..program import Program
-from ..spec import COUNTERS, MICROWORD, Config, Op, config_named
+from ..compiler.program import Program
+from ..planning.descriptors import describe
+from ..planning.memory_map import RING_BYTES, Shape, place_arrays, place_program
+from ..spec import COUNTERS, MICROWORD, Config, Descriptor, Op, config_named
 from .descriptor_check import settings
 from .tiles import issued_tiles, query_tiles, read_beats, written_bytes
-from .timeline import IdealMemory, Machine, MemoryTiming
+from .timeline import IdealMemory, MemoryTiming, Run
 from .timeline.latencies import Latencies
 
 __all__ = ["CycleCounts", "IdealMemory", "MemoryTiming", "cycles", "ring_cycles"]
@@ -54,7 +54,7 @@ assert tuple(field.name for field in fields(CycleCounts)) == tuple(name for name
 
 
 def cycles(
-    program: Program, job: Shape, memory: MemoryTiming | None = None, *, loaded: bool = False, extrapolate: bool = True
+    program: Program, shape: Shape, memory: MemoryTiming | None = None, *, loaded: bool = False, extrapolate: bool = True
 ) -> CycleCounts:
     """Counters after a call of that shape on a device that has just been opened.
 
@@ -65,9 +65,9 @@ def cycles(
     Parameters
     ----------
     program
-        From :func:`fusemax.compile`, for the head dims of ``job``; it says what the machine is.
-    job
-        Shape of the call, a :class:`fusemax.jobs.Shape`.
+        From :func:`fusemax.compile`, for the head dims of ``shape``; it says what the machine is.
+    shape
+        Shape of the call, a :class:`fusemax.planning.memory_map.Shape`.
     memory
         Timing of the memory in cycles, a :class:`fusemax.Memory` or an :class:`IdealMemory`; if not given, one that answers
         after 60 cycles with a bus word a cycle.
@@ -89,13 +89,13 @@ def cycles(
     """
     if not isinstance(program, Program):
         raise TypeError(f"program must be a Program, not {program!r}")
-    if not isinstance(job, Shape):
-        raise TypeError(f"job must be a Shape, not {job!r}")
+    if not isinstance(shape, Shape):
+        raise TypeError(f"shape must be a Shape, not {shape!r}")
     config = program.config
-    if (program.e, program.f) != (job.e, job.f):
-        raise ValueError(f"the program must be for E={job.e}, F={job.f}, not for E={program.e}, F={program.f}")
+    if (program.e, program.f) != (shape.e, shape.f):
+        raise ValueError(f"the program must be for E={shape.e}, F={shape.f}, not for E={program.e}, F={program.f}")
     address, free = place_program(config, program, RING_BYTES)
-    descriptors = describe(config, job, program, address, place_arrays(config, job, free))
+    descriptors = describe(config, shape, program, address, place_arrays(config, shape, free))
     state = settings(descriptors[0]) if loaded else None
     return ring_cycles(config, {program.tag: program}, descriptors, memory, loaded=state, extrapolate=extrapolate)
 
@@ -103,7 +103,7 @@ def cycles(
 def ring_cycles(
     config: str | Config,
     programs: Mapping[int, Program],
-    descriptors: Sequence[Mapping[str, int]],
+    descriptors: Sequence[Descriptor],
     memory: MemoryTiming | None = None,
     *,
     loaded: tuple[int, ...] | None = None,
@@ -116,7 +116,7 @@ def ring_cycles(
     programs
         Programs by tag.
     descriptors
-        Fields of the descriptors (:data:`fusemax.spec.DESCRIPTOR`) in order.
+        The descriptors in order.
     loaded
         Values of :data:`.descriptor_check.SETTINGS` of the job before, if there was one since the last reset.
 
@@ -132,17 +132,17 @@ def ring_cycles(
     _check_memory(machine, memory)
     if not descriptors:
         raise ValueError("there must be a job, but descriptors is empty")
-    timeline = Machine(machine, descriptors, programs, memory, loaded, extrapolate=extrapolate)
-    end = timeline.run()
-    waits = timeline.issue.waits
+    run = Run(machine, descriptors, programs, memory, loaded, extrapolate=extrapolate)
+    end = run.cycles()
+    waits = run.machine.issue.waits
     total = dict.fromkeys((name for name, _ in COUNTERS), 0)
-    total |= {"cycles": end, "jobs": sum(not job["continues"] for job in descriptors), "slots_empty": waits.words}
+    total |= {"cycles": end, "jobs": sum(not job.continues for job in descriptors), "slots_empty": waits.words}
     for name in ("stall_q", "stall_k", "stall_v", "stall_output", "idle"):
         total[name] = getattr(waits, name)
     for job in descriptors:
-        _count_job(machine, job, programs[job["program_tag"]], total)
+        _count_job(machine, job, programs[job.program_tag], total)
         if loaded != (loaded := settings(job)):
-            total["bytes_read"] += programs[job["program_tag"]].beats * machine.bus_bytes
+            total["bytes_read"] += programs[job.program_tag].beats * machine.bus_bytes
     return CycleCounts(**total)
 
 
@@ -160,14 +160,14 @@ def _check_memory(config: Config, memory: MemoryTiming) -> None:
         raise ValueError(f"width_bits must be the device's bus_bits = {config.bus_bits}, not {width!r}")
 
 
-def _count_job(config: Config, job: Mapping[str, int], program: Program, total: dict[str, int]) -> None:
+def _count_job(config: Config, job: Descriptor, program: Program, total: dict[str, int]) -> None:
     """Add what does not depend on time."""
-    heads = job["heads"] * job["batch"]
+    heads = job.heads * job.batch
     tiles = heads * issued_tiles(config, job)
     words = [MICROWORD.unpack(word) for word in program.microwords]
     slots = {f"slots_{op.name.lower()}": sum(word["op"] == op for word in words) for op in Op if op is not Op.NOP}
     total["tiles"] += tiles
-    total["tiles_skipped"] += heads * query_tiles(job) * job["key_tiles"] - tiles
+    total["tiles_skipped"] += heads * query_tiles(job) * job.key_tiles - tiles
     for name, count in slots.items():
         total[name] += tiles * count
         total["slots_empty"] -= tiles * count

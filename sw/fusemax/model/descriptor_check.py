@@ -6,11 +6,8 @@ ends that: ``group_iterations``, what follows from ``share``, and key tiles of w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from ..jobs import MOST_SHARE
-from ..masks import UNBOUNDED
-from ..spec import DESCRIPTOR_MAGIC, Config
+from ..planning.masks import UNBOUNDED
+from ..spec import DESCRIPTOR_MAGIC, MAX_SHARE, Config, Descriptor
 from .tiles import needs_all_keys
 
 __all__ = ["CHAIN_FIELDS", "SETTINGS", "is_valid", "settings"]
@@ -23,69 +20,72 @@ ARRAYS = "qkvo"
 STRIDES = ("row_stride", "head_stride", "batch_stride")
 
 
-def is_valid(config: Config, job: Mapping[str, int], before: Mapping[str, int] | None = None) -> bool:
+def is_valid(config: Config, job: Descriptor, before: Descriptor | None = None) -> bool:
     """Whether the machine takes a descriptor; ``before`` is the job in front of it in the ring, if there was one."""
-    chained = job["continues"] or job["continued"]
-    follows = before is not None and bool(before["continues"])
+    chained = job.continues or job.continued
+    follows = before is not None and bool(before.continues)
     return (
         _has_shape(config, job)
         and _has_mask(config, job)
         and _has_addresses(config, job)
-        and (not job["raw_out"] or bool(job["float32_out"]))
-        and (not job["state_out"] or config.bus_bits >= 64)
-        and (not chained or job["heads"] == job["batch"] == job["groups"] == 1)
-        and bool(job["continued"]) == follows
-        and (bool(chained) or (job["mask_lo"] < job["mask_hi"] and needs_all_keys(config, job)))
-        and (before is None or not follows or all(job[name] == before[name] for name in CHAIN_FIELDS))
+        and (not job.raw_out or bool(job.float32_out))
+        and (not job.state_out or config.bus_bits >= 64)
+        and (not chained or job.heads == job.batch == job.groups == 1)
+        and bool(job.continued) == follows
+        and (bool(chained) or (job.mask_lo < job.mask_hi and needs_all_keys(config, job)))
+        and (before is None or not follows or all(getattr(job, name) == getattr(before, name) for name in CHAIN_FIELDS))
     )
 
 
-def settings(job: Mapping[str, int]) -> tuple[int, ...]:
+def settings(job: Descriptor) -> tuple[int, ...]:
     """Values of :data:`SETTINGS`."""
-    return tuple(job[name] for name in SETTINGS)
+    return tuple(getattr(job, name) for name in SETTINGS)
 
 
-def _has_addresses(config: Config, job: Mapping[str, int]) -> bool:
-    addresses = [job["program_address"], *(job[f"{array}_address"] for array in ARRAYS)]
-    strides = [job[f"{array}_{name}"] for array in ARRAYS for name in STRIDES] + [job["q_share_stride"], job["o_share_stride"]]
+def _has_addresses(config: Config, job: Descriptor) -> bool:
+    addresses = [job.program_address, *(getattr(job, f"{array}_address") for array in ARRAYS)]
+    strides = [getattr(job, f"{array}_{name}") for array in ARRAYS for name in STRIDES] + [
+        job.q_share_stride,
+        job.o_share_stride,
+    ]
     return all(address >> config.address_bits == 0 for address in addresses) and all(
         place % config.bus_bytes == 0 for place in addresses + strides
     )
 
 
-def _has_shape(config: Config, job: Mapping[str, int]) -> bool:
-    large, small = job["large_groups"], job["groups"] - job["large_groups"]
+def _has_shape(config: Config, job: Descriptor) -> bool:
+    large, small = job.large_groups, job.groups - job.large_groups
     return (
-        job["magic"] == DESCRIPTOR_MAGIC
-        and 1 <= job["e"] <= config.max_e
-        and 1 <= job["f"] <= config.max_f
-        and 1 <= job["ii"] <= config.program_words
-        and job["heads"] >= 1
-        and job["batch"] >= 1
-        and job["key_tiles"] >= 1
-        and 1 <= job["last_keys"] <= config.rows
-        and 1 <= job["last_queries"] <= config.columns
+        job.magic == DESCRIPTOR_MAGIC
+        and 1 <= job.e <= config.max_e
+        and 1 <= job.f <= config.max_f
+        and 1 <= job.ii <= config.program_words
+        and job.heads >= 1
+        and job.batch >= 1
+        and job.key_tiles >= 1
+        and 1 <= job.last_keys <= config.rows
+        and 1 <= job.last_queries <= config.columns
         and large >= 1
         and small >= 0
-        and (job["group_tiles"] >= 2 or (small == 0 and job["group_tiles"] == 1))
-        and job["group_tiles"] <= config.resident_query_tiles(job["e"], job["f"])
-        and job["group_tiles"] <= job["query_slots"] <= config.query_bank_beats // config.beats(job["e"])
-        and 1 <= job["output_slots"] <= config.output_beats // _output_beats(config, job)
-        and job["group_iterations"] == job["key_tiles"] * job["group_tiles"]
+        and (job.group_tiles >= 2 or (small == 0 and job.group_tiles == 1))
+        and job.group_tiles <= config.resident_query_tiles(job.e, job.f)
+        and job.group_tiles <= job.query_slots <= config.query_bank_beats // config.beats(job.e)
+        and 1 <= job.output_slots <= config.output_beats // _output_beats(config, job)
+        and job.group_iterations == job.key_tiles * job.group_tiles
     )
 
 
-def _output_beats(config: Config, job: Mapping[str, int]) -> int:
-    return job["state_out"] + config.beats(job["f"], 4 if job["float32_out"] else 2)
+def _output_beats(config: Config, job: Descriptor) -> int:
+    return job.state_out + config.beats(job.f, 4 if job.float32_out else 2)
 
 
-def _has_mask(config: Config, job: Mapping[str, int]) -> bool:
-    share = job["share"]
+def _has_mask(config: Config, job: Descriptor) -> bool:
+    share = job.share
     return (
-        -UNBOUNDED <= job["mask_lo"] <= UNBOUNDED
-        and -UNBOUNDED <= job["mask_hi"] <= UNBOUNDED
-        and 1 <= share <= MOST_SHARE
-        and job["tile_positions"] == config.columns // share
-        and job["tile_phase"] == config.columns % share
-        and job["tile_span"] == (config.columns + share - 2) // share
+        -UNBOUNDED <= job.mask_lo <= UNBOUNDED
+        and -UNBOUNDED <= job.mask_hi <= UNBOUNDED
+        and 1 <= share <= MAX_SHARE
+        and job.tile_positions == config.columns // share
+        and job.tile_phase == config.columns % share
+        and job.tile_span == (config.columns + share - 2) // share
     )

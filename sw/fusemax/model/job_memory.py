@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec import Cause, Config
-from .timeline.bus import PAGE_BYTES, cut
+from ..spec import PAGE_BYTES, Cause, Config, Descriptor, ceil_div
+from .timeline.bus import cut
 
 __all__ = ["JobMemory", "Stop", "key_rows", "query_rows"]
 
@@ -76,7 +74,7 @@ class JobMemory:
         word = self._config.bus_bytes
         first, last = self._word_window(cause)
         address = int(addresses[np.argmax(wrong)])
-        for beats in cut(self._config, address % PAGE_BYTES, -(-size // word)):
+        for beats in cut(self._config, address % PAGE_BYTES, ceil_div(size, word)):
             end = address + beats * word
             if not first <= address or end > last + 1:
                 raise Stop(Cause.WINDOW, address)
@@ -85,20 +83,24 @@ class JobMemory:
             address = end
 
 
-def key_rows(job: Mapping[str, int], array: str, entry: int, head: int, keys: int) -> Addresses:
+def key_rows(job: Descriptor, array: str, entry: int, head: int, keys: int) -> Addresses:
     """Addresses of keys or values, ``array`` ``k`` or ``v``."""
-    return _first(job, array, entry, head) + np.arange(keys, dtype=np.uint64) * np.uint64(job[f"{array}_row_stride"])
+    return _first(job, array, entry, head) + np.arange(keys, dtype=np.uint64) * np.uint64(getattr(job, f"{array}_row_stride"))
 
 
-def query_rows(job: Mapping[str, int], array: str, entry: int, head: int, rows: int) -> Addresses:
+def query_rows(job: Descriptor, array: str, entry: int, head: int, rows: int) -> Addresses:
     """Addresses of query or output rows, ``array`` ``q`` or ``o``: heads that share keys follow each other at each position."""
-    position, shared = np.divmod(np.arange(rows, dtype=np.uint64), np.uint64(job["share"]))
+    position, shared = np.divmod(np.arange(rows, dtype=np.uint64), np.uint64(job.share))
     return (
         _first(job, array, entry, head)
-        + position * np.uint64(job[f"{array}_row_stride"])
-        + shared * np.uint64(job[f"{array}_share_stride"])
+        + position * np.uint64(getattr(job, f"{array}_row_stride"))
+        + shared * np.uint64(getattr(job, f"{array}_share_stride"))
     )
 
 
-def _first(job: Mapping[str, int], array: str, entry: int, head: int) -> np.uint64:
-    return np.uint64(job[f"{array}_address"] + entry * job[f"{array}_batch_stride"] + head * job[f"{array}_head_stride"])
+def _first(job: Descriptor, array: str, entry: int, head: int) -> np.uint64:
+    return np.uint64(
+        getattr(job, f"{array}_address")
+        + entry * getattr(job, f"{array}_batch_stride")
+        + head * getattr(job, f"{array}_head_stride")
+    )

@@ -2,81 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from ..masks import UNBOUNDED
-from ..spec import Config
+from ..planning.masks import UNBOUNDED
+from ..spec import Config, Descriptor, ceil_div
 
 __all__ = ["is_masked", "issued_tiles", "job_rows", "needs_all_keys", "query_tiles", "read_beats", "written_bytes"]
 
 
-def query_tiles(job: Mapping[str, int]) -> int:
+def query_tiles(job: Descriptor) -> int:
     """Query tiles of a key head."""
-    return job["groups"] * (job["group_tiles"] - 1) + job["large_groups"]
+    return job.groups * (job.group_tiles - 1) + job.large_groups
 
 
-def job_rows(config: Config, job: Mapping[str, int]) -> tuple[int, int]:
+def job_rows(config: Config, job: Descriptor) -> tuple[int, int]:
     """Query rows and keys of a key head."""
-    rows = (query_tiles(job) - 1) * config.columns + job["last_queries"]
-    return rows, (job["key_tiles"] - 1) * config.rows + job["last_keys"]
+    rows = (query_tiles(job) - 1) * config.columns + job.last_queries
+    return rows, (job.key_tiles - 1) * config.rows + job.last_keys
 
 
-def is_masked(job: Mapping[str, int]) -> bool:
+def is_masked(job: Descriptor) -> bool:
     """The job's mask has a bound."""
-    return job["mask_lo"] > -UNBOUNDED or job["mask_hi"] < UNBOUNDED
+    return job.mask_lo > -UNBOUNDED or job.mask_hi < UNBOUNDED
 
 
-def _needed(config: Config, job: Mapping[str, int], number: int) -> range:
+def _needed(config: Config, job: Descriptor, number: int) -> range:
     """Key tiles that are worked on with a query tile of a job without a chain: those of which a query may see a key.
 
     The machine counts positions of a query tile from its first row up to the most that ``columns`` rows can span. A query
     tile that sees no key is issued once.
     """
-    first = number * config.columns // job["share"]
-    lo, hi = job["mask_lo"] + first, job["mask_hi"] + first + job["tile_span"]
+    first = number * config.columns // job.share
+    lo, hi = job.mask_lo + first, job.mask_hi + first + job.tile_span
     if hi <= 0:
         return range(1)
-    start = min(max(0, lo // config.rows), job["key_tiles"] - 1)
-    return range(start, max(start + 1, min(job["key_tiles"], -(-hi // config.rows))))
+    start = min(max(0, lo // config.rows), job.key_tiles - 1)
+    return range(start, max(start + 1, min(job.key_tiles, ceil_div(hi, config.rows))))
 
 
-def issued_tiles(config: Config, job: Mapping[str, int]) -> int:
+def issued_tiles(config: Config, job: Descriptor) -> int:
     """Tiles of a key head that are worked on: all, but without a chain only those of which a query may see a key."""
-    if job["continues"] or job["continued"] or not is_masked(job):
-        return query_tiles(job) * job["key_tiles"]
+    if job.continues or job.continued or not is_masked(job):
+        return query_tiles(job) * job.key_tiles
     return sum(len(_needed(config, job, number)) for number in range(query_tiles(job)))
 
 
-def needs_all_keys(config: Config, job: Mapping[str, int]) -> bool:
+def needs_all_keys(config: Config, job: Descriptor) -> bool:
     """Whether every key tile is needed in every group; the machine would wait for ever for a buffer with one that is not."""
-    if job["continues"] or job["continued"] or not is_masked(job):
+    if job.continues or job.continued or not is_masked(job):
         return True
     number = 0
-    for group in range(job["groups"]):
+    for group in range(job.groups):
         end = 0
-        for _ in range(job["group_tiles"] - (group >= job["large_groups"])):
+        for _ in range(job.group_tiles - (group >= job.large_groups)):
             needed = _needed(config, job, number)
             if needed.start > end:
                 return False
             end = max(end, needed.stop)
             number += 1
-        if end < job["key_tiles"]:
+        if end < job.key_tiles:
             return False
     return True
 
 
-def read_beats(config: Config, job: Mapping[str, int]) -> int:
+def read_beats(config: Config, job: Descriptor) -> int:
     """Bus words of queries, keys and values that a job reads."""
     rows, keys = job_rows(config, job)
-    query_beats = 0 if job["continued"] else rows * (job["row_scale"] + config.beats(job["e"]))
-    key_beats = job["groups"] * keys * (config.beats(job["e"]) + config.beats(job["f"]))
-    return job["heads"] * job["batch"] * (query_beats + key_beats)
+    query_beats = 0 if job.continued else rows * (job.row_scale + config.beats(job.e))
+    key_beats = job.groups * keys * (config.beats(job.e) + config.beats(job.f))
+    return job.heads * job.batch * (query_beats + key_beats)
 
 
-def written_bytes(config: Config, job: Mapping[str, int]) -> int:
+def written_bytes(config: Config, job: Descriptor) -> int:
     """Bytes of the output rows of a job, as strobed."""
-    if job["continues"]:
+    if job.continues:
         return 0
     rows, _ = job_rows(config, job)
-    row_bytes = job["state_out"] * config.bus_bytes + job["f"] * (4 if job["float32_out"] else 2)
-    return job["heads"] * job["batch"] * rows * row_bytes
+    row_bytes = job.state_out * config.bus_bytes + job.f * (4 if job.float32_out else 2)
+    return job.heads * job.batch * rows * row_bytes

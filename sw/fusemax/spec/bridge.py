@@ -1,4 +1,4 @@
-"""Frames between a host and the bridge: what docs/bridge.md describes, hardware and host share.
+"""Frames between a host and the bridge: what docs/reference/bridge.md describes, hardware and host share.
 
 A request is a header (:data:`HEADER`), for writes followed by its payload. An answer is a shorter header
 (:data:`ANSWER`), its payload and a status byte. Both end with a CRC-32, are coded by COBS and closed by a zero byte.

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .integers import ceil_div, clog2
+from .timing import Timing
+
 __all__ = ["CONFIGS", "Config", "config_named"]
 
 BUS_WIDTHS = (32, 64, 128, 256, 512, 1024)
-
-
-def clog2(value: int) -> int:
-    """Bits that number ``value`` different things: ⌈log2 value⌉."""
-    return (value - 1).bit_length()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +91,8 @@ class Config:
 
     def _enough_contexts(self) -> int:
         """A tile's scores stay in a hold register from MAX to the last SLNV; a new tile needs one every initiation interval."""
-        from .timing import Timing
-
         e, f = min(self.max_e, 32), min(self.max_f, 32)
-        return min(9, max(3, 1 + -(-Timing(self).lifetime(f) // (e + f + 2))))
+        return min(9, max(3, 1 + ceil_div(Timing(self).lifetime(f), e + f + 2)))
 
     # -- formats that follow ---------------------------------------------------------------------------------
 
@@ -116,7 +112,7 @@ class Config:
 
     @property
     def query_exponent_bias(self) -> int:
-        """Exponent word of a query element: this minus its biased exponent (see docs/microarchitecture.md)."""
+        """Exponent word of a query element: this minus its biased exponent (see docs/explanation/microarchitecture.md)."""
         return 277 + self.product_align - self.score_frac_bits - 255
 
     @property
@@ -142,7 +138,7 @@ class Config:
 
     def beats(self, elements: int, element_bytes: int = 2) -> int:
         """Bus words of a row of ``elements`` elements."""
-        return -(-elements * element_bytes // self.bus_bytes)
+        return ceil_div(elements * element_bytes, self.bus_bytes)
 
     @property
     def key_beats(self) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from .registers import (
 __all__ = ["c_header", "markdown", "markdown_table", "memory_sections", "register_sections"]
 
 WORD_BITS = 32
+#: Columns of the page's text.
+PROSE_COLUMNS = 100
 
 
 def words(layout: Layout) -> Iterator[tuple[int, int, Field]]:
@@ -195,7 +198,7 @@ def memory_sections() -> list[str]:
 
 
 def markdown() -> str:
-    """The page ``docs/registers.md``."""
+    """The page ``docs/reference/registers.md``."""
     lines = [
         "# Registers, descriptors, programs",
         "",
@@ -209,7 +212,12 @@ def markdown() -> str:
         ("name", *(f"`{name}`" for name in shown)),
         [(f"`{config.name}`", *(str(getattr(config, name)) for name in shown)) for config in CONFIGS.values()],
     )
-    return "\n".join([*lines, ""])
+    return "\n".join([*(part for line in lines for part in prose(line)), ""])
+
+
+def prose(line: str) -> list[str]:
+    """Lines of text of a page, of one of any length; a table's row stays as it is."""
+    return [line] if line.startswith("|") else textwrap.wrap(line, PROSE_COLUMNS) or [""]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

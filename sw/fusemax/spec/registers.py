@@ -9,6 +9,7 @@ from .fields import Field, Layout
 
 __all__ = [
     "COUNTERS",
+    "EXACT_CAUSES",
     "IDENTITY",
     "INTERFACE_VERSION",
     "JOB_ENTRY",
@@ -47,6 +48,10 @@ class Cause(enum.IntEnum):
     ABORT = 7
     #: The doorbell announced more jobs than the ring holds.
     RING = 8
+
+
+#: Causes that are reported for the very job that has the fault, when all jobs before it are complete.
+EXACT_CAUSES = (Cause.DESCRIPTOR, Cause.PROGRAM)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,24 @@ distances from here: there is one timetable.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
-from .config import Config
+from .integers import ceil_div
 
 __all__ = ["Timing"]
+
+
+class Sizes(Protocol):
+    """What the latencies depend on; a :class:`~.config.Config` has it."""
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def pe_latency(self) -> int: ...
+
+    @property
+    def holds(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -22,7 +36,7 @@ class Timing:
     t + feeder + rows + c + pe_latency - 1.
     """
 
-    config: Config
+    config: Sizes
 
     #: West and north feeder: bank read, element select, operand.
     feeder: int = 3
@@ -72,7 +86,7 @@ class Timing:
 
     def least_interval(self, e: int, f: int) -> int:
         """No initiation interval is smaller: slots of a tile, recurrences, tiles that wait in hold registers."""
-        return max(e + f + 2, self.recurrence, -(-self.lifetime(f) // self.config.holds))
+        return max(e + f + 2, self.recurrence, ceil_div(self.lifetime(f), self.config.holds))
 
     @property
     def corner_to_output(self) -> int:

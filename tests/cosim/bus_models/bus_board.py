@@ -22,7 +22,7 @@ from cocotb.triggers import ClockCycles, First, RisingEdge
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam, AxiResp, AxiSlave
 
 import fusemax
-from fusemax.device import Device
+from fusemax.runtime.device import Device
 from fusemax_sim.problems import CONFIGS, EXACT_COUNTERS
 
 __all__ = ["CONFIG", "Board", "Pair", "operands"]
@@ -79,7 +79,7 @@ class Watched:
 
 
 class Board:
-    """The device, cocotbext-axi's models at its ports, and the rules; a :class:`fusemax.transport.Transport` in bridged code.
+    """The device, cocotbext-axi's models at its ports, and the rules; a :class:`fusemax.Transport` in bridged code.
 
     Parameters
     ----------

@@ -7,9 +7,11 @@ from amaranth.sim import Simulator
 
 from fusemax.arith import bf16
 from fusemax.arith.query_scale import scale_query
-from fusemax.cascade import Operation
+from fusemax.cascade import CASCADES
+from fusemax.compiler.array_program import Operation
+from fusemax.compiler.modulo_schedule import modulo_schedule
+from fusemax.compiler.recognizer import recognise
 from fusemax.model.bitexact import attention
-from fusemax.schedule.schedule import modulo_schedule
 from fusemax.spec import Config, Timing
 from fusemax_hw.array import Array
 from fusemax_hw.words import NorthSource, OpCode, north_bus
@@ -58,7 +60,7 @@ def corner_words(config: Config, queries: int, keys: int, v, closer: int = 0):
     timing = Timing(config)
     if closer:
         timing = Timing(config, feedback=timing.feedback - closer)
-    schedule = modulo_schedule(config, E, F, timing=timing)
+    schedule = modulo_schedule(recognise(CASCADES["attention_1pass"]), config, E, F, timing=timing)
     words: dict[int, tuple[dict, dict, dict]] = {}
     tiles = [(key_tile, query_tile) for key_tile in range(KEY_TILES) for query_tile in range(QUERY_TILES)]
     for number, (key_tile, query_tile) in enumerate(tiles):

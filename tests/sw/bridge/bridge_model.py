@@ -1,4 +1,4 @@
-"""A bridge in plain Python, byte for byte what docs/bridge.md says, and a line that loses, damages and invents bytes."""
+"""A bridge in plain Python, byte for byte as in docs/reference/bridge.md, and a line that loses, damages, invents bytes."""
 
 from __future__ import annotations
 

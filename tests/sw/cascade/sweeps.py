@@ -124,7 +124,19 @@ class Simulator:
 
     # -- tiles -----------------------------------------------------------------------------------------------------
 
-    def tile(self, einsum: Einsum, reference: Reference, element: Element) -> int | None:
+    def by_other_name(self, einsum: Einsum, full: set[str]) -> bool:
+        """Whether an Einsum reads elements only by another name of the rank, and not by the rank's own."""
+        own, other = (
+            any(
+                self.tile(einsum, operand, (operand.tensor, (0,) * len(operand.indices)), by_other_name) is not None
+                for operand in einsum.operands
+                if operand.tensor in full
+            )
+            for by_other_name in (False, True)
+        )
+        return other and not own
+
+    def tile(self, einsum: Einsum, reference: Reference, element: Element, by_other_name: bool) -> int | None:
         """Tile that an element is in by its indices; none if it has no coordinate of the rank, or a fixed one."""
         own = {variable for variable in einsum.ranks if variable.upper() in self.own}
         whole = next((split for split in self.cascade.split if self.rank in split.parts), None)
@@ -135,7 +147,7 @@ class Simulator:
                 continue
             variables = set(variables_of(index))
             others = {v for v in variables if v.upper() not in self.own and not (whole and v.upper() in whole.parts)}
-            if others and own and not isinstance(index, Reference):
+            if variables and own and bool(others) != by_other_name and not isinstance(index, Reference):
                 # The same sequence by another name, beside the rank itself: another rank.
                 continue
             running |= bool(variables)
@@ -161,16 +173,20 @@ class Simulator:
         # A tensor is a fiber's element by element if a point that reads such elements writes it with the rank's indices.
         while True:
             before = set(full)
+            other = {id(einsum): self.by_other_name(einsum, full) for einsum in self.cascade.einsums}
             for point in self.points:
                 point.tiles = []
                 for element, reference in point.reads:
                     if element[0] not in full:
                         continue
-                    tile = self.tile(point.einsum, reference, element)
+                    tile = self.tile(point.einsum, reference, element, other[id(point.einsum)])
                     if tile is not None:
                         carried = element[0] in self.cascade.iterative
                         point.tiles.append({tile - 1, tile} if carried else {tile})
-                if point.tiles and self.tile(point.einsum, point.einsum.result, point.writes[0]) is not None:
+                if (
+                    point.tiles
+                    and self.tile(point.einsum, point.einsum.result, point.writes[0], other[id(point.einsum)]) is not None
+                ):
                     full.add(point.einsum.result.tensor)
             if full == before:
                 return

@@ -1,4 +1,4 @@
-"""docs/cascades.md: its files are written, its Python runs, its commands print what it shows."""
+"""docs/reference/cascades.md: its files are written, its Python runs, its commands print what it shows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fusemax.cascade import CASCADES, count_passes
-from fusemax.cascade.functions import MAPS, REDUCTIONS
+from fusemax.cascade import CASCADES
+from fusemax.cascade.builtins import MAPS, REDUCTIONS
+from fusemax.cascade.passes import count_passes
 from fusemax.cli import main
 
-PAGE = (Path(__file__).parents[3] / "docs" / "cascades.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "cascades.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:

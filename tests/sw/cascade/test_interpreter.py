@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusemax.cascade import CASCADES, Cascade, CascadeError, interpret
-from fusemax.cascade.deferral import defer_division
-from fusemax.cascade.interpreter import shapes_of
+from fusemax.cascade import CASCADES, Cascade, CascadeError, parse
+from fusemax.cascade.deferred_division import defer_division
+from fusemax.cascade.interpreter import interpret, shapes_of
 
 ATTENTION = [name for name in CASCADES if name.startswith("attention_")] + ["entropy_1pass", "calibration_factored"]
 
@@ -168,7 +168,7 @@ def test_routing() -> None:
 def one(declaration: str, einsum: str, inputs: dict[str, object], extra: str = "", **sizes: int) -> np.ndarray:
     """The result Z of a single Einsum."""
     text = f"einsum:\n  declaration: {{{declaration}}}\n{extra}  expressions:\n    - {einsum}\n"
-    return interpret(Cascade.parse(text), inputs, **sizes)["Z"]
+    return interpret(parse(text), inputs, **sizes)["Z"]
 
 
 A = np.random.default_rng(5).normal(size=(3, 4))
@@ -243,7 +243,7 @@ def test_three_parts_of_a_rank() -> None:
         - B[m2, m1, m0] = A[m2*M1*M0+m1*M0+m0]
         - Z[m2*M1*M0+m1*M0+m0] = B[m2, m1, m0]
     """
-    found = interpret(Cascade.parse(text), {"A": np.arange(24.0)}, M0=2, M1=3)
+    found = interpret(parse(text), {"A": np.arange(24.0)}, M0=2, M1=3)
     assert found["B"].shape == (4, 3, 2)
     assert found["Z"].tolist() == list(range(24))
 
@@ -257,7 +257,7 @@ def test_states_are_there_for_every_step() -> None:
       extended: ["R[i+1] = R[i] * A[i]"]
       finally: ["Z[m] = R[m+1] - R[m]"]
     """
-    found = interpret(Cascade.parse(text), {"A": [2.0, 3.0, 4.0]})
+    found = interpret(parse(text), {"A": [2.0, 3.0, 4.0]})
     assert found["R"].tolist() == [1, 2, 6, 24]
     assert found["Z"].tolist() == [1, 4, 18]
 
@@ -298,7 +298,7 @@ def test_wrong_inputs(change: dict, sizes: dict[str, int], message: str) -> None
 def test_index_out_of_range() -> None:
     with pytest.raises(CascadeError, match=r"index m\+1 must be from 0 to 3 along N of X, not 4"):
         text = "einsum: {declaration: {X: [N], Z: [M]}, alias: {M: N}, expressions: ['Z[m] = X[m+1]']}"
-        interpret(Cascade.parse(text), {"X": X})
+        interpret(parse(text), {"X": X})
 
 
 def test_sums_without_the_product_in_memory() -> None:

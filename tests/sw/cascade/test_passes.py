@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sweeps import sweeps
 
-from fusemax.cascade import CASCADES, Cascade, CascadeError, count_passes, interpret
-from fusemax.cascade.deferral import defer_division
-from fusemax.cascade.passes import ranks_to_count
+from fusemax.cascade import CASCADES, Cascade, CascadeError, parse, to_text
+from fusemax.cascade.deferred_division import defer_division
+from fusemax.cascade.interpreter import interpret
+from fusemax.cascade.passes import count_passes, ranks_to_count
 
 #: Tiny, but longer than the number of passes: the last elements of one sweep are the first of the next.
 SIZES = {"E": 4, "F": 3, "P": 3, "M": 5, "K": 4, "L": 5, "C": 2, "W": 3}
@@ -49,6 +52,34 @@ def test_one_sequence() -> None:
     cascade = CASCADES["flowformer"]
     found = count_passes(cascade, "M", {"P": "M"})
     assert found.passes == sweeps(cascade, "M", {"E": 2, "F": 2, "M": 6, "P": 6}, {"P": "M"}) == 4
+
+
+@pytest.mark.parametrize(
+    ("einsums", "passes"),
+    [
+        (["Y[m] = X[n] * (n <= m)"], 1),
+        (["Y[n] = X[m] * (m <= n)"], 1),
+        (["Y[m] = where(n <= m, X[n], 0)"], 1),
+        (["Y[m] = X[n] ::max(n)"], 1),
+        (["Y[m] = X[n] * A[m]"], 1),
+        (["Y[m] = where(n <= m, X[n], 0)", "Z[m] = Y[m] * X[m]"], 1),
+        (["Y[m] = X[n] * 1", "Z[m] = Y[m] * X[m]"], 2),
+        (["Y[m] = X[n] * 1", "Z[m] = Y[m] * X[n]"], 2),
+        (["S = X[m] * 1", "Y[m] = X[n] * S"], 2),
+        (["S = X[m] * 1", "T[m] = X[m] / S", "D = T[m] * T[m]", "Y[m] = T[n] / D"], 3),
+    ],
+)
+def test_reading_by_another_name(einsums: list[str], passes: int) -> None:
+    """An Einsum that writes by the rank's own name, and reads all of a fiber by another one."""
+    written = [re.match(r"\w+", einsum)[0] for einsum in einsums]  # type: ignore[index]
+    declared = {name: "[]" if f"{name} =" in " ".join(einsums) else "[M]" for name in ("X", "A", *written)}
+    if "A[" not in " ".join(einsums):
+        del declared["A"]
+    text = "einsum:\n  declaration:\n" + "".join(f"    {name}: {ranks}\n" for name, ranks in declared.items())
+    text += "  alias: {N: M}\n  expressions:\n" + "".join(f"    - {einsum}\n" for einsum in einsums)
+    found = count_passes(parse(text), "M")
+    assert found.passes == sweeps(parse(text), "M", {"M": 6}) == passes
+    assert found.per_input["X"] == passes
 
 
 # -- random cascades -----------------------------------------------------------------------------------------------
@@ -110,6 +141,32 @@ def flat_cascades(draw: st.DrawFn) -> str:
         if f"{tensor}[" not in used:
             del writer.declared[tensor]
     return writer.text("", {"expressions": writer.lines})
+
+
+@st.composite
+def aliased_cascades(draw: st.DrawFn) -> str:
+    """Maps and reductions that read by the rank's own name, by another one, or by both."""
+    writer = Writer(draw)
+    for _ in range(draw(st.integers(2, 8))):
+        form = draw(st.sampled_from(["map", "reduce", "all", "prefix", "both"]))
+        fiber, name = writer.one(writer.fibers), f"T{len(writer.declared)}"
+        factor = f" * {writer.one(writer.scalars)}" if writer.scalars and draw(st.booleans()) else ""
+        right = {
+            "map": f"{fiber}[m] * 2{factor}",
+            "reduce": f"{fiber}[m] * 2{factor}",
+            "all": f"{fiber}[n] * 2{factor}",
+            "prefix": f"where(n <= m, {fiber}[n]{factor}, 0)",
+            "both": f"{fiber}[m] * {writer.one(writer.fibers)}[n]{factor}",
+        }[form]
+        writer.declared[name] = "[]" if form == "reduce" else "[M]"
+        writer.lines.append(f"{name} = {right}" if form == "reduce" else f"{name}[m] = {right}")
+        (writer.scalars if form == "reduce" else writer.fibers).append(name)
+    used = " ".join(line.split("=", 1)[1] for line in writer.lines)
+    for tensor in ("A", "B"):
+        if f"{tensor}[" not in used:
+            del writer.declared[tensor]
+    head = "  alias: {N: M}" if "[n]" in used else ""
+    return writer.text(head, {"expressions": writer.lines})
 
 
 @st.composite
@@ -201,21 +258,30 @@ def scanning_cascades(draw: st.DrawFn) -> str:
 @settings(max_examples=150)
 @given(flat_cascades())
 def test_random_cascades(text: str) -> None:
-    cascade = Cascade.parse(text)
+    cascade = parse(text)
     assert count_passes(cascade, "M").passes == sweeps(cascade, "M", {"M": 12})
+
+
+@settings(max_examples=150)
+@given(aliased_cascades())
+def test_random_cascades_of_two_names(text: str) -> None:
+    cascade = parse(text)
+    found = count_passes(cascade, "M")
+    assert found.passes == sweeps(cascade, "M", {"M": 6})
+    assert found.passes >= 1
 
 
 @settings(max_examples=150)
 @given(tiled_cascades(), st.sampled_from(["M", "M1"]))
 def test_random_tiled_cascades(text: str, rank: str) -> None:
-    cascade = Cascade.parse(text)
+    cascade = parse(text)
     assert count_passes(cascade, rank).passes == sweeps(cascade, rank, {"M1": 11, "M0": 2})
 
 
 @settings(max_examples=150)
 @given(scanning_cascades())
 def test_random_scanning_cascades(text: str) -> None:
-    cascade = Cascade.parse(text)
+    cascade = parse(text)
     assert count_passes(cascade, "M").passes == sweeps(cascade, "M", {"M": 12})
 
 
@@ -251,6 +317,7 @@ def test_random_scanning_cascades(text: str) -> None:
         ("flowformer", "P", 2, 2, {"Q": 2}, ("SQ", "IN")),
         ("flowformer_causal", "L", 1, 1, {"Q": 1, "K": 1, "V": 1}, ()),
         ("routing", "L", 2, 2, {"QN": 2, "KN": 1, "V": 1}, ("QN",)),
+        ("routing", "W", 2, 2, {}, ("IDX", "QG")),
         ("routing", "X", 2, 2, {}, ("SM",)),
         ("cascade1", "K", 2, 2, {"A": 2, "B": 1}, ("A",)),
         ("cascade2", "K", 1, 1, {"A": 1, "B": 1}, ()),
@@ -294,7 +361,7 @@ einsum:
 
 
 def test_layer_norm() -> None:
-    cascade = Cascade.parse(LAYERNORM)
+    cascade = parse(LAYERNORM)
     found = count_passes(cascade, "D")
     assert (found.passes, found.passes_deferred_division) == (3, 2)
     assert found.footprint == ("X", "C")
@@ -310,8 +377,8 @@ def test_same_running_maximum_used_at_every_step_or_at_the_end() -> None:
       extended: ["R[i+1] = max(R[i], A[i])"]
       finally: ["Z = exp(A[m] - R[{}])"]
     """
-    assert count_passes(Cascade.parse(text.format("m+1")), "M").passes == 1
-    assert count_passes(Cascade.parse(text.format("M")), "M").passes == 2
+    assert count_passes(parse(text.format("m+1")), "M").passes == 1
+    assert count_passes(parse(text.format("M")), "M").passes == 2
 
 
 POWER = """
@@ -328,7 +395,7 @@ einsum:
 
 def test_passes_that_grow_with_the_iteration() -> None:
     """Every step multiplies by the whole matrix, which it has in common with the other steps."""
-    cascade = Cascade.parse(POWER)
+    cascade = parse(POWER)
     with pytest.raises(CascadeError, match="line 7, column 7: the passes over D grow with the iteration: every step goes over"):
         count_passes(cascade, "D")
     assert count_passes(cascade, "STEP").passes == 1
@@ -343,7 +410,7 @@ def test_a_step_with_fibers_of_its_own_is_given_its_state() -> None:
       initialization: ["R[0] = 1"]
       extended: ["S[m1] = A[m1, m0] * R[m1]", "R[m1+1] = S[m1] + R[m1]"]
     """
-    assert count_passes(Cascade.parse(text), "M0").passes == 1
+    assert count_passes(parse(text), "M0").passes == 1
 
 
 def test_wrong_ranks() -> None:
@@ -362,7 +429,7 @@ def test_deferred_division_computes_the_same(name: str) -> None:
     cascade = CASCADES[name]
     deferred = defer_division(cascade)
     assert defer_division(deferred) == deferred
-    assert Cascade.parse(str(deferred)) == deferred
+    assert parse(to_text(deferred)) == deferred
     inputs = {
         tensor: np.random.default_rng(index).normal(size=[sizes_of(cascade)[rank] for rank in cascade.ranks_of[tensor]])
         for index, tensor in enumerate(cascade.inputs)
@@ -398,5 +465,5 @@ def test_what_can_be_deferred(einsums: list[str], passes: int) -> None:
     text += "\n".join(f"    - {einsum}" for einsum in einsums)
     if "B[" not in text.split("expressions")[1]:
         text = text.replace("    B: [M]\n", "")
-    found = count_passes(Cascade.parse(text), "M")
+    found = count_passes(parse(text), "M")
     assert (found.passes, found.passes_deferred_division) == (2, passes)

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import fusemax
-from fusemax.bench import RIVALS, Case, Results
-from fusemax.bench import measure as measuring
 from fusemax.cli import main
+from fusemax.evaluation.bench import RIVALS, Case, Results
+from fusemax.evaluation.bench import measure as measuring
 
 SHAPES = ("1x8x8x4x4", "2x5x9x3x7")
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fusemax.board import BOARDS
-from fusemax.board.opening import connect
+from fusemax.board.connection import connect
 from fusemax.cli import board as command
 from fusemax.cli import main
 from fusemax.spec import CONFIGS

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fusemax.cli import main
-from fusemax.explore import AREA_TABLE
+from fusemax.evaluation.explore import AREA_TABLE
 
 SPACE = ("--shape", "2x40x50x16x16", "--rows", "4,8", "--columns", "4", "--query-tiles", "1,2", "--bus", "64,128")
 FIELDS = "rows columns query_tiles bus_bits contexts cycles utilisation bytes_read lut ff dsp ram_18k ram_16x4 area front"

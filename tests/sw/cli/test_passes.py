@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fusemax.cascade import CASCADES
-from fusemax.cascade.files import DIRECTORY
+from fusemax.cascade.catalog import DIRECTORY
 from fusemax.cli import main
 
 
@@ -51,7 +51,7 @@ def test_text(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing"], "cascade must be one of attention_1pass, "),
+        (["nothing"], "cascade must be the path of a file or one of attention_1pass, "),
         (["nothing.yaml"], "No such file or directory: 'nothing.yaml'"),
         (["attention_3pass", "--rank", "K"], "rank must be one of E, P, M, F, not 'K'; K is a tensor, its ranks are E, M"),
         (["attention_3pass", "--same", "X=M"], "rank must be one of E, P, M, F, not 'X'"),
@@ -92,3 +92,24 @@ def test_compile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compile", "--cascade", "attention_2pass", *common, str(tmp_path / "c")]) == 1
     assert "attention_2pass, line 23, column 7: the array cannot run this" in capsys.readouterr().err
     assert not (tmp_path / "c").exists()
+
+
+def test_tiles_of_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = pytest.importorskip("matplotlib.image")
+    heights = []
+    for tiles in ("2", "9"):
+        assert main(["compile", "--config", "tiny", "--head-dim", "4", "--tiles", tiles, "-o", str(tmp_path / tiles)]) == 0
+        heights.append(image.imread(tmp_path / tiles / "schedule.png").shape[0])
+    assert heights[1] > heights[0] + 200
+    for wrong in ("0", "-1", "x"):
+        with pytest.raises(SystemExit):
+            main(["compile", "--tiles", wrong])
+        assert f"argument --tiles: must be an integer of at least 1, not '{wrong}'" in capsys.readouterr().err
+
+
+def test_messages_do_not_speak_of_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["passes", "flow"], ["compile", "--cascade", "flow", "-o", str(tmp_path)]):
+        assert main(arguments) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: cascade must be the path of a file or one of attention_1pass, ")
+        assert "Cascade" not in error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,20 +14,20 @@ from hypothesis import strategies as st
 
 import fusemax
 from fusemax.integration.write import driver_sources
-from fusemax.jobs import MOST_SHARE, describe
-from fusemax.layout import Buffer, Shape, place_arrays
-from fusemax.masks import UNBOUNDED
 from fusemax.model.descriptor_check import is_valid
-from fusemax.model.transport import ModelTransport
+from fusemax.model.model_transport import ModelTransport
+from fusemax.planning.descriptors import MAX_SHARE, describe
+from fusemax.planning.masks import UNBOUNDED
+from fusemax.planning.memory_map import Buffer, Shape, place_arrays
 from fusemax.spec import (
     CONFIGS,
-    DESCRIPTOR,
     DESCRIPTOR_BYTES,
     DESCRIPTOR_STRIDE_BYTES,
     IDENTITY,
     INTERFACE_VERSION,
     Cause,
     Config,
+    Descriptor,
     counter_offset,
     register,
 )
@@ -112,8 +113,8 @@ def test_descriptors_are_the_hosts(driver, config, data):
     assert driver.describe(ctypes.byref(machine), ctypes.byref(job), descriptor) == "OK"
     scale = np.float32(0.3 * np.log2(np.e))
     (expected,) = describe(config, shape, program, 1 << 12, buffers, scale, most_tiles=room)
-    assert DESCRIPTOR.unpack(int.from_bytes(bytes(descriptor), "little")) == expected
-    assert bytes(descriptor) == DESCRIPTOR.pack(expected).to_bytes(DESCRIPTOR_BYTES, "little")
+    assert Descriptor.unpack(int.from_bytes(bytes(descriptor), "little")) == expected
+    assert bytes(descriptor) == expected.pack().to_bytes(DESCRIPTOR_BYTES, "little")
 
 
 @pytest.mark.parametrize("config", MACHINES[:1] + MACHINES[3:], ids=lambda config: config.name)
@@ -139,9 +140,9 @@ def test_masks_that_one_job_can_do(driver, config, data):
         return
     room = config.resident_query_tiles(5, 7)
     (whole,) = describe(config, shape, program, 1 << 12, buffers, most_tiles=room)
-    takes = is_valid(config, whole | {"mask_lo": lo, "mask_hi": hi})
+    takes = is_valid(config, replace(whole, mask_lo=lo, mask_hi=hi))
     masked = lo > -UNBOUNDED or hi < UNBOUNDED
-    assert status == ("OK" if takes and (not masked or whole["groups"] == 1) else "SPLIT")
+    assert status == ("OK" if takes and (not masked or whole.groups == 1) else "SPLIT")
 
 
 @pytest.mark.parametrize(
@@ -512,7 +513,7 @@ def test_numbers_that_the_driver_repeats():
     (unbounded,) = re.findall(r"#define FUSEMAX_UNBOUNDED INT32_C\((\w+)\)", header)
     assert int(unbounded, 0) == UNBOUNDED
     (most_share,) = re.findall(r"#define MOST_SHARE (\d+)u", source)
-    assert int(most_share) == MOST_SHARE
+    assert int(most_share) == MAX_SHARE
     codes = header.split("enum fusemax_status {")[1].split("};")[0]
     assert re.findall(r"^ +FUSEMAX_(\w+)", codes, re.MULTILINE) == list(STATUS)
 

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 
 from fusemax.integration import page, write
-from fusemax.model.transport import ModelTransport
+from fusemax.model.model_transport import ModelTransport
 from fusemax.spec import CONFIGS, COUNTERS, REGISTERS, Config, register
 
 

@@ -10,22 +10,16 @@ import numpy as np
 import pytest
 
 import fusemax
-from fusemax.jobs import describe
-from fusemax.layout import RING_BYTES, Shape, place_arrays, place_program
 from fusemax.model import CycleCounts, cycles
 from fusemax.model.cycles import IdealMemory, ring_cycles
-from fusemax.model.timeline import Machine
+from fusemax.model.timeline import Run
 from fusemax.model.timeline.load import DEADLINES
+from fusemax.planning.descriptors import describe
+from fusemax.planning.memory_map import RING_BYTES, Shape, place_arrays, place_program
 from fusemax.spec import CONFIGS, COUNTERS, DESCRIPTOR_BYTES, Config
+from fusemax_sim import problems
 
-MACHINES = {
-    **CONFIGS,
-    "odd3x5": Config(name="odd3x5", rows=3, columns=5),
-    "flat2x7": Config(
-        name="flat2x7", rows=2, columns=7, max_e=24, max_f=40, bus_bits=32, contexts=2, pe_latency=2, query_tiles=1
-    ),
-    "narrow": Config(name="narrow", rows=5, columns=6, max_e=70, max_f=70, bus_bits=128, outstanding_reads=1, pe_latency=3),
-}
+MACHINES = {**CONFIGS, **problems.CONFIGS}
 
 
 def count(config: str, shape: Shape, memory: IdealMemory | None = None, **options: bool) -> CycleCounts:
@@ -75,18 +69,18 @@ def periods(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """For every run: how many periods were passed over."""
     found: list[int] = []
 
-    class Watched(Machine):
-        def run(self) -> int:
-            end = super().run()
-            found.append(self.rhythm.periods)
+    class Watched(Run):
+        def cycles(self) -> int:
+            end = super().cycles()
+            found.append(self.periods.count)
             return end
 
     # The package's name for it is the function.
-    monkeypatch.setattr(sys.modules["fusemax.model.cycles"], "Machine", Watched)
+    monkeypatch.setattr(sys.modules["fusemax.model.cycles"], "Run", Watched)
     return found
 
 
-@pytest.mark.parametrize("config", ["tiny", "small", "base", "odd3x5", "flat2x7", "narrow"])
+@pytest.mark.parametrize("config", ["tiny", "small", "base", "odd3x5", "flat2x7", "wide5x6"])
 def test_extrapolated_is_as_simulated(config: str, periods: list[int]) -> None:
     random = np.random.default_rng(sum(config.encode()))
     for _ in range(10):
@@ -125,7 +119,7 @@ def test_rows_that_cross_pages(periods: list[int]) -> None:
 def test_more_key_tiles_than_deadlines_can_tell_apart(periods: list[int]) -> None:
     """First uses are numbers of 16 bits: the next head's queries wait so long that their order is the other one for a while."""
     shape = Shape(heads=2, queries=7, keys=5 * (DEADLINES // 2 + 500), e=30, f=30)
-    assert count("narrow", shape) == count("narrow", shape, extrapolate=False)
+    assert count("wide5x6", shape) == count("wide5x6", shape, extrapolate=False)
     assert periods[0] > 0
 
 
@@ -174,7 +168,7 @@ def test_a_million_keys_for_a_few_queries(queries: int, per_key_tile: int) -> No
 # -- what must hold ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("config", ["tiny", "small", "base", "odd3x5", "flat2x7", "narrow"])
+@pytest.mark.parametrize("config", ["tiny", "small", "base", "odd3x5", "flat2x7", "wide5x6"])
 def test_bounds(config: str) -> None:
     """Array and buses are never faster than one word a cycle, and cycles are divided among slots and waits."""
     random = np.random.default_rng(sum(config.encode()) + 1)
@@ -301,7 +295,7 @@ def test_wrong_arguments() -> None:
     program = fusemax.compile(head_dim=8, value_dim=4, config="tiny")
     with pytest.raises(TypeError, match=r"^program must be a Program, not 'tiny'$"):
         cycles("tiny", Shape(queries=1, keys=1, e=8, f=4))  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"^job must be a Shape, not \(1, 1, 8, 4\)$"):
+    with pytest.raises(TypeError, match=r"^shape must be a Shape, not \(1, 1, 8, 4\)$"):
         cycles(program, (1, 1, 8, 4))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^the program must be for E=8, F=8, not for E=8, F=4$"):
         cycles(program, Shape(queries=1, keys=1, e=8))

@@ -21,7 +21,7 @@ def macros() -> dict[str, int]:
     return values
 
 
-@pytest.mark.parametrize(("path", "text"), [("tests/golden/fusemax.h", c_header), ("docs/registers.md", markdown)])
+@pytest.mark.parametrize(("path", "text"), [("tests/golden/fusemax.h", c_header), ("docs/reference/registers.md", markdown)])
 def test_committed_files_are_current(path, text):
     assert (ROOT / path).read_text(encoding="utf-8") == text(), f"{path} must be regenerated: make docs"
 

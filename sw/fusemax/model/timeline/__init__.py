@@ -1,6 +1,6 @@
 """Timeline of a run: which row is read and which tile issued when, without visiting every cycle."""
 
 from .bus import IdealMemory, MemoryTiming
-from .machine import Machine
+from .run import Run
 
-__all__ = ["IdealMemory", "Machine", "MemoryTiming"]
+__all__ = ["IdealMemory", "MemoryTiming", "Run"]

@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from ...spec import Config
+from ...spec import PAGE_BYTES, Config
 from .latencies import Latencies
 
 __all__ = ["LONG_AGO", "UNKNOWN", "IdealMemory", "MemoryTiming", "ReadPath", "WritePath", "cut"]
@@ -19,7 +19,6 @@ LONG_AGO = -(1 << 60)
 #: The cycle of what is not decided yet.
 UNKNOWN = 1 << 60
 
-PAGE_BYTES = 4096
 MOST_BEATS = 256
 
 

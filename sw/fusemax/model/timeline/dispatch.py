@@ -5,8 +5,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 
-from ...program import Program
-from ...spec import DESCRIPTOR_STRIDE_BYTES, MICROWORD, PROGRAM_HEADER, Config
+from ...compiler.program import Program
+from ...spec import DESCRIPTOR_STRIDE_BYTES, MICROWORD, PROGRAM_HEADER, Config, ceil_div
 from ..descriptor_check import settings
 from .bus import UNKNOWN, ReadPath, cut
 from .issue import Issue
@@ -82,9 +82,9 @@ class Dispatcher:
             self._state = State.ROOM if same else State.DRAIN
             self._cycle = taken + latencies.descriptor
         else:
-            header = -(-PROGRAM_HEADER.bits // config.bus_bits)
-            beats = header - (-job["ii"] * MICROWORD.bits // config.bus_bits)
-            address = job["program_address"] - header * config.bus_bytes
+            header = ceil_div(PROGRAM_HEADER.bits, config.bus_bits)
+            beats = header + ceil_div(job.ii * MICROWORD.bits, config.bus_bits)
+            address = job.program_address - header * config.bus_bytes
             taken = self._path.run(cycle, cut(config, address, beats))
             self._issue.words_from = taken + latencies.first_word
             self._state = State.ROOM
@@ -97,7 +97,7 @@ class Dispatcher:
         if self._state is State.DRAIN and len(self._store.ended) == self._given:
             job = self._descriptors[self._index]
             cycle = max(self._cycle, *self._store.ended[-1:], 0)
-            self._issue.load_program(cycle, self._programs[job["program_tag"]])
+            self._issue.load_program(cycle, self._programs[job.program_tag])
             self._loaded = settings(job)
             self._state = State.PROGRAM
             self._arbiter.control = cycle + latencies.program
@@ -108,11 +108,11 @@ class Dispatcher:
                 return
             cycle = max(self._cycle, room)
             job = self._descriptors[self._index]
-            for walker in walkers[:-1] if job["continues"] else walkers:
+            for walker in walkers[:-1] if job.continues else walkers:
                 walker.jobs.push(cycle, job)
                 walker.start()
             self._index += 1
-            self._given += not job["continues"]
+            self._given += not job.continues
             self._state = State.DONE
             if self._index < len(self._descriptors):
                 self._state = State.DESCRIPTOR

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ...program import Program
+from ...compiler.program import Program
 from ...spec import MICROWORD, Config, Op
 from ..tiles import is_masked
 from .bus import LONG_AGO, UNKNOWN
@@ -132,8 +132,8 @@ class Issue(Walk):
         self._stepped = self.offered - self._offer
         self._enter_key_tile(0)
         # Results of another size come with another program, when all buffers are free.
-        if self.job["output_slots"] != self._output_slots:
-            self._output_slots = self.job["output_slots"]
+        if self.job.output_slots != self._output_slots:
+            self._output_slots = self.job.output_slots
             self._freed = deque([LONG_AGO] * self._output_slots, self._output_slots)
 
     def load_program(self, cycle: int, program: Program) -> None:
@@ -215,7 +215,7 @@ class Issue(Walk):
             return
         left_out = self.group_tiles - 1 - number
         job_number = self.job_number
-        self.step(self._stepped + left_out * self._period, self.job["key_tiles"])
+        self.step(self._stepped + left_out * self._period, self.job.key_tiles)
         if self.job is not None and self.job_number == job_number:
             self._enter_key_tile(left_out)
 
@@ -233,20 +233,20 @@ class Issue(Walk):
         """Tiles of the group that are issued, and their numbers."""
         job = self.job
         assert job is not None
-        first_key, last_key = self.at[TILE] == 0, self.at[TILE] == job["key_tiles"] - 1
-        chained = bool(job["continues"] or job["continued"])
-        starts, ends = first_key and not job["continued"], last_key and not job["continues"]
-        state_out, count = bool(job["state_out"]), self.group_tiles
+        first_key, last_key = self.at[TILE] == 0, self.at[TILE] == job.key_tiles - 1
+        chained = bool(job.continues or job.continued)
+        starts, ends = first_key and not job.continued, last_key and not job.continues
+        state_out, count = bool(job.state_out), self.group_tiles
         if chained or not is_masked(job):
             for number in range(count):
                 yield number, Tile(starts, ends, number == 0, number == count - 1, state_out)
             return
         rows, group = self._config.rows, self.at[GROUP]
-        before = group * job["group_tiles"] - max(0, group - job["large_groups"])
+        before = group * job.group_tiles - max(0, group - job.large_groups)
         needed = []
         for number in range(count):
-            start = (before + number) * self._config.columns // job["share"] - self.at[TILE] * rows
-            lo, hi = job["mask_lo"] + start, job["mask_hi"] + start + job["tile_span"]
+            start = (before + number) * self._config.columns // job.share - self.at[TILE] * rows
+            lo, hi = job.mask_lo + start, job.mask_hi + start + job.tile_span
             sees_none = (first_key and hi <= 0) or (last_key and lo >= rows)
             if sees_none or (lo < rows and hi > 0):
                 needed.append((number, starts or lo >= 0, ends or hi <= rows))

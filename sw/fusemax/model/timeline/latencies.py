@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...spec import DESCRIPTOR_BYTES, Config, Timing
+from ...spec import DESCRIPTOR_BYTES, Config, Timing, ceil_div, clog2
 
 __all__ = ["Latencies"]
 
@@ -62,7 +62,7 @@ class Latencies:
     @property
     def descriptor_beats(self) -> int:
         """Bus words of a descriptor."""
-        return -(-DESCRIPTOR_BYTES // self.config.bus_bytes)
+        return ceil_div(DESCRIPTOR_BYTES, self.config.bus_bytes)
 
     @property
     def results(self) -> int:
@@ -77,4 +77,4 @@ class Latencies:
     @property
     def answer_room(self) -> int:
         """Words that the store engine's queue holds."""
-        return 1 << (self.config.columns + 8 - 1).bit_length()
+        return 1 << clog2(self.config.columns + 8)

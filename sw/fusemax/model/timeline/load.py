@@ -94,9 +94,9 @@ class LoadWalker(Walk):
         assert job is not None
         config, cycle = self._config, max(self._ended + self._latencies.next_tile, self.offered)
         if self.arrived < 0:
-            beats = config.beats(job["f" if self._tensor == "v" else "e"])
-            self._rows = Rows(config, job, self._tensor, beats + (job["row_scale"] if self._tensor == "q" else 0))
-            slots = job["query_slots"] if self._tensor == "q" else 2
+            beats = config.beats(getattr(job, "f" if self._tensor == "v" else "e"))
+            self._rows = Rows(config, job, self._tensor, beats + (job.row_scale if self._tensor == "q" else 0))
+            slots = job.query_slots if self._tensor == "q" else 2
             # Another number of slots comes with another program, when all buffers are free.
             if slots != self._slots:
                 self._buffers = deque([LONG_AGO] * slots)
@@ -105,19 +105,19 @@ class LoadWalker(Walk):
             self._rows.enter(self.arrived)
         self._group_tiles = self.group_tiles
         if self._tensor == "q":
-            tiles, rows, last_rows = self._group_tiles, config.columns, job["last_queries"]
+            tiles, rows, last_rows = self._group_tiles, config.columns, job.last_queries
             last = self.at[TILE] == tiles - 1
-            self._group_iterations = tiles * job["key_tiles"] if last else 0
+            self._group_iterations = tiles * job.key_tiles if last else 0
             last = last and self.is_last_group
         else:
-            tiles, rows, last_rows = job["key_tiles"], config.rows, job["last_keys"]
+            tiles, rows, last_rows = job.key_tiles, config.rows, job.last_keys
             last = self.at[TILE] == tiles - 1
         self._tile_rows = last_rows if last else rows
         self._row = 0
         self._busy = True
         self._ready = cycle + self._latencies.first_row
         # The queries of a job that continues another are there.
-        there = self._tensor == "q" and job["continued"]
+        there = self._tensor == "q" and job.continued
         if not there:
             self._ask()
         self.step(cycle, tiles)

@@ -36,8 +36,8 @@ class Store(Walk):
         assert job is not None
         cycle = max(self._asked + self._latencies.next_tile, self.offered)
         if self.arrived < 0:
-            beats = config.beats(job["f"], 4 if job["float32_out"] else 2)
-            self._rows = Rows(config, job, "o", beats + job["state_out"])
+            beats = config.beats(job.f, 4 if job.float32_out else 2)
+            self._rows = Rows(config, job, "o", beats + job.state_out)
         else:
             self._rows.enter(self.arrived)
         tiles = self.group_tiles
@@ -45,7 +45,7 @@ class Store(Walk):
         number = self.job_number
         self.step(cycle, tiles)
         earliest = max(issued + self._latencies.results, cycle + self._latencies.first_row)
-        for _ in range(job["last_queries"] if last else config.columns):
+        for _ in range(job.last_queries if last else config.columns):
             self._asked = self.path.row(earliest, self._rows.bursts)
             self._rows.next_row()
         if self.job is None or self.job_number != number:

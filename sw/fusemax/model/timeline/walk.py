@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from math import gcd
 
-from ...spec import Config
-from .bus import LONG_AGO, PAGE_BYTES, UNKNOWN, cut
+from ...spec import PAGE_BYTES, Config, Descriptor
+from .bus import LONG_AGO, UNKNOWN, cut
 from .latencies import Latencies
 
 __all__ = ["BATCH", "GROUP", "HEAD", "TILE", "Descriptor", "JobQueue", "Rows", "Walk"]
 
-Descriptor = Mapping[str, int]
 
 #: Loops of a job, places in :attr:`Walk.at`.
 BATCH, HEAD, GROUP, TILE = range(4)
@@ -65,9 +63,9 @@ class Rows:
         self._beats = beats
         # Keys and values are read again for every group.
         self._again = name in ("k", "v")
-        self._row, self._head, self._batch = (job[f"{name}_{loop}_stride"] for loop in ("row", "head", "batch"))
-        self._share, self._next_shared = (1, 0) if self._again else (job["share"], job[f"{name}_share_stride"])
-        self._address = self._position = self._head_base = self._batch_base = job[f"{name}_address"] % PAGE_BYTES
+        self._row, self._head, self._batch = (getattr(job, f"{name}_{loop}_stride") for loop in ("row", "head", "batch"))
+        self._share, self._next_shared = (1, 0) if self._again else (job.share, getattr(job, f"{name}_share_stride"))
+        self._address = self._position = self._head_base = self._batch_base = getattr(job, f"{name}_address") % PAGE_BYTES
         self._phase = 0
         self._whole = cut(config, 0, beats)
         # Rows all lie at multiples of this from each other.
@@ -143,19 +141,19 @@ class Walk:
     def group_tiles(self) -> int:
         """Query tiles of the group: large groups come first."""
         assert self.job is not None
-        return self.job["group_tiles"] - (self.at[GROUP] >= self.job["large_groups"])
+        return self.job.group_tiles - (self.at[GROUP] >= self.job.large_groups)
 
     @property
     def is_last_group(self) -> bool:
         assert self.job is not None
-        return self.at[GROUP] == self.job["groups"] - 1
+        return self.at[GROUP] == self.job.groups - 1
 
     def step(self, cycle: int, tiles: int) -> None:
         """The tile, one of ``tiles``, is taken in ``cycle``: on to the next one."""
         job, at = self.job, self.at
         assert job is not None
         self.offered = cycle + self._offer
-        for loop, count in ((TILE, tiles), (GROUP, job["groups"]), (HEAD, job["heads"]), (BATCH, job["batch"])):
+        for loop, count in ((TILE, tiles), (GROUP, job.groups), (HEAD, job.heads), (BATCH, job.batch)):
             at[loop] += 1
             if at[loop] < count:
                 self.arrived = loop

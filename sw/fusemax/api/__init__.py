@@ -1,0 +1,1 @@
+"""What users call: attention, opening a device, the key/value cache."""

@@ -1,0 +1,227 @@
+"""Attention as a function."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, Literal, Unpack, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..compiler.program import Program
+from ..compiler.rule_checker import check
+from ..planning.memory_map import Shape, align, required_bytes
+from ..runtime.device import MEMORY_BYTES, Device
+from ..runtime.options import AttentionOptions, check_names
+from ..runtime.request import Request
+from ..runtime.softmax_state import State
+from ..spec import PAGE_BYTES, config_named
+from .opening import open_device
+
+__all__ = ["attention"]
+
+
+@overload
+def attention(
+    q: NDArray[Any],
+    k: NDArray[Any],
+    v: NDArray[Any],
+    scale: float | ArrayLike | None = None,
+    device: Device | None = None,
+    *,
+    program: Program | None = None,
+    return_lse: Literal[False] = False,
+    return_state: Literal[False] = False,
+    **options: Unpack[AttentionOptions],
+) -> NDArray[Any]: ...
+
+
+@overload
+def attention(
+    q: NDArray[Any],
+    k: NDArray[Any],
+    v: NDArray[Any],
+    scale: float | ArrayLike | None = None,
+    device: Device | None = None,
+    *,
+    program: Program | None = None,
+    return_lse: Literal[True],
+    return_state: Literal[False] = False,
+    **options: Unpack[AttentionOptions],
+) -> tuple[NDArray[Any], NDArray[np.float32]]: ...
+
+
+@overload
+def attention(
+    q: NDArray[Any],
+    k: NDArray[Any],
+    v: NDArray[Any],
+    scale: float | ArrayLike | None = None,
+    device: Device | None = None,
+    *,
+    program: Program | None = None,
+    return_lse: Literal[False] = False,
+    return_state: Literal[True],
+    **options: Unpack[AttentionOptions],
+) -> tuple[NDArray[Any], State]: ...
+
+
+@overload
+def attention(
+    q: NDArray[Any],
+    k: NDArray[Any],
+    v: NDArray[Any],
+    scale: float | ArrayLike | None = None,
+    device: Device | None = None,
+    *,
+    program: Program | None = None,
+    return_lse: Literal[True],
+    return_state: Literal[True],
+    **options: Unpack[AttentionOptions],
+) -> tuple[NDArray[Any], NDArray[np.float32], State]: ...
+
+
+def attention(
+    q: NDArray[Any],
+    k: NDArray[Any],
+    v: NDArray[Any],
+    scale: float | ArrayLike | None = None,
+    device: Device | None = None,
+    *,
+    program: Program | None = None,
+    return_lse: bool = False,
+    return_state: bool = False,
+    **options: Unpack[AttentionOptions],
+) -> Any:
+    """Compute softmax(scale · q kᵀ) v on a device.
+
+    The leading axes of the three arrays are none, heads, batch and heads, or more. They are equal, but for the heads: q may
+    have a multiple of the heads of k and v, of which each is for as many heads of q as follow each other.
+    ``device.counters`` are those of this call afterwards.
+
+    A query sees key j of its head if it is one of ``key_lengths`` keys, and in the first ``prefix`` keys or in the window. A
+    query that sees no key gives zeros, and a log-sum-exp of -inf.
+
+    Parameters
+    ----------
+    q : array (..., P, E)
+        Queries, float32 or bfloat16. float32 is rounded to bfloat16, to nearest even. Subnormal numbers are zero.
+    k : array (..., M, E)
+        Keys.
+    v : array (..., M, F)
+        Values.
+    scale
+        Factor of the scores, or one per query head; 1/√E if not given. Negative is allowed, zero is not.
+    device
+        Where to run. If not given, a model device of configuration ``small``, as large as needed, is opened for this call.
+    out_dtype
+        ``bfloat16`` or ``float32``: format of the result, which is rounded once.
+    timeout
+        Seconds after which the call fails; no limit if not given. The machine completes its job by itself, and the next
+        call waits for that.
+    progress
+        Called now and then with the tiles done so far, those that a mask leaves out among them, and all of them.
+    causal
+        A query sees no key behind its own place.
+    query_offset
+        Query i stands at key position i + offset; one number, or one per batch entry. It may be negative. M - P places the last
+        query at the last key.
+    window
+        (left, right): a query sees so many keys in front of its own place and behind it, and the one there; -1 for all.
+    key_lengths
+        Keys that there are in each batch entry, 0 to M.
+    prefix
+        So many keys from the first are seen by every query; one number, or one per batch entry.
+    temperature
+        Greater than 0, broadcasts to (..., P): scores are divided by it.
+    alibi_slopes
+        One per query head: slope · (j - place of the query) is added to its scores, before a temperature divides them. Needs 2
+        columns of E if every slope / scale is a bfloat16 number, else 4, and at most 65536 keys.
+    return_lse
+        Return the log-sum-exp of the scores too.
+    state
+        Scores and values that come before those of the keys; broadcasts to (..., P, F). It is merged on the host.
+    return_state
+        Return the state too, that of the argument ``state`` included.
+    sink
+        A score per query head that takes part in the softmax with a value of zero.
+    program
+        What :func:`fusemax.compile` made for the device's configuration and these head dims; the default program if not given.
+        It is checked against the machine's rules first.
+
+    Returns
+    -------
+    array (..., P, F)
+        Of ``ml_dtypes.bfloat16`` or ``float32``. With ``return_lse`` and ``return_state`` a tuple: the array; log-sum-exp,
+        natural logarithm, float32 (..., P); :class:`fusemax.State`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as above; nothing has been run then. Head dims are limited by ``device.config``. States and
+        log-sum-exp need a bus of 64 bits.
+    RuleError
+        If the machine cannot run ``program``; nothing has been run then.
+    NonFiniteError
+        If an array holds an infinity or a NaN, or a float32 that is rounded to infinity.
+    ScoreOverflowError
+        If a score left its range (±2^(score_bits - 1 - score_frac_bits), to base 2).
+    DeviceClosedError, DeviceMemoryError
+        If the device was closed, or its memory is too small for arrays and result; nothing has been run then.
+    DeviceTimeoutError
+        If the machine was not done in time.
+    DeviceFaultError
+        If the machine stopped. It has been reset and takes the next call.
+    """
+    check_names("attention", options, AttentionOptions)
+    request = Request.of(q, k, v, {**options, "scale": scale, "return_lse": return_lse, "return_state": return_state})
+    if device is not None and not isinstance(device, Device):
+        raise TypeError(f"device must be a Device or None, not {device!r}")
+    if device is None:
+        with open_device("model", "small", memory_bytes=_room(request, k)) as opened:
+            return _run(request, opened, q, k, v, program)
+    return _run(request, device, q, k, v, program)
+
+
+def _run(request: Request, device: Device, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], program: Program | None) -> Any:
+    driver = device.driver
+    call = request.call(device.config)
+    if program is not None:
+        _check_program(program, device, request.e + request.extra_columns, request.f)
+        call = replace(call, program=program)
+    return request.finish(device.config, driver.attention(*request.operands(q, k, v), call))
+
+
+def _check_program(program: object, device: Device, e: int, f: int) -> None:
+    if not isinstance(program, Program):
+        raise TypeError(f"program must be a Program or None, not {program!r}")
+    if program.config != device.config:
+        raise ValueError(f"program must be for {device.config.name!r}, as the device is, not for {program.config.name!r}")
+    if (program.e, program.f) != (e, f):
+        raise ValueError(f"program must be for head dims {e} and {f}, as q and v have, not {program.e} and {program.f}")
+    _check_rules(program)
+
+
+@lru_cache(maxsize=64)
+def _check_rules(program: Program) -> None:
+    check(program.microwords, program.config, program.e, program.f)
+
+
+def _room(request: Request, k: NDArray[Any]) -> int:
+    """Memory of a device that is opened for one call."""
+    heads = k.shape[-3] if k.ndim > 2 else 1
+    shape = Shape(
+        batch=request.batch,
+        heads=heads,
+        share=request.heads // heads,
+        queries=request.queries,
+        keys=request.keys,
+        e=request.e + request.extra_columns,
+        f=request.f,
+        out_dtype="float32",
+        row_scale=True,
+        state_out=True,
+    )
+    need = required_bytes(config_named("small"), shape)
+    return max(MEMORY_BYTES, align(need, PAGE_BYTES))

@@ -1,0 +1,1 @@
+"""What is measured and compared: benchmark, design space, the paper's designs, exact attention."""

@@ -1,0 +1,1 @@
+"""From the arguments of a call to job descriptors: masks, places in memory, residency, splitting."""

@@ -1,0 +1,296 @@
+"""From the shape and the mask of a call to the job descriptors that the machine works through; plain arithmetic on addresses.
+
+Only key tiles that some query of a job sees are in it, so a mask that moves from query to query needs a job per group of query
+tiles. Keys that lie apart, the prefix and the window or pages of a cache, make a chain: a job for each, one after the other,
+for every head by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import gcd
+from typing import Protocol
+
+import numpy as np
+
+from ..compiler.program import Program
+from ..spec import MAX_SHARE, Config, Descriptor, ceil_div
+from .masks import UNBOUNDED, Mask, Piece, pieces
+from .memory_map import Buffer, Shape
+from .residency import residency
+
+__all__ = ["Job", "Keys", "cut_jobs", "describe", "plan"]
+
+#: Largest number of heads, and of batch entries, in a job.
+MOST = (1 << 16) - 1
+#: Strides are numbers of 32 bits.
+STRIDE_LIMIT = 1 << 32
+
+Range = tuple[int, int]
+
+
+class Keys(Protocol):
+    """Rows of keys or of values in device memory: a :class:`~.memory_map.Buffer`, or pages of a cache.
+
+    ``batch_stride`` None: batch entries are not at a stride from each other.
+    """
+
+    @property
+    def row_stride(self) -> int: ...
+
+    @property
+    def head_stride(self) -> int: ...
+
+    @property
+    def batch_stride(self) -> int | None: ...
+
+    def place(self, entry: int, head: int, share: int, row: int) -> int:
+        """Address of a row."""
+        ...
+
+    def runs(self, entry: int, keys: int) -> Sequence[Range]:
+        """Keys of a batch entry that lie at the row stride from each other: first and behind last of each run."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What one descriptor covers; pairs are the first and the one behind the last.
+
+    Members
+    -------
+    batch, heads, share, positions, keys
+        Batch entries, key heads, query heads of each, positions of each, and keys.
+    lo, hi
+        The job's first position sees its keys ``lo <= j < hi``; both count from the job's first key.
+    one_group
+        All query tiles stay on chip together.
+    continues, continued
+        Part of a chain.
+    """
+
+    batch: Range
+    heads: Range
+    share: Range
+    positions: Range
+    keys: Range
+    lo: int = -UNBOUNDED
+    hi: int = UNBOUNDED
+    one_group: bool = False
+    continues: bool = False
+    continued: bool = False
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """Keys of a job and their mask for position 0 of the call."""
+
+    keys: Range
+    lo: int
+    hi: int
+
+
+def cut_jobs(batch: int, heads: int, head_stride: int, batch_stride: int) -> Iterator[tuple[Range, Range]]:
+    """Cut batch entries and heads into as few parts of both as the descriptor's fields allow; usually one.
+
+    The strides are the largest ones of the call's four arrays.
+    """
+    most_heads = 1 if heads > 1 and head_stride >= STRIDE_LIMIT else MOST
+    most_batch = 1 if batch > 1 and batch_stride >= STRIDE_LIMIT else MOST
+    for entries in _cut(0, batch, most_batch):
+        for some in _cut(0, heads, most_heads):
+            yield entries, some
+
+
+def plan(
+    config: Config, shape: Shape, buffers: Mapping[str, Buffer | Keys], mask: Mask | None = None, most_tiles: int | None = None
+) -> Iterator[Job]:
+    """The jobs of a call in order. Queries that see no key are in none of them."""
+    masks = (mask or Mask()).entries(shape.batch, shape.keys)
+    key_place = buffers["k"]
+    strides = [buffer.batch_stride for buffer in buffers.values()]
+    together = None not in strides
+    start = 0
+    for entry in range(1, shape.batch + 1):
+        if entry < shape.batch and together and masks[entry] == masks[start]:
+            continue
+        runs = key_place.runs(start, masks[start].keys)
+        largest_head = max(buffer.head_stride for buffer in buffers.values())
+        largest_batch = max(stride or 0 for stride in strides)
+        parts = list(cut_jobs(entry - start, shape.heads, largest_head, largest_batch))
+        for piece in pieces(masks[start], shape.queries):
+            for job in _piece_jobs(config, shape, piece, runs, most_tiles):
+                yield from _spread(job, start, parts)
+        start = entry
+
+
+def _piece_jobs(
+    config: Config, shape: Shape, piece: Piece, runs: Sequence[Range], most_tiles: int | None
+) -> Iterator[list[Job]]:
+    """Chains of a piece of positions, for all heads of any batch entry; most are of one job."""
+    keys = (0, piece.keys)
+    nowhere = (0, 0)
+    whole = _cut_segments(piece, keys, runs, config.rows)
+    if not piece.masked and len(whole) == 1:
+        for share in _cut(0, shape.share, MAX_SHARE):
+            yield [Job(batch=nowhere, heads=nowhere, share=share, positions=(piece.start, piece.stop), keys=keys)]
+        return
+    room = config.resident_query_tiles(shape.e, shape.f)
+    rows = (piece.stop - piece.start) * shape.share
+    tiles = residency(config, shape.e, shape.f, rows, piece.keys, shape.output_bytes, most_tiles=most_tiles).group_tiles
+    for share in _cut(0, shape.share, min(MAX_SHARE, room * config.columns)):
+        for positions in _groups(config, piece, share[1] - share[0], tiles):
+            window = piece.window(*positions)
+            parts = [_Segment((0, piece.prefix), -UNBOUNDED, UNBOUNDED)] if piece.prefix else []
+            segments = [s for part in parts for s in _cut_segments(part, part.keys, runs, config.rows)]
+            segments += _cut_segments(piece, window, runs, config.rows)
+            last = len(segments) - 1
+            yield [
+                Job(
+                    batch=nowhere,
+                    heads=nowhere,
+                    share=share,
+                    positions=positions,
+                    keys=segment.keys,
+                    lo=_moved(segment.lo, positions[0] - segment.keys[0]),
+                    hi=_moved(segment.hi, positions[0] - segment.keys[0]),
+                    one_group=True,
+                    continues=number < last,
+                    continued=number > 0,
+                )
+                for number, segment in enumerate(segments)
+            ]
+
+
+def _cut_segments(mask: Piece | _Segment, keys: Range, runs: Sequence[Range], rows: int) -> list[_Segment]:
+    """Keys of a window, run by run; tiles are counted from the start of each run."""
+    found = []
+    for start, stop in runs:
+        first, last = max(start, keys[0]), min(stop, keys[1])
+        if first < last:
+            first -= (first - start) % rows
+            found.append(_Segment((first, last), mask.lo, mask.hi))
+    return found
+
+
+def _groups(config: Config, piece: Piece, share: int, tiles: int) -> Iterator[Range]:
+    """Positions of a job each, whose rows are about ``tiles`` query tiles; full ones if that is possible."""
+    most = max(1, tiles * config.columns // share)
+    unit = config.columns // gcd(config.columns, share)
+    unit = unit if unit <= most else 1
+    units = ceil_div(piece.stop - piece.start, unit)
+    count = ceil_div(units, most // unit)
+    size, larger = divmod(units, count)
+    start = piece.start
+    for number in range(count):
+        stop = min(start + (size + (number < larger)) * unit, piece.stop)
+        yield start, stop
+        start = stop
+
+
+def _spread(chain: list[Job], entry: int, parts: list[tuple[Range, Range]]) -> Iterator[Job]:
+    """A job for its heads and batch entries, the first of which is ``entry``; a chain for each of them."""
+    for batch, heads in parts:
+        batch = batch[0] + entry, batch[1] + entry
+        if len(chain) == 1:
+            yield replace(chain[0], batch=batch, heads=heads)
+            continue
+        for one in range(*batch):
+            for head in range(*heads):
+                for job in chain:
+                    yield replace(job, batch=(one, one + 1), heads=(head, head + 1))
+
+
+def describe(
+    config: Config,
+    shape: Shape,
+    program: Program,
+    program_address: int,
+    buffers: Mapping[str, Buffer | Keys],
+    scale: np.float32 | float = 1.0,
+    most_tiles: int | None = None,
+    mask: Mask | None = None,
+) -> list[Descriptor]:
+    """The descriptors of a call, in order. Each asks for an interrupt.
+
+    ``scale`` includes log2(e); ``most_tiles`` is for :func:`~fusemax.planning.residency`.
+    """
+    common = Descriptor(
+        float32_out=int(shape.out_dtype == "float32"),
+        interrupt=1,
+        row_scale=int(shape.row_scale),
+        state_out=int(shape.state_out),
+        raw_out=int(shape.raw_out),
+        program_tag=program.tag,
+        program_address=program_address,
+        ii=program.ii,
+        e=shape.e,
+        f=shape.f,
+        scale=int(np.float32(scale).view(np.uint32)),
+        output_slots=min(config.output_beats // output_beats(config, shape), MOST),
+    )
+    return [
+        replace(common, **_tiles(config, shape, job, most_tiles), **_places(job, buffers))
+        for job in plan(config, shape, buffers, mask, most_tiles)
+    ]
+
+
+def output_beats(config: Config, shape: Shape) -> int:
+    """Bus words of an output row."""
+    return shape.header_beats("o") + config.beats(shape.f, shape.output_bytes)
+
+
+def _tiles(config: Config, shape: Shape, job: Job, most_tiles: int | None) -> dict[str, int]:
+    """Fields of tiles, mask and shared heads."""
+    share = job.share[1] - job.share[0]
+    rows = (job.positions[1] - job.positions[0]) * share
+    keys = job.keys[1] - job.keys[0]
+    tiles = residency(config, shape.e, shape.f, rows, keys, shape.output_bytes, most_tiles=most_tiles)
+    groups, large_groups, group_tiles = tiles.groups, tiles.large_groups, tiles.group_tiles
+    if job.one_group:
+        groups, large_groups, group_tiles = 1, 1, tiles.query_tiles
+    return {
+        "query_slots": min(tiles.query_slots, MOST),
+        "key_tiles": tiles.key_tiles,
+        "last_keys": tiles.last_keys,
+        "last_queries": tiles.last_queries,
+        "groups": groups,
+        "large_groups": large_groups,
+        "group_tiles": group_tiles,
+        "group_iterations": tiles.key_tiles * group_tiles,
+        "mask_lo": job.lo,
+        "mask_hi": job.hi,
+        "share": share,
+        "tile_positions": config.columns // share,
+        "tile_phase": config.columns % share,
+        "tile_span": (config.columns + share - 2) // share,
+        "continues": int(job.continues),
+        "continued": int(job.continued),
+    }
+
+
+def _places(job: Job, buffers: Mapping[str, Buffer | Keys]) -> dict[str, int]:
+    """Fields of the places in memory. A stride that leads nowhere is zero."""
+    batch, heads, share = (last - first for first, last in (job.batch, job.heads, job.share))
+    fields = {"heads": heads, "batch": batch}
+    for name, buffer in buffers.items():
+        first_share, row = (0, job.keys[0]) if name in "kv" else (job.share[0], job.positions[0])
+        fields[f"{name}_address"] = buffer.place(job.batch[0], job.heads[0], first_share, row)
+        fields[f"{name}_row_stride"] = buffer.row_stride
+        fields[f"{name}_head_stride"] = buffer.head_stride if heads > 1 else 0
+        fields[f"{name}_batch_stride"] = (buffer.batch_stride or 0) if batch > 1 else 0
+        if isinstance(buffer, Buffer) and name in "qo":
+            fields[f"{name}_share_stride"] = buffer.share_stride if share > 1 else 0
+    return fields
+
+
+def _moved(edge: int, distance: int) -> int:
+    """Edge of a mask for another position and another first key."""
+    return edge if abs(edge) == UNBOUNDED else edge + distance
+
+
+def _cut(start: int, stop: int, most: int) -> Iterator[Range]:
+    """Ranges of at most ``most``."""
+    yield from pairwise([*range(start, stop, most), stop])

@@ -1,0 +1,1 @@
+"""From descriptors to results: devices, their memory, the queue of jobs, the driver."""

@@ -1,0 +1,163 @@
+"""Checks of the arrays of a call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import NonFiniteError
+from ..spec import Config
+
+__all__ = [
+    "check_array",
+    "check_count",
+    "check_head_dims",
+    "check_seconds",
+    "check_shapes",
+    "is_integer",
+    "numbers_of",
+    "to_bits",
+]
+
+
+def numbers_of(value: object, kinds: str = "iuf") -> NDArray[Any] | None:
+    """Integers or floats as an array, bfloat16 as float32; None if it is something else, such as an array with a mask.
+
+    ``kinds`` are those of NumPy's dtypes that are taken.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        return None
+    try:
+        numbers = np.asarray(value)
+    except ValueError:
+        # Lists of different lengths.
+        return None
+    if numbers.dtype == ml_dtypes.bfloat16:
+        numbers = numbers.astype(np.float32)
+    return numbers if numbers.dtype.kind in kinds else None
+
+
+def is_integer(value: object) -> bool:
+    """Whether it is an integer, NumPy's included; a truth value is none."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def check_count(name: str, value: Any) -> None:
+    """How many of something there are, at least one.
+
+    Raises
+    ------
+    TypeError
+        If it is not an integer.
+    ValueError
+        If it is less than 1.
+    """
+    if not is_integer(value):
+        raise TypeError(f"{name} must be an integer, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value!r}")
+
+
+def check_seconds(name: str, value: object) -> None:
+    """A time.
+
+    Raises
+    ------
+    TypeError
+        If it is not a number.
+    """
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number of seconds or None, not {value!r}")
+
+
+def check_array(name: str, array: object) -> None:
+    """An array of numbers with length and head dim.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not.
+    """
+    if not isinstance(array, np.ndarray):
+        remedy = f"numpy.from_dlpack({name})" if hasattr(array, "__dlpack__") else f"numpy.asarray({name}, numpy.float32)"
+        raise TypeError(f"{name} must be a NumPy array, not {type(array).__name__}: {remedy} makes one")
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} must be an array without a mask, not {type(array).__name__}: say with key_lengths, window or causal which "
+            f"keys a query sees, and give {name}.data"
+        )
+    if array.dtype not in (np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)):
+        raise TypeError(f"{name} must be float32 or bfloat16, not {array.dtype}: {name}.astype(numpy.float32) converts it")
+    if array.ndim < 2:
+        raise ValueError(f"{name} must have at least 2 axes, length and head dim, not shape {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"{name} must have at least one element, not shape {array.shape}")
+
+
+def check_shapes(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> None:
+    """Shapes that go together.
+
+    Raises
+    ------
+    ValueError
+        If they do not.
+    """
+    if not q.shape[:-3] == k.shape[:-3] == v.shape[:-3] or k.shape[:-2] != v.shape[:-2] or q.ndim != k.ndim:
+        raise ValueError(
+            "the leading axes of q, k and v must be equal, but for the heads of q, "
+            f"not {q.shape[:-2]}, {k.shape[:-2]} and {v.shape[:-2]}"
+        )
+    if q.ndim > 2 and q.shape[-3] % k.shape[-3]:
+        raise ValueError(f"the heads of q must be a multiple of those of k and v, {k.shape[-3]}, not {q.shape[-3]}")
+    if q.shape[-1] != k.shape[-1]:
+        raise ValueError(f"the head dim of k must be that of q, {q.shape[-1]}, not {k.shape[-1]}")
+    if k.shape[-2] != v.shape[-2]:
+        raise ValueError(f"the length of v must be that of k, {k.shape[-2]}, not {v.shape[-2]}")
+
+
+def check_head_dims(config: Config, e: int, f: int, extra: int = 0) -> None:
+    """Head dims that the machine has room for; ``extra`` columns of queries and keys are for ALiBi.
+
+    Raises
+    ------
+    ValueError
+        If it has not.
+    """
+    for what, value, limit in (("q and k", e, config.max_e - extra), ("v", f, config.max_f)):
+        if value > limit:
+            why = f" with alibi_slopes of {extra} columns" if extra and what != "v" else ""
+            raise ValueError(f"the head dim of {what} must be at most {limit} on {config.name!r}{why}, not {value}")
+
+
+def to_bits(name: str, array: NDArray[Any], unseen: NDArray[np.bool_] | None = None) -> NDArray[np.uint16]:
+    """Round an array to bfloat16 and return the bits; a view if it is bfloat16 and its last axis contiguous.
+
+    Parameters
+    ----------
+    unseen
+        Broadcasts to the array: numbers that have no influence. They are zero if they are not finite.
+
+    Raises
+    ------
+    NonFiniteError
+        If another number is infinite, not a number, or rounded to infinity.
+    """
+    if array.dtype == ml_dtypes.bfloat16 and array.strides[-1] == array.itemsize:
+        bits = array.view(np.uint16)
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            bits = np.ascontiguousarray(array.astype(ml_dtypes.bfloat16)).view(np.uint16)
+    wrong = (bits & 0x7F80) == 0x7F80
+    if not wrong.any():
+        return bits
+    if unseen is not None:
+        bits = np.where(wrong & unseen, np.uint16(0), bits)
+        wrong = wrong & ~unseen
+    first = np.flatnonzero(wrong)
+    if first.size:
+        place = tuple(int(index) for index in np.unravel_index(first[0], array.shape))
+        raise NonFiniteError(f"{name} must be finite in bfloat16, not {array[place]} at {place}")
+    return bits

@@ -1,0 +1,240 @@
+"""Checker: whatever is wrong in a program, it objects."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fusemax.cascade import CASCADES
+from fusemax.compiler import rule_checker as checker
+from fusemax.compiler.microwords import encode
+from fusemax.compiler.modulo_schedule import Binding, modulo_schedule
+from fusemax.compiler.recognizer import recognise
+from fusemax.compiler.rule_checker import RULES, check
+from fusemax.errors import RuleError
+from fusemax.spec import CONFIGS, MICROWORD, Config, Op, Timing
+
+Words = list[dict[str, int]]
+SMALL = CONFIGS["small"]
+ATTENTION = recognise(CASCADES["attention_1pass"])
+
+
+def program(config: Config = SMALL, e: int = 8, f: int = 8, binding: Binding = Binding.CO_ISSUED) -> Words:
+    return [MICROWORD.unpack(word) for word in encode(modulo_schedule(ATTENTION, config, e, f, binding=binding))]
+
+
+def pack(words: Words) -> list[int]:
+    return [MICROWORD.pack(word) for word in words]
+
+
+def slot(words: Words, op: Op, index: int = 0) -> int:
+    return next(at for at, word in enumerate(words) if word["op"] == op and (op is Op.SUM or word["index"] == index))
+
+
+def change(at: Op, number: int = 0, /, **fields: int) -> Callable[[Words], None]:
+    """Other fields in the word of an operation."""
+
+    def apply(words: Words) -> None:
+        words[slot(words, at, number)].update(fields)
+
+    return apply
+
+
+def move(op: Op, index: int, stages: int) -> Callable[[Words], None]:
+    """An operation some iterations later."""
+
+    def apply(words: Words) -> None:
+        words[slot(words, op, index)]["stage"] += stages
+
+    return apply
+
+
+def move_weighing(words: Words) -> None:
+    """SUM and all SLNVs an iteration later."""
+    for word in words:
+        word["stage"] += word["op"] in (Op.SUM, Op.SLNV)
+
+
+def exchange(one: tuple[Op, int], other: tuple[Op, int], *, indices_only: bool = False) -> Callable[[Words], None]:
+    """Two operations in each other's slots; MASK stays with SUM."""
+
+    def apply(words: Words) -> None:
+        a, b = slot(words, *one), slot(words, *other)
+        for field in ("index", "first", "last") if indices_only else ("op", "stage", "index", "first", "last", "mask"):
+            words[a][field], words[b][field] = words[b][field], words[a][field]
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("rule", "break_it"),
+    [
+        ("length", lambda words: words.clear()),
+        ("length", lambda words: words.extend([dict.fromkeys(words[0], 0)] * 1000)),
+        ("word", change(Op.EXP, op=7)),
+        ("main operation", change(Op.SLNV, 3, op=Op.NOP)),
+        ("main operation", change(Op.SLNV, 3, index=4)),
+        ("main operation", change(Op.SLNV, 3, index=8)),
+        ("main operation", change(Op.EXP, index=1)),
+        ("main operation", change(Op.SUM, index=0)),
+        ("main operation", lambda words: words.append(dict(words[slot(words, Op.EXP)]))),
+        ("flags", change(Op.QK, 0, first=0)),
+        ("flags", change(Op.QK, 3, first=1)),
+        ("flags", change(Op.SLNV, 7, last=0)),
+        ("flags", change(Op.EXP, last=1)),
+        ("partial bus", change(Op.SUM, max=1)),
+        ("partial bus", change(Op.SLNV, 0, max=1)),
+        ("north bus", change(Op.QK, 1, mask=1)),
+        ("north bus", change(Op.EXP, mask=1)),
+        ("maximum", change(Op.QK, 0, max=0)),
+        ("maximum", change(Op.QK, 1, max=1)),
+        ("maximum", exchange((Op.QK, 0), (Op.EXP, 0))),
+        ("maximum", exchange((Op.QK, 0), (Op.QK, 1))),
+        ("maximum", lambda words: words.append(words.pop(0))),
+        ("mask", change(Op.SUM, mask=0)),
+        ("accumulator", exchange((Op.QK, 2), (Op.QK, 3), indices_only=True)),
+        ("accumulator", move(Op.QK, 7, 1)),
+        ("accumulator", move(Op.QK, 0, 1)),
+        ("value order", exchange((Op.SLNV, 2), (Op.SLNV, 3), indices_only=True)),
+        ("value order", move(Op.SLNV, 7, 1)),
+        ("reference", move(Op.EXP, 0, -1)),
+        ("hold", exchange((Op.EXP, 0), (Op.QK, 6))),
+        ("hold", move(Op.EXP, 0, 1)),
+        ("hold", move(Op.SLNV, 7, -1)),
+        ("hold lifetime", move_weighing),
+        ("hold lifetime", move(Op.SUM, 0, 5)),
+        ("reciprocal", exchange((Op.SUM, 0), (Op.SLNV, 0))),
+    ],
+)
+def test_a_broken_program_is_refused(rule: str, break_it: Callable[[Words], None]) -> None:
+    words = program()
+    check(pack(words), SMALL, 8, 8)
+    break_it(words)
+    with pytest.raises(RuleError) as caught:
+        check(pack(words), SMALL, 8, 8)
+    assert caught.value.rule == rule, caught.value
+    assert str(caught.value).startswith(f"{rule}, slot {caught.value.slot}: ")
+
+
+@pytest.mark.parametrize("binding", [Binding.SERIAL, Binding.OVERLAPPED])
+def test_the_maximum_may_stand_alone(binding: Binding) -> None:
+    """But not beside an operation that is not the first QK, and its tile's QKs come before it."""
+    words = program(binding=binding)
+    check(pack(words), SMALL, 8, 8)
+    for op, number in ((Op.EXP, 0), (Op.QK, 3)):
+        broken = [dict(word) for word in words]
+        at = slot(broken, op, number)
+        for field in ("op", "stage", "index"):
+            broken[0][field], broken[at][field] = broken[at][field], broken[0][field]
+        with pytest.raises(RuleError, match=r"^maximum, slot 0: MAX must be in slot 0, beside the first QK or alone"):
+            check(pack(broken), SMALL, 8, 8)
+    late = [dict(word) for word in words]
+    for word in late:
+        word["stage"] += word["op"] == Op.QK
+    with pytest.raises(RuleError, match=r"^accumulator, slot 0: MAX of tile 0 must find QK 7 of tile 0"):
+        check(pack(late), SMALL, 8, 8)
+
+
+def test_reserved_bits_are_refused() -> None:
+    words = pack(program())
+    words[5] |= 1 << 31
+    with pytest.raises(RuleError, match=r"^word, slot 5"):
+        check(words, SMALL, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("rule", "slower"),
+    [
+        ("reference", {"reference": 3}),
+        ("reference", {"feedback": 2}),
+        ("recurrence", {"adder": 17}),
+        # The next one is no lane that could be built: its rescale distance is later than its reference.
+        ("rescale", {"reference": 60, "feedback": -60}),
+    ],
+)
+def test_a_slower_lane_is_noticed(rule: str, slower: dict[str, int]) -> None:
+    config = Config(rows=8, columns=8, contexts=9)
+    e = 32 if rule == "rescale" else 8
+    words = pack(program(config, e, e))
+    check(words, config, e, e)
+    with pytest.raises(RuleError) as caught:
+        check(words, config, e, e, timing=Timing(config, **slower))
+    assert caught.value.rule == rule, caught.value
+
+
+def test_every_rule_is_broken_by_a_test() -> None:
+    broken = {
+        mark.args[1][at][0]
+        for test in (test_a_broken_program_is_refused, test_a_slower_lane_is_noticed)
+        for mark in test.pytestmark
+        for at in range(len(mark.args[1]))
+    }
+    assert broken == set(RULES)
+
+
+def test_messages_name_slot_and_distance() -> None:
+    words = program()
+    move(Op.EXP, 0, -1)(words)
+    at = slot(words, Op.EXP)
+    with pytest.raises(
+        RuleError, match=re.escape(f"reference, slot {at}: EXP of tile 0 must come at least 15 slots after MAX")
+    ):
+        check(pack(words), SMALL, 8, 8)
+    words = program(Config(rows=8, columns=8, contexts=9))
+    with pytest.raises(RuleError, match=r"must come at least 16 slots after MAX, but comes 15 after"):
+        check(pack(words), Config(rows=8, columns=8, contexts=9), 8, 8, timing=Timing(SMALL, reference=3))
+
+
+def legal(words: Words, config: Config, e: int, f: int) -> bool:
+    """The distances of docs/explanation/microarchitecture.md in closed form, for words that have everything once."""
+    timing, ii = Timing(config), len(words)
+    offsets = {(Op(word["op"]), word["index"]): word["stage"] * ii + at for at, word in enumerate(words)}
+    qk = [offsets[Op.QK, index] for index in range(e)]
+    slnv = [offsets[Op.SLNV, index] for index in range(f)]
+    exp, total = offsets[Op.EXP, 0], offsets[Op.SUM, f]
+    return (
+        ii >= timing.recurrence
+        and qk == sorted(qk)
+        and qk[-1] < ii
+        and exp - ii >= timing.max_to_exp
+        and min(total, slnv[0]) - exp >= timing.exp_to_sum
+        and slnv == sorted(slnv)
+        and slnv[0] > total
+        and slnv[-1] - slnv[0] < ii
+        and slnv[-1] < ii * (config.holds + 1)
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_verdict_is_that_of_the_closed_form(data: st.DataObject) -> None:
+    config = Config(
+        rows=data.draw(st.integers(2, 12)),
+        columns=2,
+        contexts=data.draw(st.integers(2, 5)),
+        pe_latency=data.draw(st.integers(2, 5)),
+    )
+    e, f = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))
+    words = program(config, e, f, data.draw(st.sampled_from(list(Binding))))
+    for _ in range(data.draw(st.integers(0, 2))):
+        a, b = (data.draw(st.integers(1, len(words) - 1)) for _ in range(2))
+        words[a], words[b] = words[b], words[a]
+    for _ in range(data.draw(st.integers(0, 2))):
+        word = words[data.draw(st.integers(0, len(words) - 1))]
+        word["stage"] = max(0, word["stage"] + data.draw(st.integers(-1, 1)))
+    try:
+        check(pack(words), config, e, f, seed=data.draw(st.integers(0, 1000)))
+    except RuleError as error:
+        assert not legal(words, config, e, f), error
+    else:
+        assert legal(words, config, e, f)
+
+
+def test_the_checker_shares_no_code_with_the_scheduler() -> None:
+    imports = re.findall(r"^from (\S+) import", Path(checker.__file__).read_text(), re.MULTILINE)
+    assert set(imports) == {"__future__", "collections", "collections.abc", "dataclasses", "..errors", "..spec"}
