@@ -190,6 +190,8 @@ def test_compile_writes_the_program_without_matplotlib(python, tmp_path):
     assert "fusemax[cli]" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["listing.txt", "program.bin", "program.json"]
 
-    done = python("-m", "fusemax", "run", "--device", "model", "--config", "tiny", "--heads", "1", "-o", str(tmp_path), "--json")
+    done = python(
+        "-m", "fusemax", "run", "--device", "model", "--config", "tiny", "--heads", "1", "-o", str(tmp_path), "--json"
+    )
     assert json.loads(done.stdout)["correct"]
     assert done.stderr == "without schedule.png: plotting needs matplotlib: pip install 'fusemax[cli]'\n"

@@ -178,7 +178,10 @@ def test_modelled(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--shape", "1x2x3"], "a shape must be heads, queries, keys, E and F as in 8x256x256x64x64, not '1x2x3'"),
         (["--shape", "1x1x1x65x1"], "head_dim must be from 1 to 64 on 'tiny', not 65"),
-        (["--shape", "1x1x1x1x1", "--modelled", "--latency", "65536"], "read_latency_cycles must be from 1 to 65535, not 65536"),
+        (
+            ["--shape", "1x1x1x1x1", "--modelled", "--latency", "65536"],
+            "read_latency_cycles must be from 1 to 65535, not 65536",
+        ),
         (["--group", "targets"], "--config, --set, --name, --latency, --beat-interval and --modelled must come with --shape"),
         (["--shape", "1x1x1x1x1", "-o", "."], "the results must be a file, not the directory '.'"),
     ],
