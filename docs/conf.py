@@ -32,7 +32,6 @@ myst_heading_anchors = 4
 myst_links_external_new_tab = False
 
 autosummary_generate = True
-autosummary_ignore_module_all = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
@@ -45,9 +44,14 @@ add_module_names = False
 nitpicky = True
 # What is not ours has no page here, and nothing is fetched to find one.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(numpy|np|npt|ml_dtypes|collections|pathlib|argparse|threading|matplotlib|os|enum|types|serial)\b.*"),
-    (r"py:.*", r"(NDArray|ArrayLike|Any|Self|Path|Callable|Iterable|Iterator|Mapping|Sequence|Hashable|PathLike|Fraction)"),
+    (r"py:.*", r"(numpy|np|ml_dtypes|collections|pathlib|argparse|threading|matplotlib|os|enum|types|serial|amaranth)\b.*"),
+    # Types of parameters are prose in NumPy's style, as in "array (..., P, E)".
+    (r"py:class", r"[^.]*"),
+    # A function hides its module; a type variable has no page.
+    (r"py:class", r"fusemax\.(model\.cycles\.CycleCounts|arith\.exp2\.Weight|planning\.splitting\.Number)"),
 ]
+#: More than one thing has this name, and a docstring says only the name.
+suppress_warnings = ["ref.python"]
 
 html_theme = "furo"
 html_title = "fusemax"
@@ -64,6 +68,26 @@ def unlink_folders(app: Any, doctree: nodes.document) -> None:
             link.replace_self(link.children)
 
 
+def find_exported(app: Any, env: Any, node: pending_xref, content: nodes.Element) -> nodes.Element | None:
+    """Resolve a name that is documented elsewhere: one that a package exports, or an exception of another module."""
+    if node.get("refdomain") != "py":
+        return None
+    domain = env.domains["py"]
+    kinds = domain.objtypes_for_role(node["reftype"])
+    package, name = "fusemax", node["reftarget"].removeprefix("fusemax.")
+    while name:
+        found = [
+            full
+            for full, entry in domain.objects.items()
+            if entry.objtype in kinds and full.startswith(f"{package}.") and full.endswith(f".{name}")
+        ]
+        if len(found) == 1:
+            return domain.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], found[0], node, content)
+        head, _, name = name.partition(".")
+        package = f"{package}.{head}"
+    return None
+
+
 def write_index(app: Any, exception: Exception | None) -> None:
     """The first page is docs/README.md."""
     if exception is None and app.builder.format == "html":
@@ -74,5 +98,6 @@ def write_index(app: Any, exception: Exception | None) -> None:
 def setup(app: Any) -> dict[str, bool]:
     """Connect the handlers above."""
     app.connect("doctree-read", unlink_folders)
+    app.connect("missing-reference", find_exported)
     app.connect("build-finished", write_index)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

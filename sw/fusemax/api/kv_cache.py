@@ -238,8 +238,8 @@ class KVCache:
         ------
         KeyError
             If there is no such sequence.
-        TypeError, ValueError and those of the device
-            As :func:`fusemax.attention`.
+        TypeError, ValueError
+            As :func:`fusemax.attention`, which names the device's errors too.
         """
         check_names("attend", options, CallOptions)
         check_array("q", q)

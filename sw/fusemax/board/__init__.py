@@ -1,4 +1,4 @@
-"""FPGA boards: the serial port, opening, testing and loading. The gateware is in :mod:`fusemax_hw.boards`."""
+"""FPGA boards: the serial port, opening, testing and loading. The gateware is in ``fusemax_hw.boards``."""
 
 from .catalog import BOARDS, Board, FitError, board_named
 from .connection import BitstreamError, BoardTimeoutError, open_board

@@ -161,7 +161,7 @@ class Binary(Expression):
 
 
 def index_text(index: Expression) -> str:
-    """Write an index without spaces around + and *: ``m1*M0+m0``."""
+    """Write an index without spaces around its operators, as in ``m1*M0+m0``."""
     text = str(index)
     return text.replace(" + ", "+").replace(" - ", "-").replace(" * ", "*")
 

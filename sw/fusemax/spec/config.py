@@ -191,6 +191,7 @@ class Config:
         return asdict(self)
 
 
+#: The shipped configurations by name.
 CONFIGS: dict[str, Config] = {
     config.name: config
     for config in (

@@ -127,6 +127,7 @@ class Descriptor:
         return DESCRIPTOR.pack(vars(self))
 
 
+#: Where each field of a :class:`Descriptor` lies.
 DESCRIPTOR = Layout(
     "Descriptor",
     "One job: attention of every head of every batch entry. Addresses and strides are in bytes and multiples of the bus word. "

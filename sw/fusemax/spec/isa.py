@@ -32,6 +32,7 @@ class Op(enum.IntEnum):
 #: Stages that a program may use: an operation's tile started at most ``STAGES - 1`` iterations ago.
 STAGES = 16
 
+#: Where each field of a microword lies.
 MICROWORD = Layout(
     "Microword",
     "What one slot of the initiation interval does.",
@@ -54,6 +55,7 @@ MICROWORD = Layout(
 PROGRAM_MAGIC = 0x58414D46  # "FMAX"
 PROGRAM_VERSION = 1
 
+#: Where each field in front of the microwords lies.
 PROGRAM_HEADER = Layout(
     "ProgramHeader",
     "First 16 bytes of a program file; microwords of 32 bits follow, little-endian.",

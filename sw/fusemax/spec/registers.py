@@ -199,6 +199,7 @@ REGISTERS: tuple[Register, ...] = (
 JOB_TABLE_ENTRIES = 16
 JOB_TABLE_OFFSET = 0x200
 
+#: Where each field of an entry of completed jobs lies.
 JOB_ENTRY = Layout(
     "JobEntry",
     "A job that is complete, in the entry of its index; of jobs that continue each other only the last one has an entry.",

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from .integers import ceil_div
 
-__all__ = ["Timing"]
+__all__ = ["Sizes", "Timing"]
 
 
 class Sizes(Protocol):

@@ -13,7 +13,7 @@ from fusemax.integration import core_file
 from fusemax.spec import INTERFACE_VERSION
 
 ROOT = Path(__file__).resolve().parents[3]
-EXAMPLE, PAGE = ROOT / "examples" / "soc", ROOT / "docs" / "integration.md"
+EXAMPLE, PAGE = ROOT / "examples" / "soc", ROOT / "docs" / "how-to" / "integration.md"
 
 
 def test_files_are_those_of_the_manifest(manifest, emitted):
@@ -53,7 +53,7 @@ def test_lint(emitted, tmp_path):
 
 @pytest.mark.tools
 def test_lint_as_the_page_gives_it(tmp_path):
-    """The commands of docs/integration.md, by a shell with nothing on its PATH but the system's programs."""
+    """The commands of docs/how-to/integration.md, by a shell with nothing on its PATH but the system's programs."""
     if not (Path(sys.prefix) / "bin" / "activate").is_file():
         pytest.skip("the page is about a virtual environment")
     (commands,) = re.findall(r"^```\n(\. \.venv.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)

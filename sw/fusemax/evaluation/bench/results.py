@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["Results", "key_of"]
+__all__ = ["Measured", "Results", "key_of"]
 
 Row = dict[str, Any]
 

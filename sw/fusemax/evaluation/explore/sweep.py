@@ -24,7 +24,9 @@ def sweep(
     workers: int | None = None,
     told: Callable[[int, Point, Row], None] | None = None,
 ) -> list[Row]:
-    """Rows of the points (:func:`evaluate`), from ``results`` or from a Dask cluster now; each is saved as it comes.
+    """Rows of the points, from ``results`` or from a Dask cluster now; each is saved as it comes.
+
+    A row is what :func:`~fusemax.evaluation.explore.point.evaluate` gives.
 
     Parameters
     ----------

@@ -1,8 +1,9 @@
 """Analytic model: cascade, mapping, binding and machine to cycles, traffic, energy and utilisation.
 
 A design is a few :class:`Stage`: Einsums bound to units, in phases (:class:`Phase`, :class:`Work`), and what moves meanwhile
-(:class:`Move`). :func:`evaluate` is the same for the paper's designs, for ours at the paper's size (:data:`DESIGNS`) and for
-this repository's machine in any configuration (:func:`fusemax.evaluation.paper.hardware.attention_cost`).
+(:class:`Move`). :func:`~fusemax.evaluation.paper.cost.evaluate` is the same for the paper's designs, for ours at the
+paper's size (``DESIGNS``) and for this repository's machine in any configuration
+(:func:`fusemax.evaluation.paper.hardware.attention_cost`).
 """
 
 from __future__ import annotations

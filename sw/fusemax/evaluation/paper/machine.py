@@ -72,7 +72,7 @@ class Machine:
         return (self.rows, self.columns) if unit is Unit.ARRAY else (self.lanes,)
 
 
-#: The published design (Nayak et al., MICRO 2024, section V): 256 × 256 PEs, 16 MiB, 400 GiB/s.
+#: The published design (Nayak et al., MICRO 2024, section V) with 256 × 256 PEs, 16 MiB, 400 GiB/s.
 FUSEMAX_MACHINE = Machine(
     rows=256, columns=256, lanes=256, frequency_hz=940e6, bytes_per_second=400 * 2**30, buffer_bytes=16 * MIB
 )

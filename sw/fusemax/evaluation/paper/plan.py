@@ -20,7 +20,7 @@ class Work:
     einsum
         Name of the tensor that it gives.
     ranks
-        Ranks of its iteration space (see :class:`.ranks.Ranks`).
+        Ranks of its iteration space (see :class:`fusemax.evaluation.paper.Ranks`).
     unit
         Where it is evaluated.
     space

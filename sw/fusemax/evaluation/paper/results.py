@@ -31,7 +31,7 @@ class Result:
     Members
     -------
     design, model, length, scope
-        Names as in :data:`.designs.DESIGNS`, :data:`.workloads.MODELS` and :data:`.workloads.LENGTHS`.
+        Names as in ``designs.DESIGNS``, ``workloads.MODELS`` and ``workloads.LENGTHS``.
     cost, energy
         Of one layer, all sequences of the batch.
     """

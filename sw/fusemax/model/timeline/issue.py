@@ -137,7 +137,7 @@ class Issue(Walk):
             self._freed = deque([LONG_AGO] * self._output_slots, self._output_slots)
 
     def load_program(self, cycle: int, program: Program) -> None:
-        """In that cycle the store gives its last word of the program before; :attr:`words_from` is known later."""
+        """In that cycle the store gives its last word of the program before; ``words_from`` is known later."""
         if self._running:
             end = self.base + self._ii - 1
             if end <= cycle:

@@ -12,7 +12,7 @@ from .latencies import Latencies
 __all__ = ["BATCH", "GROUP", "HEAD", "TILE", "Descriptor", "JobQueue", "Rows", "Walk"]
 
 
-#: Loops of a job, places in :attr:`Walk.at`.
+#: Loops of a job, places in ``Walk.at``.
 BATCH, HEAD, GROUP, TILE = range(4)
 
 

@@ -71,7 +71,7 @@ class Einsums:
     Members
     -------
     ranks
-        Ranks of each one's iteration space (see :class:`..ranks.Ranks`).
+        Ranks of each one's iteration space (see :class:`fusemax.evaluation.paper.Ranks`).
     operations
         :func:`operations_of` each one.
     """

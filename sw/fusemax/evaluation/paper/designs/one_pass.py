@@ -15,7 +15,7 @@ from .einsums import Einsums
 
 __all__ = ["CASCADE_5", "EINSUMS", "bind", "group_tiles", "moves"]
 
-#: Equations 44 to 55: what :data:`fusemax.cascade.ATTENTION_1PASS`, and so the program of our array, is made of.
+#: Equations 44 to 55: what ``attention_1pass``, and so the program of our array, is made of.
 CASCADE_5 = Einsums.of("attention_1pass")
 #: Iteration space of every Einsum.
 EINSUMS: Mapping[str, str] = CASCADE_5.ranks
