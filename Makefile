@@ -34,7 +34,8 @@ test: $(INSTALLED) ## All tests
 
 regress: $(INSTALLED) ## The random problems in full numbers, on all cores; resumes, and writes benchmarks/results/regress.json
 	$(VENV) benchmarks/regress.py
-	FUSEMAX_PROBLEMS=2000 FUSEMAX_RTL_PROBLEMS=200 $(VENV) -m pytest --timeout 3600 tests/sw/test_features.py tests/cosim/test_features.py
+	FUSEMAX_PROBLEMS=2000 FUSEMAX_RTL_PROBLEMS=200 $(VENV) -m pytest --timeout 3600 tests/sw/api/test_features.py tests/cosim/test_features.py \
+		tests/sw/api/test_isolation.py tests/cosim/test_isolation.py
 
 cosim: $(INSTALLED) ## Only the tests that simulate the emitted Verilog
 	$(VENV) -m pytest -m cosim

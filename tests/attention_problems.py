@@ -6,12 +6,13 @@ PYTHONPATH=tests python -m attention_problems "Problem(...)"
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ml_dtypes
 import numpy as np
-from attention_reference import Reference, reference
+from attention_reference import Reference, reference, visible_keys
 from hypothesis import strategies as st
 
 import fusemax
@@ -101,11 +102,20 @@ class Problem:
         numerator = np.where(none[..., None], 0, random.normal(0, 3, (*shape, self.f))).astype(np.float32)
         return np.where(none, -np.inf, maximum).astype(np.float32), denominator, numerator
 
-    def run(self, device: fusemax.Device, **more: Any) -> Any:
-        """The call's result on a device."""
+    def run(self, device: fusemax.Device, arrays: Sequence[np.ndarray] | None = None, **more: Any) -> Any:
+        """The call's result on a device, of other arrays if they are given."""
         state = self.state()
         options = self.options | ({} if state is None else {"state": State(*state)})
-        return fusemax.attention(*self.arrays(), device=device, **options, **more)
+        return fusemax.attention(*(self.arrays() if arrays is None else arrays), device=device, **options, **more)
+
+    def visible(self, entry: int, query: int) -> np.ndarray:
+        """Which keys a query of a batch entry sees."""
+        options = self.options
+        offset, prefix, length = (
+            int(np.ravel(numbers)[entry if np.size(numbers) > 1 else 0])
+            for numbers in (options.get("query_offset", 0), options.get("prefix", 0), options.get("key_lengths", self.keys))
+        )
+        return visible_keys(query + offset, self.keys, options.get("window"), options.get("causal", False), length, prefix)
 
     def reference(self) -> Reference:
         """In float64."""

@@ -8,7 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-__all__ = ["Reference", "reference"]
+__all__ = ["Reference", "reference", "visible_keys"]
 
 
 @dataclass
@@ -29,6 +29,19 @@ class Reference:
     lse: np.ndarray
     largest_value: np.ndarray
     largest_score: float
+
+
+def visible_keys(place: int, keys: int, window: tuple[int, int] | None, causal: bool, length: int, prefix: int) -> np.ndarray:
+    """Which of ``keys`` keys a query at ``place`` sees."""
+    key = np.arange(keys)
+    near = np.full(keys, True)
+    if window is not None:
+        left, right = window
+        near &= (left < 0) | (key >= place - left)
+        near &= (right < 0) | (key <= place + right)
+    if causal:
+        near &= key <= place
+    return (key < length) & (near | (key < prefix))
 
 
 def reference(
@@ -73,15 +86,7 @@ def reference(
     for b, h, i in np.ndindex(batch, heads, queries):
         key_head = h // (heads // key_heads)
         place = i + offsets[b]
-        visible = []
-        for j in range(keys):
-            near = (window is None or window[0] < 0 or j >= place - window[0]) and (
-                window is None or window[1] < 0 or j <= place + window[1]
-            )
-            near = near and (not causal or j <= place)
-            if j < lengths[b] and (near or j < prefixes[b]):
-                visible.append(j)
-        seen = np.array(visible, np.int64)
+        seen = np.flatnonzero(visible_keys(place, keys, window, causal, lengths[b], prefixes[b]))
         products = scales[h] * (k[b, key_head, seen] @ q[b, h, i])
         scores = list((products + slopes[h] * (seen - place)) / temperatures[b, h, i])
         values = list(v[b, key_head, seen])

@@ -6,6 +6,7 @@ Every function takes the :class:`~fusemax.spec.Config` and gives a layout; width
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data, enum
 
+from fusemax.arith.column_sum import COARSE_BITS
 from fusemax.spec import Config, Op
 
 __all__ = [
@@ -78,7 +79,7 @@ def west_bus(config: Config) -> data.StructLayout:
         {
             "control": pe_control(config),
             "sig": signed(9),  #: significand of k or v
-            "exponent": unsigned(8),  #: 255 - Ek, G - Ev, or the row's number
+            "exponent": unsigned(8),  #: 255 - Ek, 255 - Ev, or the row's number
         }
     )
 
@@ -87,7 +88,7 @@ def north_bus(config: Config) -> data.StructLayout:
     """To a PE from its north."""
     return data.StructLayout(
         {
-            "operand": signed(18),  #: q~, or RM' + weight_shift + 1, or hi (upper 9 bits) and lo (lower 9 bits)
+            "operand": signed(18),  #: q~, or RM' + 1, or hi (upper 9 bits) and lo (lower 9 bits)
             "exponent": signed(9),  #: exponent word of q~
         }
     )
@@ -95,7 +96,14 @@ def north_bus(config: Config) -> data.StructLayout:
 
 def partial_bus(config: Config) -> data.StructLayout:
     """Downward: running sum, or the complement of the running maximum, which the PEs compare by adding."""
-    return data.StructLayout({"value": signed(config.sum_bits), "valid": 1, "overflow": 1})
+    return data.StructLayout(
+        {
+            "value": signed(config.sum_bits),
+            "valid": 1,  #: of a maximum: a row above is visible
+            "overflow": 1,  #: of a maximum: a visible score above has left its range
+            "coarse": unsigned(COARSE_BITS),  #: of a sum: coarse exponent, ``Timing.coarse_lead`` cycles ahead of the value
+        }
+    )
 
 
 def reference_word(config: Config) -> data.StructLayout:
@@ -117,7 +125,6 @@ def west_word(config: Config) -> data.StructLayout:
             "control": pe_control(config),
             "beat": unsigned(bits_for_count(depth)),  #: address of the bus word in the row's bank
             "element": unsigned(bits_for_count(config.beat_elements)),  #: element of the bus word
-            "grid": unsigned(8),  #: value grid G of the SLNV's f
             "row": unsigned(8),  #: number of the row; every feeder hands on one more
         }
     )
@@ -156,7 +163,6 @@ def lane_word(config: Config) -> data.StructLayout:
             "hold_max": unsigned(hold),  #: ring entry of MAX
             "reference": unsigned(bits_for_count(config.reference_words)),  #: reference memory address of MAX
             "state": unsigned(bits_for_count(config.state_words)),  #: state memory address of SUM and SLNV
-            "grid": unsigned(8),  #: value grid G of SLNV
             "float32_out": 1,  #: results are float32, else bfloat16
             "raw_out": 1,  #: results are not divided by the denominator
             "element": unsigned(bits_for_count(config.beat_elements)),  #: place of the result in its bus word

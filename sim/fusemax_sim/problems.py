@@ -48,7 +48,6 @@ CONFIGS: dict[str, Config] = {
             pe_latency=3,
             score_bits=30,
             score_frac_bits=18,
-            sum_bits=40,
         ),
     )
 }

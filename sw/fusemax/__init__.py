@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 from .api.attention import attention
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from fusemax_sim.memory import Memory
 
     ATTENTION_1PASS: Cascade
+    __version__: str
 
 __all__ = [
     "ATTENTION_1PASS",
@@ -44,12 +43,6 @@ __all__ = [
     "open",
 ]
 
-try:
-    #: Of the installed package, as in its metadata.
-    __version__ = _version("fusemax")
-except _PackageNotFoundError:  # A clone that is only on the path.
-    __version__ = "0+unknown"
-
 
 def __getattr__(name: str) -> Any:
     # Reading a cascade takes longer than most of this package takes to import; it is read when it is asked for.
@@ -59,4 +52,12 @@ def __getattr__(name: str) -> Any:
         from .api.opening import simulated_memory
 
         return simulated_memory()
+    if name == "__version__":
+        # Found when it is asked for: reading metadata takes a quarter of the time of the whole import.
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("fusemax")
+        except PackageNotFoundError:  # A clone that is only on the path.
+            return "0+unknown"
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -86,6 +86,19 @@ def test_pictures(draw: Callable[[Script, Path], None], script: Script, tmp_path
         assert different == 0, f"docs/{name}: {different} pixels differ; draw it again (make docs, or the script of its page)"
 
 
+def test_no_point_stands_above_its_roof(script: Script) -> None:
+    """Nor far below it, where the memory is the limit."""
+    report, pictures = script("report"), script("pictures")
+    rows = json.loads(report.RESULTS.read_text(encoding="utf-8"))["rows"]
+    shares = []
+    for case, row in report.rows_of("roofline", rows):
+        allowed = pictures.roof(case.machine, pictures.intensity_of(row), case.bytes_per_cycle, case.limit)
+        assert row["utilisation"] <= allowed, case.shape
+        if allowed < 0.9 * case.limit:
+            shares.append(row["utilisation"] / allowed)
+    assert len(shares) > 5 and min(shares) > 0.95
+
+
 def test_every_picture_is_known() -> None:
     known = {name for names in PICTURES.values() for name in names} | EXPENSIVE
     assert {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.png")} == known

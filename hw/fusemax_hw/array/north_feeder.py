@@ -38,7 +38,7 @@ class NorthFeeder(wiring.Component):
     reference_in : In(reference_word)
         From the lane below.
     bus : Out(north_bus)
-        To the column's first PE: query element; RM' + ``weight_shift`` + 1; or the interval of the keys that the column's
+        To the column's first PE: query element; RM' + 1; or the interval of the keys that the column's
         query sees, which is empty if no query is left for this column.
 
     Raises
@@ -101,7 +101,7 @@ class NorthFeeder(wiring.Component):
         ring = [Signal(signed(18), name=f"reference_{index}", reset_less=True) for index in range(config.holds)]
         for index, entry in enumerate(ring):
             with m.If(self.reference_in.valid & (self.reference_in.hold == index)):
-                m.d.sync += entry.eq(self.reference_in.reference + (config.weight_shift + 1))
+                m.d.sync += entry.eq(self.reference_in.reference + 1)
 
         # Second cycle: the element is selected.
         element = Signal(north_bus(config), reset_less=True)

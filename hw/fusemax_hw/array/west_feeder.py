@@ -38,7 +38,7 @@ class WestFeeder(wiring.Component):
     load, load_out : load_word of ``bus_bits``
         Loaded bus words: two key buffers of ``key_beats`` words, then two value buffers of ``value_beats``.
     bus : Out(west_bus)
-        To the row's first PE. QK: exponent is 255 - Ek. SLNV: G - Ev modulo 256. With ``mask``: the row's number.
+        To the row's first PE. Exponent is 255 - E; with ``mask`` the row's number.
         Zeros and subnormals have sig 0 and E 0.
     """
 
@@ -92,10 +92,9 @@ class WestFeeder(wiring.Component):
         exponent = Signal(8)
         zero = element.exponent == 0
         magnitude = Cat(element.mantissa, Const(1, 1), Const(0, 1))
-        onto = Mux(selected.control.op == OpCode.SLNV, selected.grid, 255)
         m.d.comb += [
             sig.eq(Mux(zero, 0, Mux(element.sign, -magnitude.as_signed(), magnitude))),
-            exponent.eq(Mux(selected.control.mask, selected.row, onto - element.exponent)),
+            exponent.eq(Mux(selected.control.mask, selected.row, ~element.exponent)),
         ]
         bus = Signal(west_bus(self.config))
         m.d.comb += [bus.control.eq(selected.control), bus.sig.eq(sig), bus.exponent.eq(exponent)]

@@ -23,8 +23,8 @@ ADDRESS_BITS = 12
 class System(wiring.Component):
     """Join a machine with memory of its own and a serial line.
 
-    The protocol of the line is in docs/reference/bridge.md. A reset that the host asks for empties everything but the
-    bridge; what is in memory stays. The host goes first where it and the machine want the memory at once.
+    The protocol of the line is in docs/reference/bridge.md. A reset that the host asks for empties everything but the bridge;
+    what is in memory stays. The host goes first where it and the machine want the memory at once.
 
     Parameters
     ----------

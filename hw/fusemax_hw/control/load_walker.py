@@ -41,7 +41,6 @@ def load_tag(config: Config) -> data.StructLayout:
             "place": unsigned(8),  #: row or column
             "base": unsigned(max(key_value_bank, query_bank)),  #: bank address of the row's first word
             "tail": range(config.beat_elements + 1),  #: elements that exist in the row's last word
-            "first": 1,  #: a tile's first row
             "last": 1,  #: a tile's last row
             "scale": descriptor["scale"].shape,  #: factor of a query, float32
             "row_scale": descriptor["row_scale"].shape,  #: the row's first word holds its factor instead
@@ -273,7 +272,6 @@ class LoadWalker(wiring.Component):
             tag.place.eq(walk.row),
             tag.base.eq(base),
             tag.tail.eq(tail),
-            tag.first.eq(walk.first),
             tag.last.eq(walk.last),
         ]
         if self.tensor == "q":

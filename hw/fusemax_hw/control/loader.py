@@ -12,13 +12,12 @@ from ..arith.query_scale import QueryScale
 from ..bus.reader import beat_layout
 from ..words import load_word, loaded_query
 from .load_walker import LoadKind, load_tag
-from .value_grid import ValueGrid
 
 __all__ = ["Loader"]
 
 
 class Loader(wiring.Component):
-    """Sends K and V down the west edge and scaled Q along the north edge; keeps V's grid; looks for infinities and NaN.
+    """Sends K and V down the west edge and scaled Q along the north edge; looks for infinities and NaN.
 
     Members
     -------
@@ -28,8 +27,6 @@ class Loader(wiring.Component):
         To feeder 0 of either edge.
     query_loaded, key_loaded, value_loaded : Out(1)
         A tile's last word is in the banks (of feeder 0, and of the others before a microword reaches them).
-    grid_enable, grid_address, grid_data
-        Read port of the value grid.
     nonfinite, overflow : Out(1)
         An element is infinite or NaN; a scaled query is out of range.
     """
@@ -37,7 +34,6 @@ class Loader(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         self._tag = load_tag(config)
-        self._grid = ValueGrid(config)
         super().__init__(
             {
                 "beat": In(beat_layout(config, self._tag)),
@@ -47,9 +43,6 @@ class Loader(wiring.Component):
                 "query_loaded": Out(1),
                 "key_loaded": Out(1),
                 "value_loaded": Out(1),
-                "grid_enable": In(1),
-                "grid_address": In(unsigned((self._grid.depth - 1).bit_length())),
-                "grid_data": Out(data.ArrayLayout(unsigned(8), config.beat_elements)),
                 "nonfinite": Out(1),
                 "overflow": Out(1),
             }
@@ -58,7 +51,6 @@ class Loader(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config, tag = self.config, self.beat.tag
-        m.submodules.grid = grid = self._grid
         elements = data.View(data.ArrayLayout(unsigned(16), config.beat_elements), self.beat.data)
         is_key = self.beat_valid & (tag.kind == LoadKind.KEY)
         is_value = self.beat_valid & (tag.kind == LoadKind.VALUE)
@@ -80,18 +72,9 @@ class Loader(wiring.Component):
             self.key_value.beat.eq(address),
             self.key_value.payload.eq(self.beat.data),
             self.key_loaded.eq(is_key & self.beat.last & tag.last),
+            self.value_loaded.eq(is_value & self.beat.last & tag.last),
             nonfinite_key_value.eq((is_key | is_value) & bad.any()),
         ]
-        m.d.comb += [
-            grid.update.eq(is_value),
-            grid.first.eq(tag.first),
-            grid.address.eq(address - 2 * config.key_beats),
-            grid.exponents.eq(Cat(element[7:15] for element in elements)),
-            grid.read_enable.eq(self.grid_enable),
-            grid.read_address.eq(self.grid_address),
-            self.grid_data.eq(grid.read_data),
-        ]
-        m.d.comb += self.value_loaded.eq(self._delay(m, is_value & self.beat.last & tag.last, grid.latency))
 
         # Q is scaled first; what belongs to the word is delayed as long.
         results, bad_queries, overflows = [], [], []

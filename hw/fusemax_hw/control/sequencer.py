@@ -125,12 +125,6 @@ class Sequencer(wiring.Component):
         To column 0 of the north edge.
     lane : Out(lane_word(config))
         To lane 0, by way of a delay.
-    grid_enable : Out(1)
-        Read of the value grid: always.
-    grid_address : Out(clog2(2 * value_beats))
-        Which entry.
-    grid_data : In(ArrayLayout(8, beat_elements))
-        The entry of the cycle before.
     events : Out(sequencer_events())
         What happened in the cycle before.
     """
@@ -152,9 +146,6 @@ class Sequencer(wiring.Component):
                 "west": Out(west_word(config)),
                 "north": Out(north_word(config)),
                 "lane": Out(lane_word(config)),
-                "grid_enable": Out(1),
-                "grid_address": Out(unsigned(clog2(2 * config.value_beats))),
-                "grid_data": In(data.ArrayLayout(unsigned(8), config.beat_elements)),
                 "events": Out(sequencer_events()),
             }
         )
@@ -266,7 +257,7 @@ class Sequencer(wiring.Component):
         return between
 
     def _operands(self, m: Module, slot: Slot) -> tuple[data.View, data.View]:
-        """West and north word, in a register; the grid's memory is read meanwhile."""
+        """West and north word, in a register."""
         config, word, tile, stages, entry, previous = self.config, slot.word, slot.tile, slot.stages, slot.entry, slot.previous
         west = Signal(west_word(config), name="west_word")
         north = Signal(north_word(config), name="north_word")
@@ -297,10 +288,6 @@ class Sequencer(wiring.Component):
             m.d.sync += north.source.eq(NorthSource.INTERVAL)
         with m.Elif(word.op == OpCode.EXP):
             m.d.sync += north.source.eq(NorthSource.REFERENCE)
-        m.d.comb += [
-            self.grid_enable.eq(1),
-            self.grid_address.eq(Mux(tile.buffer, config.value_beats, 0) + beat),
-        ]
         return west, north
 
     def _results(self, m: Module, slot: Slot, ends: dict[str, ValueLike]) -> tuple[data.View, Signal]:
@@ -336,14 +323,11 @@ class Sequencer(wiring.Component):
         return lane, results
 
     def _corner(self, m: Module, west: data.View, north: data.View, lane: data.View, results: Signal) -> None:
-        """Give the words to the corner, in a second register, with the grid's entry."""
-        grid = self.grid_data[west.element]
+        """Give the words to the corner, in a second register."""
         m.d.sync += [
             self.west.eq(west),
             self.north.eq(north),
             self.lane.eq(lane),
-            self.west.grid.eq(grid),
-            self.lane.grid.eq(grid),
             self.results_issued.eq(results),
         ]
 

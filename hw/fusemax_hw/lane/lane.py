@@ -6,16 +6,17 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from fusemax.arith.column_sum import NO_COARSE, STEP, unit_exponent
 from fusemax.spec import Config, Timing
 
 from ..arith.normalise import Normalise
 from ..arith.output import Output
 from ..arith.reciprocal import Reciprocal, one, reciprocal_word
 from ..arith.state_add import StateAdd
-from ..words import lane_word, partial_bus, state_float, store_word
+from ..words import lane_word, partial_bus, reference_word, state_float, store_word
 from .delay import DelayLine
 from .output_buffer import OutputBuffer
-from .reference import RunningReference, reference_word
+from .reference import RunningReference
 
 __all__ = ["Lane"]
 
@@ -122,10 +123,11 @@ class Lane(wiring.Component):
         add = timing.normalise  # cycles to the adder
         updated = add + timing.adder  # to the new state
         distance = running_reference.distances[now.hold]
+        coarse = later(self.partial.coarse, timing.coarse_lead, "coarse")[-1]
         unit = Signal(signed(10))
         m.submodules.normalise = normalise = Normalise(config.sum_bits)
         m.d.comb += [
-            unit.eq(Mux(now.slnv, now.grid - (127 + config.sum_frac_bits), -config.sum_frac_bits) + distance),
+            unit.eq(coarse * STEP + distance + int(unit_exponent(config, NO_COARSE))),
             normalise.value.eq(self.partial.value),
             normalise.unit.eq(unit),
         ]

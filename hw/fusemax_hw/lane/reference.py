@@ -7,20 +7,9 @@ from amaranth.lib.wiring import In, Out
 from fusemax.arith.reference import MAX_DISTANCE
 from fusemax.spec import Config
 
-from ..words import lane_word, partial_bus
+from ..words import lane_word, partial_bus, reference_word
 
-__all__ = ["RunningReference", "reference_word"]
-
-
-def reference_word(config: Config) -> data.StructLayout:
-    """A new reference on its way to the ring beside the north feeder."""
-    return data.StructLayout(
-        {
-            "valid": 1,  #: strobe
-            "hold": unsigned((config.holds - 1).bit_length()),  #: ring entry
-            "reference": signed(config.reference_bits),  #: RM'; arbitrary if the query has not seen a key
-        }
-    )
+__all__ = ["RunningReference"]
 
 
 class RunningReference(wiring.Component):

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from fusemax.arith.column_sum import NO_COARSE, ONE_EXPONENT, ONE_SIG, ColumnSum, add_product
 from fusemax.arith.exp2 import exp2
 from fusemax.arith.placement import place, wrap
 from fusemax.spec import Config, Op
@@ -30,6 +31,8 @@ class Partial(NamedTuple):
     value: int = 0
     valid: bool = False
     overflow: bool = False
+    #: Ahead of the value on the bus (``Timing.coarse_lead``).
+    coarse: int = NO_COARSE
 
 
 class PeModel:
@@ -72,14 +75,13 @@ class PeModel:
                 self.overflow = self.score != total or shift < 0 or (self.overflow and not word.first)
             case Op.EXP:
                 score, visible = self.holds[word.hold]
-                reference = word.operand - config.weight_shift - 1
-                weight = exp2(config, score, reference)
+                weight = exp2(config, score, word.operand - 1)
                 self.holds[word.hold] = (int(weight.mantissa) if visible else 0, int(weight.exponent))
             case Op.SUM | Op.SLNV:
-                mantissa, exponent = self.holds[word.hold]
-                sig, more = (128, 0) if word.op == Op.SUM else (word.sig, word.exponent)
-                total = partial.value + self._place(mantissa * sig, exponent + more)
-                self.partial_out = self.partial_out._replace(value=int(wrap(total, config.sum_bits)))
+                one = word.op == Op.SUM
+                value = (ONE_SIG, ONE_EXPONENT) if one else (word.sig, word.exponent)
+                total = add_product(config, ColumnSum(partial.value, partial.coarse), *self.holds[word.hold], *value)
+                self.partial_out = Partial(value=int(wrap(total.value, config.sum_bits)), coarse=int(total.coarse))
         if word.mask:
             self.visible = word.operand & 0x1FF <= word.exponent < word.operand >> 9 & 0x1FF
         return self.partial_out

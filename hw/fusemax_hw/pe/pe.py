@@ -3,20 +3,23 @@
 Stages of ``pe_latency`` 4 (docs/explanation/microarchitecture.md, section 2); 5 has a register more between hold select and
 table, 3 none behind the multiplier, 2 none before the final adder either::
 
-    hold -> select -> table -> | -> multiply ----> | -> shift -> | -> add -> accumulator, hold, partial
-    operands ----------------> | -> x + y: amount  |             |
+    hold -> select -> table -> | -> multiply -------> | -> shift -> | -> add -> accumulator, hold, partial
+    operands -> x + y -------> | -> coarse exponent   |             |
 
 The products of legal words have 26 bits: |q~| < 2^17, |sig| < 2^8; and in EXP rest < 2^15, slope < 2^9.
 """
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from typing import Any
+
+from amaranth.hdl import Array, C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from fusemax.arith.column_sum import COARSE_BITS, ONE_EXPONENT, ONE_SIG, STEP_LOG2, STEPS
 from fusemax.arith.exp2 import MAX_WEIGHT_EXPONENT, Exp2Table
 from fusemax.arith.placement import MAX_SHIFT
-from fusemax.spec import Config
+from fusemax.spec import Config, Timing
 
 from ..words import OpCode, north_bus, partial_bus, west_bus
 from .hand_on import hand_on
@@ -33,8 +36,17 @@ RESET_FIELDS = frozenset({"op", "max", "mask"})
 PIPELINE_RESET = frozenset({"is_qk", "is_exp", "is_sum", "is_partial", "is_max", "is_mask", "writes"})
 
 PRODUCT_BITS = 26
-#: Sig of 1.0: SUM is an SLNV with v = 1.
-ONE_SIG = 128
+SHIFT_BITS = MAX_SHIFT.bit_length()
+
+
+class Registers:
+    """What a PE keeps between words: the score under construction with its bits, and what MAX put aside or EXP made of it."""
+
+    def __init__(self, config: Config):
+        self.score = Signal(signed(config.score_bits), reset_less=True)
+        self.visible = Signal(reset_less=True)
+        self.overflow = Signal(reset_less=True)
+        self.holds = [Signal(config.score_bits + 1, name=f"hold_{index}", reset_less=True) for index in range(config.holds)]
 
 
 class Pe(wiring.Component):
@@ -42,7 +54,8 @@ class Pe(wiring.Component):
 
     Operands that are on ``west`` and ``north`` in cycle t are on ``east`` and ``south`` in t + 1, meet the partial
     value that is on ``partial`` in cycle t + ``latency`` - 1, and have their results (``partial_out``, accumulator,
-    hold registers) in cycle t + ``latency``.
+    hold registers) in cycle t + ``latency``. The partial's coarse exponent runs ahead of its value: it is on ``partial`` in
+    cycle t + :attr:`coarse_stage` and on ``partial_out`` a cycle later.
 
     Parameters
     ----------
@@ -56,13 +69,17 @@ class Pe(wiring.Component):
     north, south : north_bus
         North operand; handed on.
     partial, partial_out : partial_bus
-        Running maximum (MAX) or sum (SUM, SLNV), ``valid`` and ``overflow`` of MAX; unchanged by other words.
+        Running maximum (MAX) or sum (SUM, SLNV), ``valid`` and ``overflow`` of MAX; arbitrary behind other words.
+    registers : Registers
+        What stays from word to word.
     """
 
     module_name = "fusemax_pe"
 
     def __init__(self, config: Config):
         self.config = config
+        self._table = Exp2Table(config.score_frac_bits)
+        self.registers = Registers(config)
         super().__init__(
             {
                 "west": In(west_bus(config)),
@@ -79,26 +96,36 @@ class Pe(wiring.Component):
         """Cycles from operands to results."""
         return self.config.pe_latency
 
-    def elaborate(self, platform) -> Module:
-        config = self.config
-        table = Exp2Table(config.score_frac_bits)
-        latency = config.pe_latency
-        score_bits, frac_bits = config.score_bits, config.score_frac_bits
-        m = Module()
+    @property
+    def coarse_stage(self) -> int:
+        """Cycles from operands to the partial's coarse exponent."""
+        return Timing(self.config).coarse_stage
 
+    def elaborate(self, platform: Any) -> Module:
+        latency = self.latency
+        m = Module()
         hand_on(m, self.west, self.east, RESET_FIELDS, "east_")
         hand_on(m, self.north, self.south, frozenset(), "south_")
-
-        # The score under construction with its bits, and what MAX put aside or EXP made of it.
-        score = Signal(signed(score_bits), reset_less=True)
-        visible = Signal(reset_less=True)
-        overflow = Signal(reset_less=True)
-        holds = [Signal(score_bits + 1, name=f"hold_{index}", reset_less=True) for index in range(config.holds)]
-
-        # Decode; hold select.
-        west, control = self.west, self.west.control
-        interval = data.View(KeyInterval, self.north.operand)
         p = Pipeline(m, "hold", PIPELINE_RESET)
+        self._decode(p)
+        self._select_hold(p)
+        p.register("select", when=latency >= 5)
+        self._select_operands(m, p)
+        p.register("multiply", last_read=("is_sum", "held", "operand", "query_exponent", "sig", "exponent"))
+        self._multiply(m, p)
+        self._compare_exponents(m, p)
+        p.register("shift", last_read=("factor_a", "factor_b", "amount", "live"), when=latency >= 4)
+        self._shift(m, p)
+        p.register("add", last_read=("product", "shift", "index", "is_exp"), when=latency >= 3)
+        total = self._add(m, p)
+        self._accumulate(m, p, total)
+        self._write_holds(m, p, total)
+        self._pass_partial(m, p, total)
+        return m
+
+    def _decode(self, p: Pipeline) -> None:
+        """What the word asks for, and whether the row is in the word's key interval."""
+        west, control = self.west, self.west.control
         p.is_qk = control.op == OpCode.QK
         p.is_exp = control.op == OpCode.EXP
         p.is_sum = control.op == OpCode.SUM
@@ -107,25 +134,34 @@ class Pe(wiring.Component):
         p.is_mask = control.mask
         p.add_score = p.is_qk & ~control.first
         p.writes = Cat(
-            (p.is_exp & (control.hold == index)) | (control.max & (control.hold_max == index)) for index in range(config.holds)
+            (p.is_exp & (control.hold == index)) | (control.max & (control.hold_max == index))
+            for index in range(self.config.holds)
         )
-        row_bits = config.rows.bit_length()
+        interval = data.View(KeyInterval, self.north.operand)
+        row_bits = self.config.rows.bit_length()
         lo, hi, row = interval.lo[:row_bits], interval.hi[:row_bits], west.exponent[:row_bits]
         p.in_view = (lo <= row) & (row < hi)
-        p.held = Array(holds)[control.hold] if config.holds > 1 else holds[0]
+
+    def _select_hold(self, p: Pipeline) -> None:
+        """The word's hold register and its operands."""
+        holds = self.registers.holds
+        p.held = Array(holds)[self.west.control.hold] if len(holds) > 1 else holds[0]
         p.operand = self.north.operand
         p.query_exponent = self.north.exponent
-        p.sig = west.sig
-        p.exponent = west.exponent
+        p.sig = self.west.sig
+        p.exponent = self.west.exponent
 
-        # Table and operand select. A weight lies in the low bits of its hold register: mantissa, then exponent.
-        p.register("select", when=latency >= 5)
+    def _select_operands(self, m: Module, p: Pipeline) -> None:
+        """Factors of the product and its exponent x + y, by operation; slope from the table."""
+        table, config = self._table, self.config
         rest = p.held[: table.rest_bits]
-        p.index = p.held[table.rest_bits : frac_bits]
-        floor = p.held[frac_bits:score_bits].as_signed()
+        p.index = p.held[table.rest_bits : config.score_frac_bits]
+        floor = p.held[config.score_frac_bits : config.score_bits].as_signed()
+        # A weight lies in the low bits of its hold register: mantissa, then exponent. Unless it is 0, its leading one is set.
         mantissa = p.held[: table.MANTISSA_BITS]
         weight_exponent = p.held[table.MANTISSA_BITS :][: MAX_WEIGHT_EXPONENT.bit_length()]
-        p.masked = ~p.held[score_bits]
+        p.live = p.is_partial & mantissa[-1]
+        p.masked = ~p.held[config.score_bits]
 
         m.submodules.slopes = slopes = Memory(shape=table.SLOPE_BITS, depth=len(table.slopes), init=table.slopes)
         slope = slopes.read_port(domain="comb")
@@ -133,7 +169,7 @@ class Pe(wiring.Component):
 
         factor_a = Signal(signed(18))
         factor_b = Signal(signed(10))
-        # x + y is the shift, or the new weight's exponent: RM' + weight_shift + 1 comes from the north, -floor - 1 is ~floor.
+        # That of EXP is the new weight's: RM' + 1 comes from the north, -floor - 1 is ~floor.
         x = Signal(signed(18))
         y = Signal(signed(max(9, len(floor))))
         with m.If(p.is_qk):
@@ -145,26 +181,54 @@ class Pe(wiring.Component):
         with m.If(p.is_exp):
             m.d.comb += [factor_b.eq(slope.data), y.eq(~floor)]
         with m.Elif(p.is_sum):
-            m.d.comb += [factor_b.eq(ONE_SIG), y.eq(0)]
+            m.d.comb += [factor_b.eq(ONE_SIG), y.eq(ONE_EXPONENT)]
         with m.Else():
             m.d.comb += [factor_b.eq(p.sig), y.eq(p.exponent)]
-        p.factor_a, p.factor_b, p.x, p.y = factor_a, factor_b, x, y
-
-        # Multiply; amount of the shift.
-        p.register("multiply", last_read=("is_sum", "held", "operand", "query_exponent", "sig", "exponent"))
-        product = Signal(signed(PRODUCT_BITS))
         amount = Signal(signed(19))
-        m.d.comb += [product.eq(p.factor_a * p.factor_b), amount.eq(p.x + p.y)]
-        negative = amount[-1]
-        saturated = Mux(negative, 0, Mux(amount[6:-1].any(), MAX_SHIFT, amount[:6]))
-        p.product = product
-        p.shift = Mux(p.is_exp, table.shift(config.product_align), saturated)
-        p.weight_exponent = saturated
-        p.negative = negative
+        m.d.comb += amount.eq(x + y)
+        p.factor_a, p.factor_b, p.amount = factor_a, factor_b, amount
 
-        # Shift; table entry, 0 for other words than EXP.
-        p.register("shift", last_read=("factor_a", "factor_b", "x", "y"), when=latency >= 4)
-        placed = place_product(p.product, config.product_align, p.shift)
+    def _multiply(self, m: Module, p: Pipeline) -> None:
+        """Product; what its exponent says of a score or of a weight."""
+        product = Signal(signed(PRODUCT_BITS))
+        m.d.comb += product.eq(p.factor_a * p.factor_b)
+        p.product = product
+        p.negative = p.amount[-1]
+        # A weight too small to have an exponent is as one that is masked.
+        p.weight_exponent = p.amount[:SHIFT_BITS]
+        p.masked = p.masked | p.amount[SHIFT_BITS:].any()
+
+    def _compare_exponents(self, m: Module, p: Pipeline) -> None:
+        """Which is shifted to the other's unit, product or partial sum, and how far (:mod:`fusemax.arith.column_sum`).
+
+        Words other than SUM and SLNV place the product on a fixed unit: for them the partial's coarse exponent is the largest.
+        """
+        fine, own = p.amount[:STEP_LOG2], ~p.amount[STEP_LOG2:][:COARSE_BITS]
+        coarse = self.partial.coarse | ~p.is_partial.replicate(COARSE_BITS)
+        # coarse - own + 2^COARSE_BITS, by an adder with carry.
+        behind = Signal(COARSE_BITS + 1)
+        m.d.comb += behind.eq((Cat(C(1, 1), coarse) + Cat(C(1, 1), ~own))[1:])
+        ahead = ~behind[-1]
+        raises = ahead & p.live
+
+        # QK's x + y is from -256 to 510, so that a negative one reads as 256 or more in nine bits.
+        step_bits = SHIFT_BITS - STEP_LOG2
+        beyond = ~ahead & behind[step_bits:COARSE_BITS].any()
+        amount = Cat(fine, behind[:step_bits] & ~ahead.replicate(step_bits)) | beyond.replicate(SHIFT_BITS)
+        p.shift = Mux(p.is_exp, self._table.shift(self.config.product_align), amount)
+        # One for every number of steps by which the partial sum can be shifted.
+        p.keeps = Cat(
+            p.is_partial & ~raises,
+            (raises & (behind[:COARSE_BITS] == (1 << COARSE_BITS) - steps) for steps in range(1, STEPS + 1)),
+        )
+        coarse_out = Signal(COARSE_BITS, reset_less=True)
+        m.d.sync += coarse_out.eq(Mux(raises, own, self.partial.coarse))
+        m.d.comb += self.partial_out.coarse.eq(coarse_out)
+
+    def _shift(self, m: Module, p: Pipeline) -> None:
+        """Product on its unit; table entry, 0 for other words than EXP."""
+        table = self._table
+        placed = place_product(p.product, self.config.product_align, p.shift)
         m.submodules.values = values = Memory(shape=table.VALUE_BITS, depth=len(table.values), init=table.values)
         value = values.read_port(domain="comb")
         m.d.comb += value.addr.eq(p.index)
@@ -172,53 +236,62 @@ class Pe(wiring.Component):
         p.carry = placed.carry
         p.entry = Mux(p.is_exp, value.data, 0)
 
-        # Add. The carry enters below the lowest bits: one adder.
-        p.register("add", last_read=("product", "shift", "index", "is_exp"), when=latency >= 3)
-        addend = Signal(signed(config.sum_bits))
-        total = Signal(signed(config.sum_bits))
+    def _add(self, m: Module, p: Pipeline) -> Value:
+        """Sum of the placed product and what the operation adds it to. The carry enters below the lowest bits: one adder."""
+        before, width = self.partial.value, self.config.sum_bits
+        kept: Value = C(0, width)
+        for steps, keep in enumerate(p.keeps):
+            moved = steps << STEP_LOG2
+            kept = kept | (keep.replicate(width) & Cat(before[moved:], before[-1].replicate(moved)))
+        addend = Signal(signed(width))
+        total = Signal(signed(width))
         m.d.comb += [
-            addend.eq(Mux(p.add_score, score, 0) | Mux(p.is_partial, self.partial.value, 0) | p.entry),
-            total.eq((Cat(1, addend).as_signed() + Cat(p.carry, p.floor).as_signed())[1:]),
+            addend.eq(Mux(p.add_score, self.registers.score, 0) | kept.as_signed() | p.entry),
+            total.eq((Cat(C(1, 1), addend).as_signed() + Cat(p.carry, p.floor).as_signed())[1:]),
         ]
+        return total
+
+    def _accumulate(self, m: Module, p: Pipeline, total: Value) -> None:
+        """Score of QK, and whether it has left its range; mask bit."""
+        registers = self.registers
         # |score| < 2^(score_bits-1) and |placed| <= 2^score_bits: three bits tell whether the sum is a score.
-        high = total[score_bits - 1 :][:3]
+        high = total[self.config.score_bits - 1 :][:3]
         with m.If(p.is_qk):
             m.d.sync += [
-                score.eq(total),
-                overflow.eq((high.any() & ~high.all()) | p.negative | (p.add_score & overflow)),
+                registers.score.eq(total),
+                registers.overflow.eq((high.any() & ~high.all()) | p.negative | (p.add_score & registers.overflow)),
             ]
         with m.If(p.is_mask):
-            m.d.sync += visible.eq(p.in_view)
+            m.d.sync += registers.visible.eq(p.in_view)
 
-        # A masked weight is 0. Above the weight's bits nothing is read after EXP: no choice is made there.
-        new_mantissa = Mux(p.masked, 0, total[1:][: table.MANTISSA_BITS])
-        weight = Cat(new_mantissa, p.weight_exponent)
-        put_aside = Cat(score, visible)
+    def _write_holds(self, m: Module, p: Pipeline, total: Value) -> None:
+        """Score that MAX puts aside, weight that EXP makes; above the weight's bits nothing is read after EXP."""
+        registers = self.registers
+        mantissa = Mux(p.masked, 0, total[1:][: self._table.MANTISSA_BITS])
+        weight = Cat(mantissa, p.weight_exponent)
+        put_aside = Cat(registers.score, registers.visible)
         new_held = Cat(Mux(p.is_max, put_aside[: len(weight)], weight), put_aside[len(weight) :])
-        for hold, write in zip(holds, p.writes, strict=True):
+        for hold, write in zip(registers.holds, p.writes, strict=True):
             with m.If(write):
                 m.d.sync += hold.eq(new_held)
 
-        # Running maximum or sum.
-        partial_value = Signal(signed(config.sum_bits), reset_less=True)
-        partial_valid = Signal(reset_less=True)
-        partial_overflow = Signal(reset_less=True)
-        # The bus has the complement of the maximum: score > maximum is the sign of a sum, and no bit is inverted before it.
-        complement = self.partial.value[:score_bits].as_signed()
-        above = Signal(signed(score_bits + 1))
+    def _pass_partial(self, m: Module, p: Pipeline, total: Value) -> None:
+        """Running maximum or sum.
+
+        The bus has the complement of the maximum: score > maximum is the sign of a sum, and no bit is inverted before it.
+        """
+        registers, partial = self.registers, self.partial
+        score, visible = registers.score, registers.visible
+        complement = partial.value[: len(score)].as_signed()
+        above = Signal(signed(len(score) + 1))
         m.d.comb += above.eq(score + complement)
-        take = visible & (~self.partial.valid | ~above[-1])
-        with m.If(p.is_max):
-            m.d.sync += [
-                partial_value.eq(Mux(take, ~score, self.partial.value)),
-                partial_valid.eq(self.partial.valid | visible),
-                partial_overflow.eq(self.partial.overflow | (overflow & visible)),
-            ]
-        with m.Elif(p.is_partial):
-            m.d.sync += partial_value.eq(total)
-        m.d.comb += [
-            self.partial_out.value.eq(partial_value),
-            self.partial_out.valid.eq(partial_valid),
-            self.partial_out.overflow.eq(partial_overflow),
+        take = visible & (~partial.valid | ~above[-1])
+        value = Signal(signed(self.config.sum_bits), name="partial_value", reset_less=True)
+        valid = Signal(name="partial_valid", reset_less=True)
+        overflow = Signal(name="partial_overflow", reset_less=True)
+        m.d.sync += [
+            value.eq(Mux(p.is_max, Mux(take, ~score, partial.value), total)),
+            valid.eq(partial.valid | visible),
+            overflow.eq(partial.overflow | (registers.overflow & visible)),
         ]
-        return m
+        m.d.comb += [self.partial_out.value.eq(value), self.partial_out.valid.eq(valid), self.partial_out.overflow.eq(overflow)]

@@ -13,7 +13,7 @@ from .placement import place
 
 __all__ = ["MAX_WEIGHT_EXPONENT", "Exp2Table", "Weight", "exp2"]
 
-#: Largest weight exponent w; larger ones are taken for it, and nothing of the weight is left.
+#: Largest weight exponent w; a weight with a larger one is 0.
 MAX_WEIGHT_EXPONENT = 63
 
 # fmt: off
@@ -86,11 +86,11 @@ class Exp2Table:
 
 
 class Weight(NamedTuple):
-    """P = mantissa · 2^(-16 - (exponent - weight_shift))."""
+    """P = mantissa · 2^(-16 - exponent)."""
 
-    #: 17 bits unsigned, 2^16 … 2^17-1.
+    #: 17 bits unsigned: 2^16 … 2^17-1, or 0.
     mantissa: NDArray[np.int64]
-    #: w, 0 to 63.
+    #: w, 0 to 63; of a weight of 0 its lowest six bits, which mean nothing.
     exponent: NDArray[np.int64]
 
 
@@ -107,5 +107,5 @@ def exp2(config: Config, score: ArrayLike, reference: ArrayLike) -> Weight:
     score = np.asarray(score, np.int64)
     frac_bits = config.score_frac_bits
     mantissa = Exp2Table(frac_bits).model(score & (1 << frac_bits) - 1, config.product_align)
-    exponent = np.asarray(reference, np.int64) - (score >> frac_bits) + config.weight_shift
-    return Weight(mantissa, np.minimum(exponent, MAX_WEIGHT_EXPONENT))
+    exponent = np.asarray(reference, np.int64) - (score >> frac_bits)
+    return Weight(np.where(exponent > MAX_WEIGHT_EXPONENT, 0, mantissa), exponent & MAX_WEIGHT_EXPONENT)

@@ -7,14 +7,14 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["MAX_SHIFT", "place", "wrap"]
 
-#: Larger shifts are taken for this one, which leaves nothing.
+#: Larger shifts, and negative ones, are taken for this one, which leaves nothing.
 MAX_SHIFT = 63
 
 
 def place(product: ArrayLike, align: int, shift: ArrayLike) -> NDArray[np.int64]:
     """floor((product << align) / 2^shift + 1/2): right shift, rounded half up.
 
-    A shift above 63 is 63, where the result is 0; a negative one is 0 (the caller flags overflow).
+    A shift above 63 is 63, where the result is 0; so is a negative one (the caller flags overflow).
 
     Parameters
     ----------
@@ -26,7 +26,8 @@ def place(product: ArrayLike, align: int, shift: ArrayLike) -> NDArray[np.int64]
         Integers; broadcasts with ``product``.
     """
     aligned = np.asarray(product, np.int64) << align
-    amount = np.clip(np.asarray(shift, np.int64), 0, MAX_SHIFT)
+    amount = np.asarray(shift, np.int64)
+    amount = np.where((amount < 0) | (amount > MAX_SHIFT), MAX_SHIFT, amount)
     # One bit more than is kept, so that adding the half cannot leave int64.
     return np.where(amount == 0, aligned, (aligned >> np.maximum(amount - 1, 0)) + 1 >> 1)
 

@@ -1,4 +1,4 @@
-"""Reciprocal of a significand: 64 quadratic segments, two multipliers of at most 18 × 18 bits signed."""
+"""Reciprocal of a significand: 256 quadratic segments, two multipliers of at most 18 × 18 bits signed."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ __all__ = ["RECIPROCAL", "Reciprocal"]
 
 @dataclass(frozen=True)
 class Reciprocal:
-    """1/m of m = s / 2^23 in [1, 2) at 24 fraction bits, from 2^23 + 1 to 2^24 - 2; error below 2^-22 (measured: 3.05 · 2^-24).
+    """1/m of m = s / 2^23 in [1, 2) at 24 fraction bits, from 2^23 + 1 to 2^24 - 1; error at most 2^-24.
 
     Near a segment's middle, with d the distance from it, 1/m ≈ c0 - d · (c1 - c2 · d); the coefficients are the Taylor
     series with its cubic and quartic terms replaced by the lower terms nearest to them over the segment (Chebyshev
     economisation). In integers, step by step, every ``>>`` rounding down:
 
-    1. index = s bits 22 to 17; d = s bits 16 to 0 with the top bit inverted, 17 bits signed (unit 2^-23);
-       ``short`` = d >> 5, 12 bits signed.
+    1. index = s bits 22 to 15; d = s bits 14 to 0 with the top bit inverted, 15 bits signed (unit 2^-23);
+       ``short`` = d >> 5, 10 bits signed.
     2. slope = c1[index] - ((c2[index] · short) >> 13), 17 bits unsigned (unit 2^-17); c2 is 12 bits unsigned.
     3. r = (c0[index] - ((d · slope) >> 14)) >> 2; c0 is 26 bits unsigned (unit 2^-26).
 
-    The constants that centre the roundings are folded into c0 and c1; nothing saturates.
+    The constants that centre the roundings are folded into c0 and c1. The first entry is lowered until 1/1 fits 24 bits, so
+    that nothing saturates.
 
     Members
     -------
     c0, c1, c2
-        64 table entries each.
+        256 table entries each.
     """
 
     #: Bits of the result and of the significand, leading one included.
     BITS: ClassVar[int] = 24
-    INDEX_BITS: ClassVar[int] = 6
+    INDEX_BITS: ClassVar[int] = 8
     #: Bits of d, signed.
-    OFFSET_BITS: ClassVar[int] = 17
+    OFFSET_BITS: ClassVar[int] = 15
     #: Low bits of d that the quadratic term does not see.
     SHORT_DROP: ClassVar[int] = 5
     #: Bits of the tables, unsigned.
@@ -64,6 +65,9 @@ class Reciprocal:
             c0.append(round((inverse - half_width**4 / 8 * inverse**5) * 2**self.C0_BITS + 1))
             c1.append(round((inverse**2 + half_width**2 * 3 / 4 * inverse**4) * 2**self.C1_BITS - half))
             c2.append(round((inverse**3 + half_width**2 * inverse**5) * 2**self.C2_BITS))
+        edge = 1 << self.OFFSET_BITS - 1
+        most = ((1 << self.BITS) - 1 << self.RESULT_SHIFT) + (1 << self.RESULT_SHIFT) - 1
+        c0[0] = most + (-edge * (c1[0] - (c2[0] * (-edge >> self.SHORT_DROP) >> self.SLOPE_SHIFT)) >> self.PRODUCT_SHIFT)
         for name, table in (("c0", c0), ("c1", c1), ("c2", c2)):
             object.__setattr__(self, name, tuple(table))
 

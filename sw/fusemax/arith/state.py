@@ -94,7 +94,7 @@ def normalise(value: ArrayLike, unit: ArrayLike, sum_bits: int) -> NormalisedSum
     value
         Integers, ``sum_bits`` two's complement.
     unit
-        The sums' unit is 2^unit: ``-sum_frac_bits`` for SLD, ``G - 127 - sum_frac_bits`` for SLNV. Broadcasts.
+        The sums' unit is 2^unit (:func:`~fusemax.arith.column_sum.unit_exponent`). Broadcasts.
     sum_bits
         At most 48.
     """

@@ -128,7 +128,6 @@ BOARDS: dict[str, Board] = {
                 outstanding_reads=2,
                 outstanding_writes=2,
                 score_bits=28,
-                sum_bits=32,
             ),
         ),
     )

@@ -56,7 +56,6 @@ PARAMETERS = {
     "pe_latency": "Register stages of a processing element.",
     "score_bits": "Bits of a score.",
     "score_frac_bits": "Bits of a score's fraction.",
-    "sum_bits": "Bits of the sums that travel down the columns.",
 }
 #: Clock and reset, bus, memories.
 BEHAVIOUR = """\

@@ -7,15 +7,21 @@ integers, which is as exact and several times faster:
   x = product · 2^(align - shift) exactly. floor(x + 1/2) is then exact too: let 2^k ≤ abs(x) < 2^(k+1). For k ≥ -27, x + 1/2
   is a multiple of 2^(k-25) (or of 1/2) below 2^(max(k, 0) + 2) and fits 53 bits. For k < -27, x + 1/2 may be rounded, but stays
   between 1/4 and 3/4, and the floor is 0. Shifts above 63 leave 0 either way.
-* **Sums** of placed products are integers below 2^48.
+* **Sums down a column** (:mod:`fusemax.arith.column_sum`) are taken row by row, for many tiles, features and queries at
+  once. The partial sum, an integer below 2^43, has 3·2^51 added to it, so that its float64 neighbours are 1 apart: adding
+  x to it rounds x to an integer. Ties, which the machine rounds up, would go to even: so the values are moved by 2^-50 of
+  themselves, upwards, which moves a product of 26 bits off a tie and over nothing else. Few products have a larger coarse
+  exponent than the partial sum before them; those sums are shifted one by one.
 * **State update.** State, rescaled state and tile sum are float64 numbers far from either end of its exponent range. Their sum
   is rounded to 53 bits first; if that was not exact, the lowest bit is made odd in the direction of the lost part (rounding
   to odd), after which rounding to 24 bits gives what the infinitely precise sum would give.
 
-Masked weights are 0, and 0 · v is placed as 0, so that a mask changes nothing but the weights and the maximum.
+Masked weights are 0 and have an exponent that raises no sum's, so that a mask changes nothing but the weights and the
+maximum.
 
-Time goes into four passes (multiply, add 1/2, floor, accumulate) over P·M·(E + F + 1) numbers, in blocks that stay in the
-cache; with few rows per tile the state update, some twelve passes over P·(F + 1) numbers per key tile, takes its share.
+Time goes into four passes (multiply, add 1/2, floor, accumulate) over P·M·E numbers and as much over P·M·(F + 1), in blocks
+that stay in the cache; with few rows per tile the state update, some twelve passes over P·(F + 1) numbers per key tile, takes
+its share.
 """
 
 from __future__ import annotations
@@ -29,6 +35,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..arith import bf16
+from ..arith.column_sum import EXPONENT_BITS, ONE_EXPONENT, ONE_SIG, STEP, STEP_LOG2, STEPS, TOP_COARSE, unit_exponent
 from ..arith.exp2 import MAX_WEIGHT_EXPONENT, Exp2Table
 from ..arith.output import divide, state_to_float32
 from ..arith.placement import place, wrap
@@ -45,6 +52,18 @@ QUERY_BLOCK = 256
 BLOCK_NUMBERS = 1 << 15
 #: Reference of a query that has not seen a key, further below all others than the largest rescale distance.
 NO_REFERENCE = -(1 << 40)
+#: Exponent of a weight of 0: behind every coarse exponent.
+NO_WEIGHT = 1 << EXPONENT_BITS
+#: 2^-w.
+_POWERS = np.append(np.ldexp(1.0, -np.arange(MAX_WEIGHT_EXPONENT + 1)), np.zeros(NO_WEIGHT - MAX_WEIGHT_EXPONENT))
+#: Smallest coarse exponent of a sum that is not zero.
+LEAST_COARSE = TOP_COARSE - (MAX_WEIGHT_EXPONENT + 255 >> STEP_LOG2)
+#: Added to partial sums, so that float64 rounds them to integers.
+INTEGERS = 3 * 2.0**51
+#: Bias of float64's exponents, and fraction bits below them.
+FLOAT64_BIAS, FLOAT64_FRACTION = 1023, 52
+#: Moves a product of 26 bits off a tie.
+OFF_TIE = 2.0**-50
 
 
 class Segment(NamedTuple):
@@ -204,17 +223,17 @@ def attention_head(
         scaled = scale_query(config, q[rows], scale_bits[rows, None])
         overflow |= bool(scaled.overflow.any())
         columns = len(scaled.operand)
-        state = np.zeros((values[0].value.shape[1], columns))
+        state = np.zeros((values[0].value.shape[-1], columns))
         reference = np.full(columns, NO_REFERENCE)
         # No state but zero is smaller than 2 to this power.
-        smallest = np.full(columns, -127 - config.sum_frac_bits)
+        smallest = np.full(columns, int(unit_exponent(config, LEAST_COARSE)))
         for segment, key, value in zip(segments, keys, values, strict=True):
             visible = segment.visible(rows)
             scores, score_overflow = key.scores(scaled, visible)
             overflow |= score_overflow
-            weights, distances, reference = _weights(config, scores, visible, reference)
+            weights, exponents, distances, reference = _weights(config, scores, visible, reference)
             smallest -= distances.sum(axis=0)
-            value.accumulate(state, weights, distances, bool((smallest <= ZERO_EXPONENT).any()))
+            value.accumulate(state, weights, exponents, distances, bool((smallest <= ZERO_EXPONENT).any()))
         states.append(_from_float64(state))
         references.append(np.where(reference == NO_REFERENCE, 0, reference))
     sums = StateFloat(*(np.concatenate(parts, axis=1) for parts in zip(*states, strict=True)))
@@ -292,8 +311,10 @@ def _mantissas(frac_bits: int) -> NDArray[np.float64]:
 
 def _weights(
     config: Config, scores: NDArray[np.float64], visible: NDArray[np.bool_] | None, before: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Weights (M, P), mantissa · 2^-w, against the references of their tiles; rescale distances (tiles, P); last references.
+) -> tuple[NDArray[np.float64], NDArray[np.int16], NDArray[np.int64], NDArray[np.int64]]:
+    """Weights against the references of their tiles; rescale distances, (tiles, P); last references.
+
+    Weights are mantissa · 2^-w and w, (M, P); the w of a weight of 0 is ``NO_WEIGHT``.
 
     ``before`` are the references before the first tile.
     """
@@ -315,55 +336,99 @@ def _weights(
     score = scores.astype(np.int64)
     weights = _mantissas(config.score_frac_bits)[score & (1 << config.score_frac_bits) - 1]
     score >>= config.score_frac_bits
-    np.subtract(np.repeat(reference + config.weight_shift, config.rows, axis=0)[:keys], score, out=score)
+    np.subtract(np.repeat(reference, config.rows, axis=0)[:keys], score, out=score)
+    none = score > MAX_WEIGHT_EXPONENT
     if visible is not None:
-        weights *= visible
         # A masked score may be above the reference.
-        np.maximum(score, 0, out=score)
-    weights *= np.ldexp(1.0, -np.arange(MAX_WEIGHT_EXPONENT + 1))[np.minimum(score, MAX_WEIGHT_EXPONENT, out=score)]
-    return weights, distances, reference[-1]
+        none |= ~visible
+    score[none] = NO_WEIGHT
+    weights *= _POWERS[score]
+    return weights, score.astype(np.int16), distances, reference[-1]
 
 
 class _Values:
-    """Values of a head on the grids of their tiles, with a last column of ones for the denominator; arrays are (M, F+1)."""
+    """Values of a head in their tiles, with a last column of ones for the denominator; arrays are (tiles, rows, F+1)."""
 
     def __init__(self, config: Config, v: NDArray[np.uint16]) -> None:
-        self.rows = config.rows
         sig, exponent = bf16.unpack(v)
-        starts = np.arange(0, len(v), config.rows)
-        grid = np.maximum.reduceat(exponent, starts, axis=0)
-        below = np.repeat(grid, config.rows, axis=0)[: len(v)] - exponent
-        numerators = np.ldexp(sig.astype(np.float64), config.product_align - below)
-        one = 128.0 * 2**config.product_align
-        self.value = np.pad(numerators, ((0, 0), (0, 1)), constant_values=one)
-        #: Unit of a tile's sums, (tiles, F+1, 1).
-        self.unit = np.ldexp(1.0, np.pad(grid - 127, ((0, 0), (0, 1))) - config.sum_frac_bits)[..., None]
+        rows = -len(v) % config.rows
+        sig = np.pad(np.pad(sig, ((0, 0), (0, 1)), constant_values=ONE_SIG), ((0, rows), (0, 0)))
+        word = np.pad(np.pad(255 - exponent, ((0, 0), (0, 1)), constant_values=ONE_EXPONENT), ((0, rows), (0, 0)))
+        shape = -1, config.rows, sig.shape[1]
+        # Times 2^-16, since a weight's mantissa is an integer.
+        value = np.ldexp(sig.astype(np.float64), 255 - bf16.BIAS - 7 - 16 - word)
+        self.value = (value + np.abs(value) * OFF_TIE).reshape(shape)
+        #: Exponent, as in a float64, of 1 in units of a partial sum whose products have the exponent 0.
+        self.scale_bias = FLOAT64_BIAS - int(unit_exponent(config, TOP_COARSE))
+        self.exponent = word.astype(np.int16).reshape(shape)
 
     def accumulate(
-        self, state: NDArray[np.float64], weights: NDArray[np.float64], distances: NDArray[np.int64], may_vanish: bool
+        self,
+        state: NDArray[np.float64],
+        weights: NDArray[np.float64],
+        exponents: NDArray[np.int16],
+        distances: NDArray[np.int64],
+        may_vanish: bool,
     ) -> None:
         """Add to numerators and, last, the denominator: (F+1, P). ``may_vanish``: a state may become too small."""
-        keys, queries = weights.shape
-        tiles, columns = len(distances), self.value.shape[1]
+        tiles, rows, columns = self.value.shape
+        queries, padding = weights.shape[1], tiles * rows - len(weights)
+        if padding:
+            weights = np.pad(weights, ((0, padding), (0, 0)))
+            exponents = np.pad(exponents, ((0, padding), (0, 0)), constant_values=NO_WEIGHT)
+        weights = weights.reshape(tiles, rows, 1, queries)
+        exponents = exponents.reshape(tiles, rows, 1, queries)
         rescale = np.ldexp(1.0, -distances)
-        step = min(self.rows, max(1, BLOCK_NUMBERS // (columns * queries)))
-        buffer = np.empty((step, columns, queries))
-        total, part, bits = np.empty_like(state), np.empty_like(state), np.empty(state.shape, np.int64)
-        for tile in range(tiles):
-            end = min((tile + 1) * self.rows, keys)
-            for start in range(tile * self.rows, end, step):
-                block = slice(start, min(start + step, end))
-                placed = buffer[: block.stop - start]
-                _place(self.value[block, :, None], weights[block, None, :], placed)
-                if start == tile * self.rows:
-                    np.add.reduce(placed, axis=0, out=total)
-                else:
-                    total += np.add.reduce(placed, axis=0, out=part)
-            total *= self.unit[tile]
-            state *= rescale[tile]
-            _add_to_state(state, total, part, bits)
-            if may_vanish:
-                state[np.abs(state) < 2.0 ** (ZERO_EXPONENT + 1)] = 0.0
+        step = min(tiles, max(1, BLOCK_NUMBERS // (columns * queries)))
+        part, bits = np.empty_like(state), np.empty(state.shape, np.int64)
+        for start in range(0, tiles, step):
+            block = slice(start, start + step)
+            sums = self._column_sums(block, weights[block], exponents[block])
+            for total, factor in zip(sums, rescale[block], strict=True):
+                state *= factor
+                _add_to_state(state, total, part, bits)
+                if may_vanish:
+                    state[np.abs(state) < 2.0 ** (ZERO_EXPONENT + 1)] = 0.0
+
+    def _column_sums(self, block: slice, weights: NDArray[np.float64], exponents: NDArray[np.int16]) -> NDArray[np.float64]:
+        """Sums of a block of tiles, (tiles, F+1, P), from weights (tiles, rows, 1, P)."""
+        value, exponent = self.value[block, :, :, None], self.exponent[block, :, :, None]
+        # By the first row: smallest exponent so far, cut to steps, and the partial sum's units in 1.
+        lowest = exponent[:, 0] + exponents[:, 0]
+        np.minimum(lowest, NO_WEIGHT, out=lowest)
+        lowest &= -STEP
+        scale_bits = np.add(lowest, self.scale_bias, dtype=np.int64)
+        scale_bits <<= FLOAT64_FRACTION
+        scale = scale_bits.view(np.float64)
+        total = value[:, 0] * weights[:, 0]
+        total *= scale
+        total += INTEGERS
+        placed, amount, raises = np.empty_like(total), np.empty_like(lowest), np.empty(total.shape, np.bool_)
+        flat_total, flat_scale_bits = total.ravel(), scale_bits.ravel()
+        flat_lowest, flat_amount = lowest.ravel(), amount.ravel()
+        for row in range(1, value.shape[1]):
+            # The product's coarse exponent is the larger one if its exponent is below the whole step of the partial sum.
+            np.add(exponent[:, row], exponents[:, row], out=amount)
+            np.less(amount, lowest, out=raises)
+            found = np.flatnonzero(raises)
+            if len(found):
+                new = flat_amount[found] & -STEP
+                steps = flat_lowest[found] - new >> STEP_LOG2
+                kept = flat_total[found] - INTEGERS
+                kept *= _KEPT[np.minimum(steps, STEPS + 1)]
+                flat_total[found] = np.floor(kept, out=kept) + INTEGERS
+                flat_lowest[found] = new
+                flat_scale_bits[found] = new.astype(np.int64) + self.scale_bias << FLOAT64_FRACTION
+            np.multiply(value[:, row], weights[:, row], out=placed)
+            placed *= scale
+            total += placed
+        total -= INTEGERS
+        total /= scale
+        return total
+
+
+#: Of what a partial sum is multiplied by, by steps, before it is rounded down.
+_KEPT = np.append(np.ldexp(1.0, -STEP * np.arange(STEPS + 1)), 0.0)
 
 
 def _add_to_state(

@@ -54,8 +54,6 @@ class Config:
     score_bits: int = 32
     #: Bits of a score's fraction (SF).
     score_frac_bits: int = 16
-    #: Bits of the sums that travel down the columns (W).
-    sum_bits: int = 36
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -75,7 +73,6 @@ class Config:
             ("contexts", 2, 9),
             ("score_bits", 26, 34),
             ("score_frac_bits", 10, 20),
-            ("sum_bits", 28, 48),
         ):
             if field == "contexts" and self.contexts == 0:
                 object.__setattr__(self, "contexts", self._enough_contexts())
@@ -91,11 +88,6 @@ class Config:
                 f"score_frac_bits must leave 10 of the {self.score_bits} score_bits to the integer part, "
                 f"not {self.score_bits - self.score_frac_bits}"
             )
-        if self.sum_bits < self.score_bits + 3:
-            raise ValueError(
-                f"sum_bits must be at least score_bits + 3 = {self.score_bits + 3}, so that an addition to a "
-                f"score cannot wrap unseen, not {self.sum_bits}"
-            )
 
     def _enough_contexts(self) -> int:
         """A tile's scores stay in a hold register from MAX to the last SLNV; a new tile needs one every initiation interval."""
@@ -110,14 +102,13 @@ class Config:
         return self.score_bits - 25
 
     @property
-    def weight_shift(self) -> int:
-        """Extra right shift of every weight, so that ``rows`` products of weight and value fit ``sum_bits``."""
-        return max(0, 25 + self.product_align + clog2(self.rows) - self.sum_bits)
+    def sum_bits(self) -> int:
+        """Bits of the sums that travel down the columns (W), two's complement.
 
-    @property
-    def sum_frac_bits(self) -> int:
-        """A sum's least significant bit is 2^-sum_frac_bits (times the value grid's 2^(G-127))."""
-        return 23 + self.product_align - self.weight_shift
+        Room for ``rows`` aligned products of weight and value, each below 2^25 before it is aligned, and for a score and a
+        placed product, so that no addition wraps unseen.
+        """
+        return self.score_bits + 1 + max(2, clog2(self.rows))
 
     @property
     def query_exponent_bias(self) -> int:

@@ -56,6 +56,16 @@ class Timing:
     output: int = 6
 
     @property
+    def coarse_stage(self) -> int:
+        """PE: operands to the coarse exponent of the partial sum, which is needed for the shift."""
+        return 2 if self.config.pe_latency >= 5 else 1
+
+    @property
+    def coarse_lead(self) -> int:
+        """Cycles by which a partial sum's coarse exponent is ahead of its value."""
+        return self.config.pe_latency - 1 - self.coarse_stage
+
+    @property
     def max_to_exp(self) -> int:
         """Slots from MAX to EXP of the same tile."""
         return self.config.rows + self.config.pe_latency + self.reference + self.feedback

@@ -13,7 +13,7 @@ def float32_bits(value):
 
 @pytest.mark.parametrize(
     "config",
-    [CONFIGS["small"], Config(rows=4, columns=4, score_bits=26, score_frac_bits=10, sum_bits=30)],
+    [CONFIGS["small"], Config(rows=4, columns=4, score_bits=26, score_frac_bits=10)],
     ids=["small", "narrow"],
 )
 def test_like_the_model(run_unit, config):

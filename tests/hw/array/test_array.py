@@ -61,7 +61,6 @@ def corner_words(config: Config, queries: int, keys: int, v, closer: int = 0):
     if closer:
         timing = Timing(config, feedback=timing.feedback - closer)
     schedule = modulo_schedule(recognise(CASCADES["attention_1pass"]), config, E, F, timing=timing)
-    _, exponents = bf16.unpack(v)
     words: dict[int, tuple[dict, dict, dict]] = {}
     tiles = [(key_tile, query_tile) for key_tile in range(KEY_TILES) for query_tile in range(QUERY_TILES)]
     for number, (key_tile, query_tile) in enumerate(tiles):
@@ -98,9 +97,8 @@ def corner_words(config: Config, queries: int, keys: int, v, closer: int = 0):
                 lane |= {"sum": is_sum, "slnv": not is_sum, "first": first, "last": last, "hold": hold}
                 lane |= {"state": query_tile * (F + 1) + (F if is_sum else index)}
                 if not is_sum:
-                    grid = int(exponents[key_tile * config.rows :][:tile_keys, index].max())
-                    west |= {"beat": 2 * config.key_beats + key_tile * config.value_beats, "element": index, "grid": grid}
-                    lane |= {"grid": grid, "element": index, "write": index == F - 1, "output": query_tile}
+                    west |= {"beat": 2 * config.key_beats + key_tile * config.value_beats, "element": index}
+                    lane |= {"element": index, "write": index == F - 1, "output": query_tile}
     return words
 
 

@@ -60,15 +60,15 @@ def test_west_feeder():
                 op = OpCode.NOP
             control = {"op": op.value, "first": int(rng.integers(2)), "max": int(rng.integers(2)), "hold": 2, "hold_max": 1}
             control["mask"] = int(op not in (OpCode.QK, OpCode.SLNV))
-            element, grid, row = int(rng.integers(CONFIG.beat_elements)), int(rng.integers(256)), int(rng.integers(256))
-            word = {"control": control, "beat": beat, "element": element, "grid": grid, "row": row}
+            element, row = int(rng.integers(CONFIG.beat_elements)), int(rng.integers(256))
+            word = {"control": control, "beat": beat, "element": element, "row": row}
             ctx.set(dut.word, word)
             ctx.set(dut.load, load)
 
             if last_word:
                 out = ctx.get(dut.word_out)
                 assert out.row == (last_word["row"] + 1) % 256
-                assert (out.beat, out.element, out.grid) == tuple(last_word[name] for name in ("beat", "element", "grid"))
+                assert (out.beat, out.element) == (last_word["beat"], last_word["element"])
                 for name, value in last_word["control"].items():
                     got = out.control[name]
                     assert (got.value if name == "op" else got) == value
@@ -89,10 +89,8 @@ def test_west_feeder():
                 assert bus.sig == want_sig or want_sig is None
 
             sig, exponent = (int(part) for part in bf16.unpack(bank[beat] >> 16 * element & 0xFFFF))
-            if op == OpCode.QK:
+            if op in (OpCode.QK, OpCode.SLNV):
                 expected.append((control, sig, 255 - exponent))
-            elif op == OpCode.SLNV:
-                expected.append((control, sig, (grid - exponent) % 256))
             else:
                 expected.append((control, None, row))
             seen.add((op, sig == 0))
@@ -106,14 +104,14 @@ def test_west_feeder():
     assert {"just loaded", (OpCode.QK, True), (OpCode.QK, False), (OpCode.SLNV, True), (OpCode.SLNV, False)} <= seen
 
 
-@pytest.mark.parametrize("changes", [{}, {"contexts": 2}, {"rows": 256, "sum_bits": 35}])
+@pytest.mark.parametrize("changes", [{}, {"contexts": 2}, {"rows": 256}])
 def test_north_feeder(changes):
     config = replace(CONFIG, **changes)
     rng = np.random.default_rng(2)
     dut = NorthFeeder(config)
     element_bits = north_bus(config).size
     bank = [[(0, 0)] * config.beat_elements for _ in range(config.query_bank_beats)]
-    ring = [-config.weight_shift - 1] * config.holds
+    ring = [-1] * config.holds
     expected, seen = [], set()
 
     async def bench(ctx):
@@ -171,7 +169,7 @@ def test_north_feeder(changes):
                 ring[reference["hold"]] = reference["reference"]
                 seen.add("just in time" if awaited == reference["hold"] else "")
             if awaited is not None:
-                expected[-1] = (ring[awaited] + config.weight_shift + 1, None)
+                expected[-1] = (ring[awaited] + 1, None)
             awaited = hold if source == NorthSource.REFERENCE else None
             if source == NorthSource.QUERY:
                 expected.append(bank[beat][word["element"]])
@@ -192,4 +190,4 @@ def test_north_feeder(changes):
 
 def test_references_must_fit_the_operand():
     with pytest.raises(ValueError, match=r"score_bits - score_frac_bits must be at most 16, so that .* not 24"):
-        NorthFeeder(Config(rows=4, columns=4, score_bits=34, score_frac_bits=10, sum_bits=40))
+        NorthFeeder(Config(rows=4, columns=4, score_bits=34, score_frac_bits=10))

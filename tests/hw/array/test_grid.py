@@ -5,7 +5,7 @@ import pytest
 from amaranth.lib import data
 from amaranth.sim import Simulator
 
-from fusemax.spec import Config, Op
+from fusemax.spec import Config, Op, Timing
 from fusemax_hw.array.grid import Grid
 from fusemax_hw.pe.model import Partial, PeModel, PeWord
 from fusemax_hw.words import north_bus, partial_bus, west_bus
@@ -50,13 +50,13 @@ def tile_words(config: Config, rng: np.random.Generator, rows: int, columns: int
     references = []
     for column in range(columns):
         top = max(models[row][column].holds[1][0] for row in range(rows))
-        references.append(((-(-top >> config.score_frac_bits)) + config.weight_shift + 1, 0))
+        references.append(((-(-top >> config.score_frac_bits)) + 1, 0))
     yield step(PeWord(op=Op.EXP, hold=1), None, references)
     for _ in range(latency - 1):
         yield step(gap)
     yield step(PeWord(op=Op.SUM, hold=1))
-    for _ in range(F):
-        yield step(PeWord(op=Op.SLNV, hold=1), [(sig, int(rng.integers(4))) for sig in sigs()])
+    for spread in (4, 40, 250)[:F]:
+        yield step(PeWord(op=Op.SLNV, hold=1), [(sig, int(rng.integers(spread))) for sig in sigs()])
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(2, 3), (1, 2), (5, 1)])
@@ -70,7 +70,7 @@ def test_partial_values(rows, columns):
     north = data.View(data.ArrayLayout(north_bus(config), columns), dut.north)
     partial_out = data.View(data.ArrayLayout(partial_bus(config), columns), dut.partial_out)
     idle = [[PeWord()] * columns for _ in range(rows)]
-    valid = set()
+    valid, checked = set(), set()
 
     async def bench(ctx):
         for cycle in range(len(words) + rows + columns + config.pe_latency):
@@ -88,9 +88,16 @@ def test_partial_values(rows, columns):
                 ctx.set(north[column], {"operand": word.operand, "exponent": word.query_exponent})
                 slot = cycle - (rows - 1) - column - config.pe_latency
                 if 0 <= slot < len(words):
-                    out = ctx.get(partial_out[column])
-                    assert (out.value, bool(out.valid), bool(out.overflow)) == words[slot][1][column]
-                    valid.add(bool(out.valid))
+                    out, word, want = ctx.get(partial_out[column]), words[slot][0][0][column], words[slot][1][column]
+                    if word.max:
+                        assert (out.value, bool(out.valid), bool(out.overflow)) == want[:3]
+                        valid.add(bool(out.valid))
+                    elif word.op in (Op.SUM, Op.SLNV):
+                        assert out.value == want.value
+                        checked.add(word.op)
+                slot += Timing(config).coarse_lead
+                if 0 <= slot < len(words) and words[slot][0][0][column].op in (Op.SUM, Op.SLNV):
+                    assert ctx.get(partial_out[column].coarse) == words[slot][1][column].coarse
             await ctx.tick()
 
     simulator = Simulator(dut)
@@ -98,6 +105,7 @@ def test_partial_values(rows, columns):
     simulator.add_testbench(bench)
     simulator.run()
     assert valid == {False, True}
+    assert checked == {Op.SUM, Op.SLNV}
 
 
 def test_size_is_checked():

@@ -68,7 +68,6 @@ class Model:
                     "place": row,
                     "base": base,
                     "tail": (head_dim - 1) % self.config.beat_elements + 1,
-                    "first": int(row == 0),
                     "last": int(row == count - 1),
                     "scale": scale,
                     "row_scale": row_scale,
@@ -108,7 +107,7 @@ def test_rows(tensor, seed):
     def see(row):
         at = len(rows.received) - 1
         assert row == expected[at], f"row {at}"
-        state["begun"] += row["tag"]["first"]
+        state["begun"] += at == 0 or expected[at - 1]["tag"]["last"]
         state["complete"] += row["tag"]["last"]
         used = state["begun"] - state["released"]
         assert used <= slots_of[at]
@@ -144,7 +143,7 @@ def test_a_row_every_cycle_within_a_tile():
     bench.run(lambda: len(rows.received) == len(expected), 3 * len(expected) + 10)
     assert rows.received == expected
     # A cycle between tiles, in which the next one's deadline is compared.
-    gaps = [1 + row["tag"]["first"] for row in expected[1:]]
+    gaps = [1 + row["tag"]["last"] for row in expected[:-1]]
     assert rows.taken == list(accumulate(gaps, initial=rows.taken[0]))
 
 

@@ -1,4 +1,4 @@
-"""Loader: words for the edges, tiles that have come, the value grid, infinities and NaN."""
+"""Loader: words for the edges, tiles that have come, infinities and NaN."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,6 @@ def random_beats(rng, config, tiles):
                         "place": row,
                         "base": base,
                         "tail": tail,
-                        "first": int(row == 0),
                         "last": int(row == rows - 1),
                         "scale": rng.getrandbits(32) if row_scale else scale if kind is LoadKind.QUERY else 0,
                         "row_scale": row_scale,
@@ -80,10 +79,9 @@ def test_words(bus_bits, paces):
     go = bench.stalls(*paces)
     queue, now = list(reversed(beats)), {}
     query_latency = QueryScale.latency + 1
-    #: What the outputs are in which cycle, and words that the grid must hold from then on.
+    #: What the outputs are in which cycle.
     words, queries = {}, {}
     pulses = {name: set() for name in ("query_loaded", "key_loaded", "value_loaded", "nonfinite", "overflow")}
-    grid, complete, reading = {}, {}, []
 
     def act():
         beat = now["beat"] = queue.pop() if queue and go() else None
@@ -102,14 +100,8 @@ def test_words(bus_bits, paces):
                 pulses["nonfinite"].add(cycle + 2)
         if kind is LoadKind.KEY and ends:
             pulses["key_loaded"].add(cycle + 1)
-        if kind is LoadKind.VALUE:
-            address = where["beat"] - 2 * config.key_beats
-            old = [0] * len(elements) if tag["first"] else grid[address]
-            grid[address] = [max(one, element >> 7 & 255) for one, element in zip(old, elements, strict=True)]
-            complete.pop(address, None)
-            if ends:
-                pulses["value_loaded"].add(cycle + 3)
-                complete.update(dict.fromkeys(range(address - beat["index"], address + 1), cycle + 3))
+        if kind is LoadKind.VALUE and ends:
+            pulses["value_loaded"].add(cycle + 1)
         if kind is LoadKind.QUERY and (beat["index"] or not tag["row_scale"]):
             where["beat"] -= tag["row_scale"]
             scaled = scale_query(config, np.array(elements), factor)
@@ -126,16 +118,9 @@ def test_words(bus_bits, paces):
             if ends:
                 pulses["query_loaded"].add(cycle + query_latency)
 
-    def address():
-        there = [address for address, since in complete.items() if since <= bench.cycle]
-        reading.append(rng.choice(there) if there else None)
-        return reading[-1] or 0
-
     bench.each(act)
     bench.drive(dut.beat, lambda: now["bits"])
     bench.drive(dut.beat_valid, lambda: now["beat"] is not None)
-    bench.drive(dut.grid_enable, lambda: 1)
-    bench.drive(dut.grid_address, address)
 
     def check_port(port, expected):
         def check(bits):
@@ -155,13 +140,5 @@ def test_words(bus_bits, paces):
             lambda value, name=name, cycles=cycles: value == (bench.cycle in cycles) or pytest.fail(f"{name} in {bench.cycle}"),
         )
 
-    snapshot = [None]
-
-    def check_grid(bits):
-        if snapshot[0] is not None:
-            assert unpack(dut.grid_data.shape(), bits) == snapshot[0], f"cycle {bench.cycle}"
-        snapshot[0] = list(grid[reading[-1]]) if reading[-1] is not None else None
-
-    bench.watch(dut.grid_data, check_grid)
     bench.run(lambda: not queue, 20 * len(beats), settle=12)
     assert all(pulses.values())

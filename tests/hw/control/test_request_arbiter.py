@@ -12,7 +12,7 @@ PORTS = ("query", "key", "value")
 
 
 def random_request(rng, kind):
-    fields = ("place", "base", "tail", "first", "last", "scale", "row_scale")
+    fields = ("place", "base", "tail", "last", "scale", "row_scale")
     shape = load_tag(CONFIG)
     tag = {name: rng.getrandbits(shape[name].width) for name in fields}
     return {

@@ -6,7 +6,7 @@ when it can.
 """
 
 import pytest
-from bench import Bench, Stalls, pack, unpack
+from bench import Bench, Stalls, unpack
 from jobs import random_job, random_mask, tiles_of
 from models.sequencer import INTERVAL, SLOTS, STALLS, SequencerModel
 
@@ -52,8 +52,7 @@ def corner(west, north, lane):
     if op in (Op.EXP, Op.SUM, Op.SLNV):
         out["hold"] = control["hold"]
     if op is Op.SLNV:
-        assert west["grid"] == lane["grid"]
-        out |= {"west_beat": west["beat"], "west_element": west["element"], "grid": west["grid"]}
+        out |= {"west_beat": west["beat"], "west_element": west["element"]}
         out |= {"element": lane["element"], "write": lane["write"], "output": lane["output"]}
     elif lane["write"]:
         assert op is Op.SUM
@@ -62,12 +61,11 @@ def corner(west, north, lane):
 
 
 class Case:
-    """A program, its value grid, and random jobs with their tiles."""
+    """A program, and random jobs with their tiles."""
 
     def __init__(self, rng, config, e, f, jobs):
         self.config = config
         self.program = fusemax.compile(head_dim=e, value_dim=f, config=config)
-        self.grid = [[rng.getrandbits(8) for _ in range(config.beat_elements)] for _ in range(2 * config.value_beats)]
         self.jobs = []
         # Another number of rooms comes only after the machine has drained.
         slots = rng.choice((1, 1, 2))
@@ -121,12 +119,6 @@ class Stimulus:
         bench.each(self._load_and_store)
         for name, port in (("q", "query_loaded"), ("k", "key_loaded"), ("v", "value_loaded"), ("o", "output_freed")):
             bench.drive(getattr(dut, port), lambda name=name: self.now[name])
-
-        #: Entry of the grid that was asked for.
-        self.grid_row = 0
-        grid = [pack(dut.grid_data.shape(), entry) for entry in case.grid]
-        # Words that are no SLNV read what they like, even behind the memory's end.
-        bench.drive(dut.grid_data, lambda: grid[self.grid_row] if self.grid_row < len(grid) else bench.rng.getrandbits(16))
 
     def _load_and_store(self):
         for name, release in (("q", "query_release"), ("k", "key_release"), ("v", "value_release")):
@@ -187,10 +179,10 @@ class Checker:
     def __init__(self, bench, stimulus):
         self.bench, self.stimulus = bench, stimulus
         case = stimulus.case
-        self.expected = Expected(SequencerModel(case.config, case.program, case.grid))
+        self.expected = Expected(SequencerModel(case.config, case.program))
         self.counts = dict.fromkeys(sequencer_events().members, 0)
         self.seen, dut = {}, bench.dut
-        for name in (*PULSES, "grid_enable", "grid_address"):
+        for name in PULSES:
             bench.watch(getattr(dut, name), lambda value, name=name: self.seen.update({name: value}))
         for name in ("west", "north", "lane", "events"):
             port = getattr(dut, name)
@@ -201,8 +193,6 @@ class Checker:
     def _end_cycle(self):
         self._compare()
         self.stimulus.pulses = {name: self.seen[name] for name in PULSES}
-        if self.seen["grid_enable"]:
-            self.stimulus.grid_row = self.seen["grid_address"]
         word_offered, tile, taken = self.stimulus.offered_in(self.bench.cycle)
         issued, between = self.expected.step(word_offered, tile, self.stimulus.now)
         assert taken == [issued, between and tile is not None], f"cycle {self.bench.cycle}"
@@ -261,8 +251,8 @@ def run(config, e, f, seed, jobs, stalled):
 
 #: Machine, head dims, and seeds that meet everything that a sequencer can wait for.
 MACHINES = [
-    (Config(rows=4, columns=4, contexts=3, max_e=8, max_f=8, query_tiles=2), 5, 6, (0, 7, 11)),
-    (Config(rows=2, columns=3, contexts=2, max_e=16, max_f=12, query_tiles=2, bus_bits=32), 16, 12, (2, 3, 12)),
+    (Config(rows=4, columns=4, contexts=3, max_e=8, max_f=8, query_tiles=2), 5, 6, (0, 1, 5)),
+    (Config(rows=2, columns=3, contexts=2, max_e=16, max_f=12, query_tiles=2, bus_bits=32), 16, 12, (1, 3, 8)),
     (Config(rows=6, columns=2, contexts=6, max_e=4, max_f=4, query_tiles=2, bus_bits=128), 1, 1, (9, 11, 1)),
 ]
 

@@ -3,32 +3,15 @@
 import dataclasses
 from collections import defaultdict
 
-import ml_dtypes
 import numpy as np
 import pytest
 from amaranth.hdl import Value
 from amaranth.sim import Simulator
+from lane_model import LaneModel, Tile, writes_word
 
-from fusemax.arith import state
-from fusemax.arith.output import divide
-from fusemax.arith.reference import update_reference
+from fusemax.arith.column_sum import NO_COARSE, TOP_COARSE
 from fusemax.spec import Config, Timing
 from fusemax_hw.lane.lane import Lane
-
-
-@dataclasses.dataclass
-class Tile:
-    """One query tile's visit to one key tile, as the lane sees it."""
-
-    query: int
-    first: bool
-    last: bool
-    f: int
-    float32: bool
-    base: int  #: state address
-    state_out: bool
-    raw_out: bool
-    outputs: list[int]  #: output buffer address of reference and denominator, if they go out, and per result
 
 
 def tiles_of(rng, config, jobs):
@@ -82,87 +65,36 @@ def issue(rng, config, tiles, gap, max_first):
     return slots
 
 
-def one(values):
-    return int(np.asarray(values))
+@dataclasses.dataclass
+class Stream:
+    """What goes into the lane, cycle by cycle, and what must come out.
+
+    The partial value of the word in cycle n is there in n + 1; its coarse exponent is that of its index in ``coarse``.
+    """
+
+    words: list[dict] = dataclasses.field(default_factory=list)
+    partials: list[dict] = dataclasses.field(default_factory=list)
+    coarse: list[int] = dataclasses.field(default_factory=list)
+    #: Hold, reference and whether it is valid, by cycle.
+    references: dict[int, tuple] = dataclasses.field(default_factory=dict)
+    overflows: set[int] = dataclasses.field(default_factory=set)
+    #: Requests of the store engine, by cycle: address and what is to be there.
+    requests: dict[int, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
 
-def to_float32(value, bfloat16=False):
-    """Bits of a state float rounded to float32 or bfloat16 (exact rationals, ml_dtypes)."""
-    exact = float(value.significand) * 2.0 ** (float(value.exponent) - 23) * (-1) ** int(value.sign)
-    exact = exact if value.significand else 0.0
-    tiny = abs(exact) < 2.0**-126
-    rounded = np.float32(0.0 if tiny else exact)
-    if bfloat16:
-        return int(rounded.astype(ml_dtypes.bfloat16).view(np.uint16))
-    return int(rounded.view(np.uint32))
+class Driver:
+    """Makes words of slots, and has the model say what they do."""
 
+    def __init__(self, rng, lane, config):
+        self.rng, self.lane, self.config = rng, lane, config
+        self.model = LaneModel(config)
+        self.level = defaultdict(int)
+        self.stream = Stream()
 
-class Model:
-    """What the lane holds, word by word."""
-
-    def __init__(self, config):
-        self.config = config
-        self.references = {}
-        self.states = {}
-        self.distances = {}
-        self.denominators = {}
-        self.latest = {}
-        self.pending = [0] * config.beat_elements
-
-    def max(self, tile, hold, value, valid):
-        old, old_valid = self.references.get(tile.query, (0, False))
-        new = update_reference(self.config, old, old_valid and not tile.first, value, valid)
-        self.references[tile.query] = one(new.reference), bool(new.valid)
-        self.distances[hold] = one(new.distance)
-        self.latest[hold] = one(new.reference) if new.valid else 0
-        return self.references[tile.query]
-
-    def add(self, tile, step, hold, value, grid):
-        """The bus word that is complete with this result, or None."""
-        address = tile.base + (step - 1 if step else tile.f)
-        unit = -self.config.sum_frac_bits + (grid - 127 if step else 0)
-        before = state.zeros(()) if tile.first else self.states[address]
-        after = state.accumulate(before, self.distances[hold], value, unit, self.config.sum_bits)
-        self.states[address] = after
-        if not tile.last:
-            return None
-        if step == 0:
-            self.denominators[hold] = after
-            return one(to_float32(after)) << 32 | self.latest[hold] & 0xFFFFFFFF if tile.state_out else None
-        if tile.raw_out:
-            result = one(to_float32(after)) if tile.float32 else one(to_float32(after, bfloat16=True))
-        else:
-            result = one(divide(after, self.denominators[hold], tile.float32))
-        element = (step - 1) % (self.config.beat_elements // (2 if tile.float32 else 1))
-        if tile.float32:
-            self.pending[2 * element : 2 * element + 2] = result & 0xFFFF, result >> 16
-        else:
-            self.pending[element] = result
-        if not writes(tile, step):
-            return None
-        word = sum(value << 16 * place for place, value in enumerate(self.pending))
-        self.pending = [0] * self.config.beat_elements
-        return word
-
-
-def writes(tile, step):
-    """The bus word is complete: the row ends, or the next result has another address."""
-    return tile.state_out if step == 0 else step == tile.f or tile.outputs[step] != tile.outputs[step + 1]
-
-
-def run(config, jobs, gap, seed, max_first=0.5):
-    rng = np.random.default_rng(seed)
-    lane = Lane(config)
-    tiles = list(tiles_of(rng, config, jobs))
-    slots = issue(rng, config, tiles, gap, max_first)
-    model = Model(config)
-    score_top, sum_top = 1 << config.score_bits - 1, 1 << config.sum_bits - 1
-
-    # What goes in, cycle by cycle, and what must come out. The partial value of the word in cycle n is there in n + 1 = T.
-    words, partials = [], []
-    references, overflows, requests = {}, set(), {}
-    level = defaultdict(int)
-    for slot, entry in enumerate(slots):
+    def word(self, tiles, entry):
+        """Append a slot's word, in which nothing is meant that the slot does not need."""
+        rng, lane, stream = self.rng, self.lane, self.stream
+        sum_top = 1 << self.config.sum_bits - 1
         word = {
             name: int(rng.integers(0, 1 << len(Value.cast(getattr(lane.word, name))))) for name in lane.word.shape().members
         }
@@ -172,104 +104,151 @@ def run(config, jobs, gap, seed, max_first=0.5):
             "valid": int(rng.integers(0, 2)),
             "overflow": int(rng.integers(0, 2)),
         }
+        coarse = int(rng.integers(TOP_COARSE + 1))
         if entry is not None:
             number, step = entry
-            tile, hold, now = tiles[number], number % config.holds, slot + 1
+            tile, hold = tiles[number], number % self.config.holds
             if step == -1:
-                word |= {"max": 1, "hold_max": hold, "first_max": int(tile.first), "reference": tile.query}
-                # Scores that rise a little, fall, or jump; some out of sight.
-                if tile.first:
-                    level[tile.query] = int(rng.integers(-score_top, score_top))
-                level[tile.query] += int(rng.integers(-2, 6)) << config.score_frac_bits
-                value = level[tile.query] + rng.integers(-70000, 70000)
-                if rng.random() < 0.2:
-                    value = rng.integers(-score_top, score_top)
-                partial["value"] = int(np.clip(value, -score_top, score_top - 1))
-                if rng.random() < 0.2:
-                    partial["value"] &= -1 << config.score_frac_bits
-                partial["valid"] = int(rng.random() < 0.7)
-                references[now + 2] = (hold, *model.max(tile, hold, partial["value"], bool(partial["valid"])))
-                partial["value"] = ~partial["value"]
-                if partial["overflow"]:
-                    overflows.add(now + 1)
+                self.maximum(tile, hold, word, partial)
             else:
-                if tile.last:
-                    word |= {"output": tile.outputs[step], "write": int(writes(tile, step))}
-                if tile.last and step:
-                    word["element"] = (step - 1) % (config.beat_elements // (2 if tile.float32 else 1))
-                word |= {
-                    "raw_out": int(tile.raw_out),
-                    "sum" if step == 0 else "slnv": 1,
-                    "first": int(tile.first),
-                    "last": int(tile.last),
-                    "hold": hold,
-                    "state": tile.base + (step - 1 if step else tile.f),
-                    "float32_out": int(tile.float32),
-                }
-                if rng.random() < 0.8:
-                    word["grid"] = int(rng.integers(110, 145))
-                shift = int(rng.integers(0, config.sum_bits - 1)) if rng.random() < 0.5 else config.sum_bits - 28
-                partial["value"] >>= shift
-                if step == 0:
-                    partial["value"] = abs(partial["value"])
-                if rng.random() < 0.1:
-                    partial["value"] = 0
-                done = model.add(tile, step, hold, partial["value"], word["grid"])
-                if done is not None:
-                    cycle = now + lane.output_latency + int(rng.choice([0, 0, 1, 3]))
-                    while cycle in requests:
-                        cycle += 1
-                    requests[cycle] = tile.outputs[step], done
-        words.append(word)
-        partials.append(partial)
+                coarse = self.sum(tile, step, hold, word, partial, coarse)
+        stream.words.append(word)
+        stream.partials.append(partial)
+        stream.coarse.append(coarse)
 
-    cycles = len(slots) + lane.output_latency + 20
-    checked = {"reference": 0, "overflow": 0, "store": 0, "passed": 0}
+    def maximum(self, tile, hold, word, partial):
+        """MAX: scores that rise a little, fall, or jump; some out of sight."""
+        rng, config, now = self.rng, self.config, len(self.stream.words) + 1
+        score_top = 1 << config.score_bits - 1
+        word |= {"max": 1, "hold_max": hold, "first_max": int(tile.first), "reference": tile.query}
+        if tile.first:
+            self.level[tile.query] = int(rng.integers(-score_top, score_top))
+        self.level[tile.query] += int(rng.integers(-2, 6)) << config.score_frac_bits
+        value = self.level[tile.query] + rng.integers(-70000, 70000)
+        if rng.random() < 0.2:
+            value = rng.integers(-score_top, score_top)
+        score = int(np.clip(value, -score_top, score_top - 1))
+        if rng.random() < 0.2:
+            score &= -1 << config.score_frac_bits
+        partial |= {"value": ~score, "valid": int(rng.random() < 0.7)}
+        self.stream.references[now + 2] = (hold, *self.model.max(tile, hold, score, bool(partial["valid"])))
+        if partial["overflow"]:
+            self.stream.overflows.add(now + 1)
+
+    def sum(self, tile, step, hold, word, partial, coarse):
+        """SUM or SLNV; the coarse exponent of its partial value."""
+        rng, config, now = self.rng, self.config, len(self.stream.words) + 1
+        if tile.last:
+            word |= {"output": tile.outputs[step], "write": int(writes_word(tile, step))}
+        if tile.last and step:
+            word["element"] = (step - 1) % (config.beat_elements // (2 if tile.float32 else 1))
+        word |= {
+            "raw_out": int(tile.raw_out),
+            "sum" if step == 0 else "slnv": 1,
+            "first": int(tile.first),
+            "last": int(tile.last),
+            "hold": hold,
+            "state": tile.base + (step - 1 if step else tile.f),
+            "float32_out": int(tile.float32),
+        }
+        # Mostly sums of about one size, so that states are not lost.
+        if step == 0 or rng.random() < 0.8:
+            coarse = int(rng.integers(46, 49))
+        shift = int(rng.integers(0, config.sum_bits - 1)) if rng.random() < 0.5 else config.sum_bits - 28
+        partial["value"] >>= shift
+        if step == 0:
+            partial["value"] = abs(partial["value"])
+        if rng.random() < 0.1:
+            partial["value"] = 0
+            coarse = int(rng.choice([NO_COARSE, coarse]))
+        done = self.model.add(tile, step, hold, partial["value"], coarse)
+        if done is not None:
+            cycle = now + self.lane.output_latency + int(rng.choice([0, 0, 1, 3]))
+            while cycle in self.stream.requests:
+                cycle += 1
+            self.stream.requests[cycle] = tile.outputs[step], done
+        return coarse
+
+    def store(self, cycle):
+        """Request at ``store``, and what ``store_out`` must show a cycle later."""
+        rng, config = self.rng, self.config
+        payload = int.from_bytes(rng.bytes(config.bus_bytes), "little")
+        if cycle in self.stream.requests:
+            address, content = self.stream.requests[cycle]
+            request = {"valid": 1, "skip": 0, "done": 0, "output": address, "payload": payload}
+            return request, request | {"done": 1, "payload": content}
+        request = {
+            "valid": int(rng.integers(0, 2)),
+            "skip": int(rng.integers(0, 256)),
+            "done": int(rng.integers(0, 2)),
+            "output": int(rng.integers(0, config.output_beats)),
+            "payload": payload,
+        }
+        if request["skip"] == 0 and not request["done"]:
+            request["valid"] = 0
+        return request, request | {"skip": request["skip"] - (1 - request["done"])}
+
+
+class Checker:
+    """Compares the lane's outputs with the stream's, and counts what it has seen."""
+
+    def __init__(self, lane, stream):
+        self.lane, self.stream = lane, stream
+        self.seen = {"reference": 0, "store": 0, "passed": 0}
+
+    def cycle(self, ctx, cycle, expected_store):
+        lane, stream = self.lane, self.stream
+        if 0 < cycle <= len(stream.words):
+            word = lane.word_out.shape().const(stream.words[cycle - 1])
+            assert ctx.get(Value.cast(lane.word_out)) == Value.cast(word).value
+        assert ctx.get(lane.overflow) == (cycle in stream.overflows)
+        self.reference(ctx.get(lane.reference_out), stream.references.get(cycle))
+        if expected_store is not None:
+            self.store(ctx.get(lane.store_out), expected_store)
+
+    def reference(self, got, expected):
+        assert got.valid == (expected is not None)
+        if expected is not None:
+            hold, value, valid = expected
+            assert got.hold == hold
+            assert not valid or got.reference == value
+            self.seen["reference"] += 1
+
+    def store(self, got, expected):
+        assert got.valid == expected["valid"]
+        if not expected["valid"]:
+            return
+        assert (got.done, got.payload) == (expected["done"], expected["payload"])
+        if not expected["done"]:
+            assert (got.skip, got.output) == (expected["skip"], expected["output"])
+            self.seen["passed"] += 1
+        self.seen["store"] += 1
+
+
+def run(config, jobs, gap, seed, max_first=0.5):
+    """Slots and tiles of a random stream that has gone through a lane as through the model."""
+    rng = np.random.default_rng(seed)
+    lane, lead = Lane(config), Timing(config).coarse_lead
+    tiles = list(tiles_of(rng, config, jobs))
+    slots = issue(rng, config, tiles, gap, max_first)
+    driver = Driver(rng, lane, config)
+    for entry in slots:
+        driver.word(tiles, entry)
+    stream = driver.stream
+    checker = Checker(lane, stream)
 
     async def testbench(ctx):
+        idle = dict.fromkeys(lane.word.shape().members, 0)
         expected_store = None
-        for cycle in range(cycles):
-            word = words[cycle] if cycle < len(words) else dict.fromkeys(lane.word.shape().members, 0)
-            ctx.set(lane.word, word)
-            if 0 < cycle <= len(partials):
-                ctx.set(lane.partial, partials[cycle - 1])
-            payload = int.from_bytes(rng.bytes(config.bus_bytes), "little")
-            if cycle in requests:
-                address, content = requests[cycle]
-                request = {"valid": 1, "skip": 0, "done": 0, "output": address, "payload": payload}
-                next_store = request | {"done": 1, "payload": content}
-            else:
-                request = {
-                    "valid": int(rng.integers(0, 2)),
-                    "skip": int(rng.integers(0, 256)),
-                    "done": int(rng.integers(0, 2)),
-                    "output": int(rng.integers(0, config.output_beats)),
-                    "payload": payload,
-                }
-                if request["skip"] == 0 and not request["done"]:
-                    request["valid"] = 0
-                next_store = request | {"skip": request["skip"] - (1 - request["done"])}
+        for cycle in range(len(slots) + lane.output_latency + 20):
+            ctx.set(lane.word, stream.words[cycle] if cycle < len(slots) else idle)
+            partial = stream.partials[cycle - 1] if 0 < cycle <= len(slots) else {}
+            ahead = cycle - 1 + lead
+            coarse = stream.coarse[ahead] if 0 <= ahead < len(slots) else 0
+            ctx.set(lane.partial, partial | {"coarse": coarse})
+            request, next_store = driver.store(cycle)
             ctx.set(lane.store, request)
-
-            if cycle > 0 and cycle <= len(words):
-                assert ctx.get(Value.cast(lane.word_out)) == Value.cast(lane.word_out.shape().const(words[cycle - 1])).value
-            reference = ctx.get(lane.reference_out)
-            assert reference.valid == (cycle in references)
-            if reference.valid:
-                hold, value, valid = references[cycle]
-                assert reference.hold == hold
-                assert not valid or reference.reference == value
-                checked["reference"] += 1
-            assert ctx.get(lane.overflow) == (cycle in overflows)
-            if expected_store is not None and expected_store["valid"]:
-                got = ctx.get(lane.store_out)
-                assert (got.valid, got.done, got.payload) == (1, expected_store["done"], expected_store["payload"])
-                if not expected_store["done"]:
-                    assert (got.skip, got.output) == (expected_store["skip"], expected_store["output"])
-                    checked["passed"] += 1
-                checked["store"] += 1
-            elif expected_store is not None:
-                assert ctx.get(lane.store_out.valid) == 0
+            checker.cycle(ctx, cycle, expected_store)
             expected_store = next_store
             await ctx.tick()
 
@@ -277,9 +256,9 @@ def run(config, jobs, gap, seed, max_first=0.5):
     simulator.add_clock(1e-6)
     simulator.add_testbench(testbench)
     simulator.run()
-    assert checked["reference"] == len(tiles)
-    assert checked["passed"] > 20
-    assert checked["store"] >= len(requests) > 0
+    assert checker.seen["reference"] == len(tiles)
+    assert checker.seen["passed"] > 20
+    assert checker.seen["store"] >= len(stream.requests) > 0
     return slots, tiles
 
 
@@ -292,8 +271,9 @@ def config_with(contexts, bus_bits, **changes):
     [
         (2, 64, {}, 0.0),
         (3, 64, {}, 0.3),
-        (4, 128, {"sum_bits": 48, "score_bits": 34}, 0.1),
-        (3, 32, {"sum_bits": 29, "score_bits": 26, "score_frac_bits": 16}, 0.0),
+        (4, 128, {"score_bits": 34, "pe_latency": 5}, 0.1),
+        (3, 64, {"pe_latency": 2}, 0.1),
+        (3, 32, {"score_bits": 26, "score_frac_bits": 16}, 0.0),
     ],
 )
 def test_random_streams(contexts, bus_bits, changes, gap):

@@ -9,7 +9,7 @@ from fusemax_hw.lane.reference import RunningReference
 
 @pytest.mark.parametrize(
     "config",
-    [CONFIGS["tiny"], Config(rows=4, columns=4, score_bits=26, score_frac_bits=16, sum_bits=29, contexts=2, query_tiles=1)],
+    [CONFIGS["tiny"], Config(rows=4, columns=4, score_bits=26, score_frac_bits=16, contexts=2, query_tiles=1)],
     ids=["tiny", "narrow"],
 )
 def test_like_the_model(config):

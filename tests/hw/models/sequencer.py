@@ -14,8 +14,8 @@ INTERVAL = ("lo", "hi", "phase", "share", "keys", "queries")
 class SequencerModel:
     """One call of :meth:`step` per cycle, with what was offered in it."""
 
-    def __init__(self, config, program, grid):
-        self.config, self.grid = config, grid
+    def __init__(self, config, program):
+        self.config = config
         self.words = [MICROWORD.unpack(word) for word in program.microwords]
         #: Tile of every iteration so far, or None.
         self.iterations = []
@@ -129,7 +129,7 @@ class SequencerModel:
         self.waiting["v"] -= word["first"] & tile["new_keys"]
         self.rows += word["first"] & tile["last"] & ~tile["state_out"]
         address = tile["buffer"] * config.value_beats + beat
-        out |= {"west_beat": 2 * config.key_beats + address, "west_element": element, "grid": self.grid[address][element]}
+        out |= {"west_beat": 2 * config.key_beats + address, "west_element": element}
         per_word = config.beat_elements // 2 if tile["float32_out"] else config.beat_elements
         complete = index % per_word == per_word - 1 or word["last"]
         out |= {"element": index % per_word, "write": tile["last"] & complete, "output": self.output}

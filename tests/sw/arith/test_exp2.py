@@ -51,7 +51,7 @@ def test_against_rationals(frac_bits: int):
 
 @pytest.mark.parametrize(
     "config",
-    [CONFIGS["tiny"], CONFIGS["paper"], Config(rows=3, columns=5, score_bits=34, score_frac_bits=20, sum_bits=37)],
+    [CONFIGS["tiny"], CONFIGS["paper"], Config(rows=3, columns=5, score_bits=34, score_frac_bits=20)],
     ids=["tiny", "paper", "fine"],
 )
 def test_weights(config: Config):
@@ -66,15 +66,18 @@ def test_weights(config: Config):
     reference[-1000:] = [200] * 1000
     weight = exp2(config, score, np.array(reference))
     for s, r, mantissa, w in zip(score.tolist(), reference, weight.mantissa.tolist(), weight.exponent.tolist(), strict=True):
-        assert mantissa == scalar_mantissa(s % 2**sf, sf)
-        assert w == min(r - s // 2**sf + config.weight_shift, 63)
+        distance = r - s // 2**sf
+        assert mantissa == (scalar_mantissa(s % 2**sf, sf) if distance <= 63 else 0)
+        assert w == distance or not mantissa
+        assert 0 <= w <= 63
 
 
 def test_a_larger_score_never_has_a_smaller_weight():
     config = CONFIGS["tiny"]
-    weight = exp2(config, np.arange(-(3 << 16), 1), 0)
+    near, far = np.arange(-(3 << 16), 1), np.arange(-(66 << 16), -(61 << 16))
+    weight = exp2(config, np.append(far, near), 0)
     assert (np.diff(weight.mantissa * 2.0**-weight.exponent) >= 0).all()
-    assert weight.mantissa[-1] == 1 << 16 and weight.exponent[-1] == config.weight_shift
+    assert weight.mantissa[-1] == 1 << 16 and weight.exponent[-1] == 0
 
 
 @pytest.mark.parametrize("frac_bits", [9, 21])

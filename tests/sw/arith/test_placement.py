@@ -9,7 +9,7 @@ EDGES = [0, 1, 2, 3, 127, 128, (1 << 25) - 1, 1 << 25, (1 << 26) - 1]
 
 
 def reference(product: int, align: int, shift: int) -> int:
-    shift = max(0, min(shift, 63))
+    shift = shift if 0 <= shift <= 63 else 63
     return math.floor(Fraction(product * 2**align, 2**shift) + Fraction(1, 2))
 
 
@@ -33,8 +33,9 @@ def test_ties_go_up():
     assert place(np.array([1, -1, 3, -3]), 1, 2).tolist() == [1, 0, 2, -1]
 
 
-def test_nothing_is_left_at_63():
-    assert not place(np.array([(1 << 26) - 1, -(1 << 26)]), 9, 63).any()
+def test_nothing_is_left_at_63_or_below_0():
+    for shift in (63, -1, -300):
+        assert not place(np.array([(1 << 26) - 1, -(1 << 26)]), 9, shift).any()
 
 
 def test_wrap():

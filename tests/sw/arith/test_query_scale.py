@@ -77,7 +77,7 @@ def test_zero_has_exponent_zero_and_no_overflow():
 
 @pytest.mark.parametrize("score_bits, frac_bits", [(26, 10), (26, 16), (32, 16), (34, 20), (34, 10)])
 def test_words_fit_their_widths(score_bits: int, frac_bits: int):
-    config = Config(rows=4, columns=4, score_bits=score_bits, score_frac_bits=frac_bits, sum_bits=40)
+    config = Config(rows=4, columns=4, score_bits=score_bits, score_frac_bits=frac_bits)
     got = scale_query(config, np.arange(1 << 16).astype(np.uint16), np.float32(1).view(np.uint32))
     assert got.exponent_word.min() >= -256 and got.exponent_word.max() <= 255
     assert np.abs(got.operand).max() < 1 << 17

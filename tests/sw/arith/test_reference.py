@@ -8,7 +8,7 @@ from fusemax.arith.reference import ceil_score, update_reference
 from fusemax.spec import CONFIGS, Config
 
 CONFIG = CONFIGS["tiny"]
-FINE = Config(rows=3, columns=5, score_bits=34, score_frac_bits=20, sum_bits=37)
+FINE = Config(rows=3, columns=5, score_bits=34, score_frac_bits=20)
 
 
 @pytest.mark.parametrize("config", [CONFIG, FINE], ids=["tiny", "fine"])

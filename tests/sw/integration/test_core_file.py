@@ -1,6 +1,7 @@
 """The core file: complete, and FuseSoC runs Verilator's lint on it, alone and as a part of the example's system."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ import yaml
 from fusemax.integration import core_file
 from fusemax.spec import INTERFACE_VERSION
 
-EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "soc"
+ROOT = Path(__file__).resolve().parents[3]
+EXAMPLE, PAGE = ROOT / "examples" / "soc", ROOT / "docs" / "how-to" / "integration.md"
 
 
 def test_files_are_those_of_the_manifest(manifest, emitted):
@@ -44,6 +46,22 @@ def lint(directory: Path, core: str, *roots: Path) -> subprocess.CompletedProces
 @pytest.mark.tools
 def test_lint(emitted, tmp_path):
     done = lint(tmp_path, "fusemax:ip:tiny", emitted)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Verilator: Built from" in done.stdout + done.stderr
+    assert "%Warning" not in done.stdout + done.stderr
+
+
+@pytest.mark.tools
+def test_lint_as_the_page_gives_it(tmp_path):
+    """The commands of docs/how-to/integration.md, by a shell with nothing on its PATH but the system's programs."""
+    if not (Path(sys.prefix) / "bin" / "activate").is_file():
+        pytest.skip("the page is about a virtual environment")
+    (commands,) = re.findall(r"^```\n(\. \.venv.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert "fusesoc" in commands
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    variables = {"PATH": os.defpath, "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = ["sh", "-e", "-c", commands]
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Verilator: Built from" in done.stdout + done.stderr
     assert "%Warning" not in done.stdout + done.stderr

@@ -72,7 +72,7 @@ def scalar_score(config: Config, query: list[tuple[int, int, bool]], key: list[i
     for (operand, exponent_word, scale_overflow), bits in zip(query, key, strict=True):
         sig, exponent = element(bits)
         shift = exponent_word + 255 - exponent
-        total += half_up(operand * sig * power(config.product_align - max(shift, 0)))
+        total += half_up(operand * sig * power(config.product_align - shift)) if shift >= 0 else 0
         overflow |= scale_overflow or shift < 0 or not -limit <= total < limit
         total = (total + limit) % (2 * limit) - limit
     return total, overflow
@@ -83,12 +83,29 @@ def scalar_weight(config: Config, score: int, reference: int) -> tuple[int, int]
     whole, fraction = divmod(score, 1 << frac_bits)
     index, rest = divmod(fraction, 1 << frac_bits - 5)
     mantissa = (Exp2Table.values[index] + half_up(rest * Exp2Table.slopes[index] * power(17 - frac_bits - 8))) // 2
-    return mantissa, min(reference - whole + config.weight_shift, 63)
+    w = reference - whole
+    return (mantissa, w) if w <= 63 else (0, 0)
+
+
+def scalar_sum(config: Config, weights: list[tuple[int, int]], values: list[tuple[int, int]]) -> Fraction:
+    """Products down a column: a row without weight does nothing; the unit grows by steps of 8 binary places."""
+    total, coarse = 0, None
+    for (mantissa, w), (sig, exponent) in zip(weights, values, strict=True):
+        if not mantissa:
+            continue
+        amount = w + 255 - exponent
+        if coarse is None or amount // 8 < coarse:
+            steps = 0 if coarse is None else coarse - amount // 8
+            total = floor(total * power(-8 * steps)) if steps <= 3 else 0
+            coarse = amount // 8
+        total += half_up(mantissa * sig * power(config.product_align + 8 * coarse - amount))
+        assert -(1 << config.sum_bits - 1) <= total < 1 << config.sum_bits - 1
+    return total * power(255 - 127 - 23 - config.product_align - 8 * (coarse or 0))
 
 
 def scalar_reciprocal(significand: int) -> int:
-    index, low = divmod(significand - (1 << 23), 1 << 17)
-    offset = low - (1 << 16)
+    index, low = divmod(significand - (1 << 23), 1 << 15)
+    offset = low - (1 << 14)
     slope = RECIPROCAL.c1[index] - RECIPROCAL.c2[index] * (offset // 32) // 2**13
     return (RECIPROCAL.c0[index] - offset * slope // 2**14) // 4
 
@@ -144,14 +161,7 @@ def scalar_attention(
             ]
             for column in range(f + 1):
                 values = [element(v[m][column]) if column < f else (128, 127) for m in tile]
-                grid = max(exponent for _, exponent in values)
-                total = 0
-                for (mantissa, w), (sig, exponent) in zip(weights, values, strict=True):
-                    shift = min(w + grid - exponent, 63)
-                    total += half_up(mantissa * sig * power(config.product_align - shift))
-                assert -(1 << config.sum_bits - 1) <= total < 1 << config.sum_bits - 1
-                sum_value = total * power(grid - 127 - config.sum_frac_bits)
-                updated = nearest(state[column] * power(-distance) + sum_value, 24)
+                updated = nearest(state[column] * power(-distance) + scalar_sum(config, weights, values), 24)
                 state[column] = updated if abs(updated) >= power(-511) else Fraction(0)
         out.append([scalar_output(numerator, state[f], bits) for numerator in state[:f]])
         states.append((reference or 0, state[f]))
@@ -189,10 +199,10 @@ def words(seed: int, low: int, high: int, *shape: int) -> np.ndarray:
 MACHINES = {
     "3x5": Config(rows=3, columns=5),
     "4x4": CONFIGS["tiny"],
-    "2x2 narrow": Config(rows=2, columns=2, score_bits=26, score_frac_bits=10, sum_bits=29),
-    "3x2 fine": Config(rows=3, columns=2, score_bits=34, score_frac_bits=20, sum_bits=37),
-    "5x3 few integer bits": Config(rows=5, columns=3, score_bits=26, score_frac_bits=16, sum_bits=48),
-    "12x4 weight shift": Config(rows=12, columns=4, score_bits=32, score_frac_bits=18, sum_bits=35),
+    "2x2 narrow": Config(rows=2, columns=2, score_bits=26, score_frac_bits=10),
+    "3x2 fine": Config(rows=3, columns=2, score_bits=34, score_frac_bits=20),
+    "5x3 few integer bits": Config(rows=5, columns=3, score_bits=26, score_frac_bits=16),
+    "12x4": Config(rows=12, columns=4, score_frac_bits=18),
     "256x2": Config(rows=256, columns=2),
 }
 SHAPES = [(1, 1, 1, 1), (4, 4, 4, 4), (5, 9, 5, 5), (9, 7, 3, 2), (2, 8, 1, 5), (3, 25, 2, 3)]

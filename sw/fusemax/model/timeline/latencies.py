@@ -50,7 +50,7 @@ class Latencies:
     output_register: int = 1
     #: Last word of a tile taken until a microword that needs it may be issued.
     key_loaded: int = 3
-    value_loaded: int = 5
+    value_loaded: int = 3
     query_loaded: int = 7
     #: Last read of a buffer issued to the request of the row that fills it again.
     release: int = 2

