@@ -26,45 +26,45 @@ Script = Callable[[str], ModuleType]
 
 
 def draw_schedule(script: Script, directory: Path) -> None:
-    command = [sys.executable, str(ROOT / "examples" / "schedule.py"), str(directory / "schedule.png")]
+    command = [sys.executable, str(ROOT / "examples" / "schedule.py"), str(directory / "figures" / "schedule.png")]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
 
 
 def draw_paper(script: Script, directory: Path) -> None:
     from fusemax.evaluation.paper import draw
 
-    (directory / "paper").mkdir()
-    draw(directory / "paper")
+    (directory / "measurements" / "paper").mkdir()
+    draw(directory / "measurements" / "paper")
 
 
 def draw_ablation(script: Script, directory: Path) -> None:
-    script("ablation").plot(directory / "ablation.png")
+    script("ablation").plot(directory / "measurements" / "ablation.png")
 
 
 def draw_report(script: Script, directory: Path) -> None:
     report, pictures = script("report"), script("pictures")
     rows = json.loads(report.RESULTS.read_text(encoding="utf-8"))["rows"]
     groups = {group: report.rows_of(group, rows) for group in report.GROUPS}
-    pictures.plot_roofline([row for _, row in groups["roofline"]], directory / "roofline.png")
-    pictures.plot_lengths(report.square_heads(groups), directory / "lengths.png")
+    pictures.plot_roofline([row for _, row in groups["roofline"]], directory / "measurements" / "roofline.png")
+    pictures.plot_lengths(report.square_heads(groups), directory / "measurements" / "lengths.png")
 
 
 def draw_residency(script: Script, directory: Path) -> None:
     residency = script("residency")
     rows = json.loads(residency.RESULTS.read_text(encoding="utf-8"))
-    residency.plot([(run, rows[run.name]) for run in residency.all_runs()], directory / "residency.png")
+    residency.plot([(run, rows[run.name]) for run in residency.all_runs()], directory / "measurements" / "residency.png")
 
 
 #: Files below docs/ by what draws them. The others need a simulation or a sweep.
 PICTURES: dict[Callable[[Script, Path], None], tuple[str, ...]] = {
-    draw_schedule: ("schedule.png",),
-    draw_paper: tuple(f"paper/{name}.png" for name in ("speedup", "energy", "utilisation", "einsums", "lengths")),
-    draw_ablation: ("ablation.png",),
-    draw_report: ("roofline.png", "lengths.png"),
-    draw_residency: ("residency.png",),
+    draw_schedule: ("figures/schedule.png",),
+    draw_paper: tuple(f"measurements/paper/{name}.png" for name in ("speedup", "energy", "utilisation", "einsums", "lengths")),
+    draw_ablation: ("measurements/ablation.png",),
+    draw_report: ("measurements/roofline.png", "measurements/lengths.png"),
+    draw_residency: ("measurements/residency.png",),
 }
 #: Need more than results that are committed.
-EXPENSIVE = {"explore.png", "waterfall.png"}
+EXPENSIVE = {"measurements/explore.png", "measurements/waterfall.png"}
 
 
 def pixels(path: Path) -> np.ndarray[Any, Any]:
@@ -78,6 +78,8 @@ def test_pictures(draw: Callable[[Script, Path], None], script: Script, tmp_path
     installed = importlib.metadata.version("matplotlib")
     if installed != PINNED["matplotlib"]:
         pytest.skip(f"the pictures are of matplotlib {PINNED['matplotlib']} (constraints.txt), not {installed}")
+    for folder in ("figures", "measurements"):
+        (tmp_path / folder).mkdir()
     draw(script, tmp_path)
     for name in PICTURES[draw]:
         found, expected = pixels(tmp_path / name), pixels(DOCS / name)

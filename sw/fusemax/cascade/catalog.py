@@ -44,7 +44,7 @@ def shipped(name: str) -> Cascade:
     return parse((DIRECTORY / f"{name}.yaml").read_text(encoding="utf-8"), name)
 
 
-#: The shipped cascades by name (docs/cascades.md).
+#: The shipped cascades by name (docs/reference/cascades.md).
 CASCADES = Library()
 
 

@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 def parse(text: str, name: str = "cascade") -> Cascade:
-    """Read the text of a cascade (docs/cascades.md) and check its names.
+    """Read the text of a cascade (docs/reference/cascades.md) and check its names.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def read(path: str | PathLike[str]) -> Cascade:
     Parameters
     ----------
     path
-        A YAML file in UTF-8 (docs/cascades.md).
+        A YAML file in UTF-8 (docs/reference/cascades.md).
 
     Returns
     -------
