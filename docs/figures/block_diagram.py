@@ -32,7 +32,8 @@ class Drawing:
 
     def __init__(self, width: int, height: int) -> None:
         box = f"0 0 {width} {height}"
-        self.root = ElementTree.Element("svg", xmlns="http://www.w3.org/2000/svg", viewBox=box, **{"font-family": FONT})
+        attributes = {"xmlns": "http://www.w3.org/2000/svg", "viewBox": box, "font-family": FONT}
+        self.root = ElementTree.Element("svg", attributes)
         self._add("title").text = "Block diagram"
         markers = self._add("defs")
         for name, colour in (("data", DATA), ("control", CONTROL_LINE)):
