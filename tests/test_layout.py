@@ -131,8 +131,8 @@ def test_elaborate_is_a_table_of_contents() -> None:
                 assert function.end_lineno - function.lineno < 120, path  # type: ignore[operator]
 
 
-def test_no_class_is_longer_than_a_reader_can_hold() -> None:
+def test_a_long_class_says_why() -> None:
     for path in modules().values():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef):
+            if isinstance(node, ast.ClassDef) and "class is long because" not in (ast.get_docstring(node) or ""):
                 assert node.end_lineno - node.lineno < 300, f"{node.name} in {path.relative_to(ROOT)}"  # type: ignore[operator]

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..board import BAUD, BOARDS
 from ..board.connection import LATENCY_S, check_bitstream, connect, look, open_board
+from ..bridge import BridgeTransport
+from ..errors import MissingExtraError
+from ..evaluation.board_selftest import check_memory, check_results
 from ..spec import IDENTITY, Config
 from .extras import MODULES, require
 from .machine import add_machine, machine
@@ -107,7 +110,6 @@ def board_machine(options: argparse.Namespace) -> Config:
 
 def list_boards(options: argparse.Namespace) -> int:
     from ..board.port import find_ports
-    from ..errors import MissingExtraError
 
     try:
         ports = [{"port": name, "description": description} for name, description in find_ports()]
@@ -204,8 +206,6 @@ def info(options: argparse.Namespace) -> int:
 
 
 def test(options: argparse.Namespace) -> int:
-    from ..evaluation.board_selftest import check_memory, check_results
-
     config = board_machine(options)
     outcomes = []
     start = time.monotonic()
@@ -245,8 +245,6 @@ def test(options: argparse.Namespace) -> int:
 
 def summary(device: Device, before: dict[str, int], seconds: float) -> dict[str, Any]:
     """Time of the whole test, shares of it, and what the line has counted."""
-    from ..bridge import BridgeTransport
-
     transport = device.transport
     assert isinstance(transport, BridgeTransport)
     line = {name: count + before[name] for name, count in asdict(transport.counts).items()}
