@@ -114,7 +114,7 @@ class Registers(wiring.Component):
     A read or a write is answered two cycles after it is accepted; one of each at a time. A write is of the whole register,
     whatever its strobes say.
 
-    The class is as long as the register map is large: a method has one of its blocks, and all of them share its registers.
+    The class is long because the register map is: a method has one of its blocks, and all of them share its registers.
 
     Members
     -------

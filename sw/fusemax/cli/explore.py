@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.bench import Case, Results
+from ..evaluation.explore import AREA_TABLE, AreaTable, Point, Workload, design_points, records, sweep, unsaved
+from ..evaluation.explore.picture import draw
+from ..planning.memory_map import Shape
 from .extras import require
 from .options import table, whole
 
@@ -81,8 +84,6 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
 
 
 def explore(options: argparse.Namespace) -> int:
-    from ..evaluation.explore import AREA_TABLE, AreaTable, Point, Workload, design_points, records, sweep, unsaved
-    from ..planning.memory_map import Shape
 
     names = options.shape or [DEFAULT_SHAPE]
     cases = [Case.from_shape(name) for name in names]
@@ -107,8 +108,6 @@ def explore(options: argparse.Namespace) -> int:
     found = records(points, rows, areas)
     pictures = []
     if options.directory is not None:
-        from ..evaluation.explore.picture import draw
-
         options.directory.mkdir(parents=True, exist_ok=True)
         pictures.append(options.directory / "explore.png")
         draw(found, f"{', '.join(names)}, latency {options.latency}", pictures[0])

@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from ..evaluation.paper import PUBLISHED, draw, paper_tables, records
 from .extras import require
 from .options import table
 
@@ -31,7 +32,6 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def paper(options: argparse.Namespace) -> int:
-    from ..evaluation.paper import PUBLISHED, draw, paper_tables, records
 
     pictures = []
     if options.directory is not None:

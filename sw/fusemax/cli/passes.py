@@ -7,6 +7,8 @@ import json
 import sys
 import textwrap
 
+from ..cascade import CascadeError
+from ..cascade.passes import count_passes, ranks_to_count
 from .options import cascade_option
 
 __all__ = ["add"]
@@ -45,8 +47,6 @@ def renaming(text: str) -> tuple[str, str]:
 
 
 def passes(options: argparse.Namespace) -> int:
-    from ..cascade import CascadeError
-    from ..cascade.passes import count_passes, ranks_to_count
 
     cascade = cascade_option(options.cascade)
     for rank, other in options.same:

@@ -47,7 +47,7 @@ from ..spec import Config
 __all__ = ["Head", "Result", "Segment", "attention", "attention_head"]
 
 #: Queries worked on together.
-QUERY_BLOCK = 256
+QUERY_BLOCK = 512
 #: Numbers in a block of the inner loops: two such blocks of float64 fit a second-level cache.
 BLOCK_NUMBERS = 1 << 15
 #: Reference of a query that has not seen a key, further below all others than the largest rescale distance.

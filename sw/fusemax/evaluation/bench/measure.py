@@ -17,6 +17,8 @@ from ...api.attention import attention
 from ...api.opening import open_device, simulated_memory
 from ...compiler.compilation import compile as compile_program
 from ...compiler.program import Program
+from ...model.cycles import IdealMemory, cycles
+from ...planning.memory_map import Shape
 from ...planning.residency import residency
 from ...runtime.device import MEMORY_BYTES, Device
 from ...spec import Config, ceil_div
@@ -120,8 +122,6 @@ def measure(
 
 def simulated(case: Case) -> dict[str, Any]:
     """A case in the cycle model."""
-    from ...model.cycles import IdealMemory, cycles
-    from ...planning.memory_map import Shape
 
     program = compile_program(head_dim=case.e, value_dim=case.f, config=case.machine)
     shape = Shape(heads=case.heads, queries=case.queries, keys=case.keys, e=case.e, f=case.f)
