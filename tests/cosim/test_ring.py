@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 import fusemax
 from fusemax.spec import (
-    DESCRIPTOR,
     DESCRIPTOR_BYTES,
     DESCRIPTOR_STRIDE_BYTES,
     JOB_ENTRY,
     Cause,
+    Descriptor,
     counter_offset,
     job_entry_offset,
     register,
@@ -37,7 +37,7 @@ ADDRESSES = ("program_address", "q_address", "k_address", "v_address", "o_addres
 class Job:
     """A descriptor and the memory that it needs, before and after."""
 
-    fields: dict[str, int]
+    fields: Descriptor
     before: np.ndarray
     after: np.ndarray
     counters: dict[str, int]
@@ -85,10 +85,10 @@ class Machine:
 
     def place(self, index: int, interrupt: bool) -> None:
         """Write the descriptor of a job."""
-        fields = self.jobs[index].fields | {"interrupt": int(interrupt)}
+        fields = replace(self.jobs[index].fields, interrupt=int(interrupt))
         fields |= {name: fields[name] + index * PIECE_BYTES for name in ADDRESSES}
         start = RING + index % (1 << self.ring_size_log2) * DESCRIPTOR_STRIDE_BYTES
-        image = DESCRIPTOR.pack(fields).to_bytes(DESCRIPTOR_BYTES, "little")
+        image = fields.pack().to_bytes(DESCRIPTOR_BYTES, "little")
         self.transport.memory[start : start + DESCRIPTOR_BYTES] = np.frombuffer(image, np.uint8)
 
     def entry(self, index: int) -> dict[str, int]:

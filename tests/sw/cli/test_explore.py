@@ -56,7 +56,6 @@ def test_absent_dask_is_named(tmp_path: Path, capsys, monkeypatch) -> None:
         (("--bus", "1024"), "bus_bits must be one of 32, 64, 128, 256, not 1024"),
         (("--rows", "1"), "rows must be from 2 to 256, not 1"),
         (("--shape", "2x2"), "a shape must be heads, queries, keys, E and F"),
-        (("--workers", "0"), "workers must be at least 1, not 0"),
         (("--area", "no-such-file"), "No such file"),
     ],
 )

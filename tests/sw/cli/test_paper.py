@@ -19,7 +19,7 @@ def test_tables_and_pictures(tmp_path, monkeypatch, capsys):
         assert directory.is_dir()
         return [directory / "one.png"]
 
-    monkeypatch.setattr("fusemax.evaluation.paper.draw", draw)
+    monkeypatch.setattr("fusemax.cli.paper.draw", draw)
     assert main(["paper", "-o", str(picture.parent)]) == 0
     text = capsys.readouterr().out
     for words in ("6.72263", "ours instead", "figure 6b", "+Binding (FuseMax)", "Speed-up over unfused, end to end"):
@@ -47,5 +47,5 @@ def test_plain_tables_without_rich(monkeypatch, capsys):
 def test_fails_if_a_figure_is_not_reproduced(monkeypatch, capsys):
     first = PUBLISHED[0]
     wrong = Published(first.what, first.design, first.baseline, first.quantity, first.scope, first.over, "6.73")
-    monkeypatch.setattr("fusemax.evaluation.paper.PUBLISHED", (wrong,))
+    monkeypatch.setattr("fusemax.cli.paper.PUBLISHED", (wrong,))
     assert main(["paper", "--json"]) == 1

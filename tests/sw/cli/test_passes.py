@@ -111,5 +111,5 @@ def test_messages_do_not_speak_of_classes(tmp_path: Path, capsys: pytest.Capture
     for arguments in (["passes", "flow"], ["compile", "--cascade", "flow", "-o", str(tmp_path)]):
         assert main(arguments) == 1
         error = capsys.readouterr().err
-        assert error.startswith("error: cascade must be the path of a file or one of attention_1pass, ")
+        assert error.startswith("error: the cascade must be a file or one of attention_1pass, ")
         assert "Cascade" not in error
