@@ -86,7 +86,7 @@ class Machine:
     def place(self, index: int, interrupt: bool) -> None:
         """Write the descriptor of a job."""
         fields = replace(self.jobs[index].fields, interrupt=int(interrupt))
-        fields |= {name: fields[name] + index * PIECE_BYTES for name in ADDRESSES}
+        fields = replace(fields, **{name: getattr(fields, name) + index * PIECE_BYTES for name in ADDRESSES})
         start = RING + index % (1 << self.ring_size_log2) * DESCRIPTOR_STRIDE_BYTES
         image = fields.pack().to_bytes(DESCRIPTOR_BYTES, "little")
         self.transport.memory[start : start + DESCRIPTOR_BYTES] = np.frombuffer(image, np.uint8)
