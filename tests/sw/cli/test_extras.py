@@ -138,4 +138,4 @@ def test_modules_are_those_of_the_project_s_extras(extra: str) -> None:
 
 
 def test_no_extra_is_left_out() -> None:
-    assert set(MODULES) == set(PROJECT["optional-dependencies"]) - {"dev"}
+    assert set(MODULES) == set(PROJECT["optional-dependencies"]) - {"dev", "docs"}
