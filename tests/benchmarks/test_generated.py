@@ -69,7 +69,7 @@ EXPENSIVE = {"measurements/explore.png", "measurements/waterfall.png"}
 
 def committed(name: str) -> Path:
     """Where a picture is in the documentation."""
-    return DOCS / ("figures" if name == "schedule.png" else "measurements") / name
+    return DOCS / name
 
 
 def pixels(path: Path) -> np.ndarray[Any, Any]:

@@ -22,7 +22,7 @@ def called(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProce
 def test_scripts_are_found() -> None:
     assert {"ablation.py", "softcap.py", "regress.py"} <= set(SCRIPTS)
     modules = {path.name for path in DIRECTORY.glob("*.py")} - set(SCRIPTS)
-    assert modules == {"arguments.py", "bounds.py", "pictures.py", "rows.py", "waveform.py"}
+    assert modules == {"arguments.py", "bounds.py", "pictures.py", "rows.py"}
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

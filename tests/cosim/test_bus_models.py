@@ -77,14 +77,14 @@ def build_bare(verilog: Path) -> Path:
         (work / build.EXECUTABLE).rename(target / build.EXECUTABLE)
         shutil.rmtree(work)
 
-    return build.cached(f"bare-{CONFIG.name}-{digest}", compile_bare) / build.EXECUTABLE
+    return build.cached(f"bare-{CONFIG.name}-{digest}", compile_bare, "the simulator without our bench") / build.EXECUTABLE
 
 
 @pytest.fixture(scope="module")
 def simulator() -> Path:
     """The simulator's executable."""
     name = f"verilog-{CONFIG.name}-{emission_digest(CONFIG)}"
-    return build_bare(build.cached(name, lambda target: emit_verilog(CONFIG, target)))
+    return build_bare(build.cached(name, lambda target: emit_verilog(CONFIG, target), "Verilog"))
 
 
 def simulate(simulator: Path, test: str, seed: int, directory: Path) -> None:
