@@ -12,6 +12,9 @@ from .program_files import program_figures, write_program
 
 __all__ = ["add"]
 
+#: More tiles than this are no picture any more.
+MOST_TILES = 1000
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
@@ -39,9 +42,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def tile_count(text: str) -> int:
-    """A number of tiles, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, not {text!r}")
+    """Read a number of tiles that a picture can show, for argparse."""
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_TILES:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1 and at most {MOST_TILES}, not {text!r}")
     return int(text)
 
 

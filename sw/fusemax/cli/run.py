@@ -115,6 +115,9 @@ def run(options: argparse.Namespace) -> int:
     config = machine(options)
     if options.trace is not None and options.device == "model":
         raise ValueError("--trace must come with --device rtl: the model has no signals")
+    for name, value in (("--trace-depth", options.trace_depth), ("--trace-cycles", options.trace_cycles)):
+        if value is not None and options.trace is None:
+            raise ValueError(f"{name} must come with --trace, the file that it is about")
     if options.device == "rtl":
         require("fusemax run --device rtl", ["sim"])
     q, k, v = (x[data.layers.index(options.layer), : options.heads] for x in (data.q, data.k, data.v))

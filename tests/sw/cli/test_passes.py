@@ -101,10 +101,10 @@ def test_tiles_of_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert main(["compile", "--config", "tiny", "--head-dim", "4", "--tiles", tiles, "-o", str(tmp_path / tiles)]) == 0
         heights.append(image.imread(tmp_path / tiles / "schedule.png").shape[0])
     assert heights[1] > heights[0] + 200
-    for wrong in ("0", "-1", "x"):
+    for wrong in ("0", "-1", "x", "1001"):
         with pytest.raises(SystemExit):
             main(["compile", "--tiles", wrong])
-        assert f"argument --tiles: must be an integer of at least 1, not '{wrong}'" in capsys.readouterr().err
+        assert f"argument --tiles: must be an integer of at least 1 and at most 1000, not '{wrong}'" in capsys.readouterr().err
 
 
 def test_messages_do_not_speak_of_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
