@@ -55,7 +55,7 @@ class Core(wiring.Component):
         m.submodules.program = ProgramStore(config)
         m.submodules.sequencer = Sequencer(config)
         m.submodules.array = Array(config)
-        m.submodules.store = Store(config)
+        m.submodules.output_store = Store(config)
         m.submodules.writer = Writer(config)
 
         self._connect_jobs(m)
@@ -74,7 +74,7 @@ class Core(wiring.Component):
             (dispatcher.key, parts.key_walker.jobs),
             (dispatcher.value, parts.value_walker.jobs),
             (dispatcher.issue, parts.issue_walker.jobs),
-            (dispatcher.store, parts.store.jobs),
+            (dispatcher.store, parts.output_store.jobs),
         ):
             connect(m, source, sink)
         m.d.comb += [
@@ -124,7 +124,7 @@ class Core(wiring.Component):
             sequencer.query_loaded.eq(loader.query_loaded),
             sequencer.key_loaded.eq(loader.key_loaded),
             sequencer.value_loaded.eq(loader.value_loaded),
-            sequencer.output_freed.eq(parts.store.output_freed),
+            sequencer.output_freed.eq(parts.output_store.output_freed),
             parts.query_walker.release.eq(sequencer.query_release),
             parts.key_walker.release.eq(sequencer.key_release),
             parts.value_walker.release.eq(sequencer.value_release),
@@ -135,7 +135,7 @@ class Core(wiring.Component):
 
     def _connect_storing(self, m: Module) -> None:
         """Fetch results from the lanes and write them."""
-        store, writer, array = m.submodules.store, m.submodules.writer, m.submodules.array
+        store, writer, array = m.submodules.output_store, m.submodules.writer, m.submodules.array
         connect(m, store.runs, writer.runs)
         connect(m, store.data, writer.data)
         connect(m, writer.aw, flipped(self.memory.aw))

@@ -154,7 +154,7 @@ class Lane(wiring.Component):
 
         # Last key tile: the denominator's reciprocal; the numerators wait as long.
         divided = updated + timing.reciprocal
-        m.submodules.reciprocal = reciprocal = Reciprocal()
+        m.submodules.reciprocal_unit = reciprocal = Reciprocal()
         m.submodules.numerators = numerators = DelayLine(state_float(), timing.reciprocal)
         m.d.comb += [
             reciprocal.denominator.eq(state_add.result),
