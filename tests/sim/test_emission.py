@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fusemax_sim.tools import package_directory
+from fusemax_sim.toolchain import package_directory
 
 from fusemax.spec import CONFIGS
 from fusemax_sim import emission
