@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from fusemax.spec import CONFIGS
-from fusemax_sim import build, toolchain
+from fusemax_sim import build, cache, toolchain
 from fusemax_sim.emission import emission_digest, emit_verilog
 from fusemax_sim.process import cocotb_environment
 
@@ -42,7 +42,7 @@ def build_bare(verilog: Path) -> Path:
         *(f'public_flat_rw -module "{TOP}" -var "{port["name"]}"' for port in manifest["ports"]),
         *(f'no_inline -module "{name}"' for name in manifest["repeated_modules"]),
     ]
-    recipe = [build.simulator_digest(CONFIG, sources, [], False), OPTIONS, control]
+    recipe = [build.simulator_digest(CONFIG, sources, [], []), OPTIONS, control]
     digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:32]
 
     def compile_bare(target: Path) -> None:
@@ -69,7 +69,7 @@ def build_bare(verilog: Path) -> Path:
         cxx = toolchain.compiler()
         variables = {"CXX": cxx, "LINK": cxx, "PYTHON3": sys.executable, "VM_PARALLEL_BUILDS": "1", **build.MAKE_VARIABLES}
         # Verilator's runtime library, if another simulator has compiled it.
-        for path in (build.cache_directory() / f"runtime-{build.runtime_digest()}").glob("*.o"):
+        for path in (cache.cache_directory() / f"runtime-{build.runtime_digest()}").glob("*.o"):
             shutil.copyfile(path, work / path.name)
         jobs = str(len(os.sched_getaffinity(0)))
         settings = [f"{name}={value}" for name, value in variables.items()]
@@ -77,14 +77,14 @@ def build_bare(verilog: Path) -> Path:
         (work / build.EXECUTABLE).rename(target / build.EXECUTABLE)
         shutil.rmtree(work)
 
-    return build.cached(f"bare-{CONFIG.name}-{digest}", compile_bare, "the simulator without our bench") / build.EXECUTABLE
+    return cache.cached(f"bare-{CONFIG.name}-{digest}", compile_bare, "the simulator without our bench") / build.EXECUTABLE
 
 
 @pytest.fixture(scope="module")
 def simulator() -> Path:
     """The simulator's executable."""
     name = f"verilog-{CONFIG.name}-{emission_digest(CONFIG)}"
-    return build_bare(build.cached(name, lambda target: emit_verilog(CONFIG, target), "Verilog"))
+    return build_bare(cache.cached(name, lambda target: emit_verilog(CONFIG, target), "Verilog"))
 
 
 def simulate(simulator: Path, test: str, seed: int, directory: Path) -> None:

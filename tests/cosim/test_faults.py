@@ -209,7 +209,7 @@ def test_submitted_calls_run_together_and_fail_alone(open_pair, arrays) -> None:
     calls = [arrays(12, 20, 10, seed=seed) for seed in range(3)]
     for error in (False, True):
         submissions = [pair.rtl.submit(*operands) for operands in calls]
-        address = submissions[1]._pending.queued.jobs[0]["v_address"]
+        address = submissions[1]._pending.queued.jobs[0].v_address
         if error:
             # As if the memory were broken there: an infinity.
             pair.rtl.transport.memory[address : address + 2] = [0x80, 0x7F]

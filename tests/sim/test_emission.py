@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from fusemax_sim.toolchain import package_directory
 
 from fusemax.spec import CONFIGS
 from fusemax_sim import emission
 from fusemax_sim.emission import MACHINE, SYSTEM, emission_digest, emission_sources
+from fusemax_sim.toolchain import package_directory
 
 TINY = CONFIGS["tiny"]
 PACKAGES = ("fusemax", "fusemax_hw")
