@@ -49,7 +49,9 @@ def component_ports(component: wiring.Component) -> Ports:
 
 
 class EmissionPlatform:
-    """Platform for which repeated parts become instances of modules that are emitted once (:func:`fusemax_hw.place.place`).
+    """Platform for which repeated parts become instances of modules that are emitted once.
+
+    :func:`fusemax_hw.shared_modules.instantiate` asks it.
 
     Members
     -------
@@ -76,7 +78,7 @@ class EmissionPlatform:
         return ram(memory)
 
     def instance(self, component: wiring.Component) -> tuple[Instance, Any]:
-        """See :class:`fusemax_hw.place.SharedModules`.
+        """See :class:`fusemax_hw.shared_modules.SharedModules`.
 
         Raises
         ------

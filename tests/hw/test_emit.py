@@ -19,7 +19,7 @@ from amaranth.lib.wiring import In, Out
 from fusemax.spec import CONFIGS
 from fusemax_hw.array.grid import Grid
 from fusemax_hw.emit import EmissionPlatform, emit, emit_component
-from fusemax_hw.place import place
+from fusemax_hw.shared_modules import instantiate
 
 
 def texts(directory: Path) -> dict[str, bytes]:
@@ -214,7 +214,7 @@ class Pair(wiring.Component):
         m = Module()
         value = self.i
         for index, bits in enumerate(self._bits):
-            part = place(m, f"part_{index}", Part(bits), platform)
+            part = instantiate(m, f"part_{index}", Part(bits), platform)
             m.d.comb += part.i.eq(value)
             value = part.o
         m.d.comb += self.o.eq(value)

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from fusemax.spec import Config, Timing
 
 from ..lane.lane import Lane
-from ..place import place
+from ..shared_modules import instantiate
 from ..words import lane_word, load_word, loaded_query, north_word, store_word, west_word
 from .grid import Grid
 from .halves import Chain
@@ -67,10 +67,12 @@ class Array(wiring.Component):
         m = Module()
         config = self.config
         feeder_chain = {"word": "word_out", "load": "load_out"}
-        west_edge = place(m, "west_edge", Chain(WestFeeder, config, config.rows, feeder_chain), platform)
-        north_edge = place(m, "north_edge", Chain(NorthFeeder, config, config.columns, feeder_chain), platform)
-        grid = place(m, "grid", Grid(config, config.rows, config.columns), platform)
-        lanes = place(m, "lanes", Chain(Lane, config, config.columns, {"word": "word_out", "store": "store_out"}), platform)
+        west_edge = instantiate(m, "west_edge", Chain(WestFeeder, config, config.rows, feeder_chain), platform)
+        north_edge = instantiate(m, "north_edge", Chain(NorthFeeder, config, config.columns, feeder_chain), platform)
+        grid = instantiate(m, "grid", Grid(config, config.rows, config.columns), platform)
+        lanes = instantiate(
+            m, "lanes", Chain(Lane, config, config.columns, {"word": "word_out", "store": "store_out"}), platform
+        )
         valid = frozenset({"max", "sum", "slnv"})
         m.submodules.lane_delay = lane_delay = RingDelay(lane_word(config), self.lane_delay, valid)
 

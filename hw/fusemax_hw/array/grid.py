@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 from fusemax.spec import Config
 
 from ..pe import Pe
-from ..place import place
+from ..shared_modules import instantiate
 from ..words import north_bus, partial_bus, west_bus
 from .halves import halve, slices
 
@@ -74,7 +74,7 @@ class Grid(wiring.Component):
         for name, size in zip(("upper", "lower") if stacked else ("left", "right"), sizes, strict=True):
             rows, columns = (size, self._columns) if stacked else (self._rows, size)
             part = Pe(self._config) if rows == columns == 1 else Grid(self._config, rows, columns)
-            halves.append(place(m, name, part, platform))
+            halves.append(instantiate(m, name, part, platform))
         first, second = halves
 
         # Buses that run through both halves, and buses of which each half has its share.

@@ -13,7 +13,7 @@ from amaranth.lib import wiring
 
 from fusemax.spec import Config
 
-from ..place import place
+from ..shared_modules import instantiate
 
 __all__ = ["Chain", "halve", "slices"]
 
@@ -80,7 +80,7 @@ class Chain(wiring.Component):
         m = Module()
         sizes = halve(self._count)
         near, far = halves = [
-            place(m, name, self._block(size), platform) for name, size in zip(("near", "far"), sizes, strict=True)
+            instantiate(m, name, self._block(size), platform) for name, size in zip(("near", "far"), sizes, strict=True)
         ]
         for chain_in, chain_out in self._chained.items():
             m.d.comb += [

@@ -1,7 +1,7 @@
-"""Placing repeated parts: a submodule for Amaranth's simulator, an instance of a shared module when emitting.
+"""Instantiating repeated parts: a submodule for Amaranth's simulator, an instance of a shared module when emitting.
 
 Amaranth writes one Verilog module per instance. Parts that stand many times in the machine are therefore
-emitted once, by :mod:`fusemax_hw.emit`, and placed as instances of that module.
+emitted once, by :mod:`fusemax_hw.emit`, and stand as instances of that module.
 """
 
 from typing import Any, Protocol, runtime_checkable
@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 
-__all__ = ["SharedModules", "place"]
+__all__ = ["SharedModules", "instantiate"]
 
 
 @runtime_checkable
@@ -21,7 +21,7 @@ class SharedModules(Protocol):
         ...
 
 
-def place(m: Module, name: str, component: Any, platform: Any) -> Any:
+def instantiate(m: Module, name: str, component: Any, platform: Any) -> Any:
     """Make ``component`` a submodule called ``name``; returns what its ports are reached through.
 
     ``component`` has an attribute ``module_name`` that is equal for equal hardware. It is in the domain "sync", which may be
