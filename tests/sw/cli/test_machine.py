@@ -13,6 +13,7 @@ import fusemax
 from fusemax.cli import main
 from fusemax.cli.machine import FIELDS, LONGEST_NAME, add_machine, changed, machine
 from fusemax.spec import CONFIGS, Config
+from fusemax_sim import problems
 
 #: What the tutorial emits: 5 x 7 PEs and a bus of 128 bits.
 FIVE_BY_SEVEN = ("--config", "small", "--set", "rows=5", "--set", "columns=7", "--set", "bus_bits=128")
@@ -118,6 +119,7 @@ def test_verilog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert main(["verilog", *FIVE_BY_SEVEN, "--json"]) == 0
     manifest = json.loads(capsys.readouterr().out)
     directory = tmp_path / "build" / "verilog" / NAME
+    assert manifest == json.loads((directory / "manifest.json").read_text())
     assert Config(**manifest["config"]) == EXPECTED
     assert {port["name"]: port["bits"] for port in manifest["ports"]}["m_axi_rdata"] == 128
     beside = {"manifest.json", "fusemax.md", "fusemax.core", "fusemax.h", "fusemax_driver.h", "fusemax_driver.c"}
@@ -141,10 +143,11 @@ def test_run_on_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.cosim
 def test_run_on_the_verilog(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--config", "tiny", "--set", "rows=3", "--set", "columns=2", "--set", "bus_bits=128", "--name", "mine"]
+    """A machine that other tests simulate: one simulator does for all."""
+    arguments = ["--config", "tiny", "--set", "rows=3", "--set", "columns=5", "--set", "contexts=0", "--name", "odd3x5"]
     assert main(["run", *arguments, "--heads", "1", "-o", str(tmp_path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["config"]["name"] == "mine"
+    assert Config(**found["config"]) == problems.CONFIGS["odd3x5"]
     assert [call["as_model"] for call in found["calls"]] == [True]
 
 
