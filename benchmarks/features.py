@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 import fusemax
 from fusemax.cli.options import table
-from fusemax_sim.emission import emission_digest
+from fusemax_sim.emission import verilog_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "features.json"
@@ -134,7 +134,7 @@ def measure(call: Call) -> Row:
 
 def measured(path: Path) -> list[tuple[Call, Row]]:
     """All calls with their rows, from the file or made now."""
-    digest = emission_digest(fusemax.spec.config_named(CONFIG))
+    digest = verilog_digest(fusemax.spec.config_named(CONFIG))
     rows: dict[str, Row] = json.loads(path.read_text()) if path.is_file() else {}
     for call in calls():
         if rows.get(call.title, {}).get("machine") != digest:

@@ -4,8 +4,8 @@ host bridge on a noisy line, and the board system behind it.
     python benchmarks/regress.py [RESULTS] [--scheduler ADDRESS | --workers N] [--config NAME]... [--count N]
 
 Runs on Dask, a problem a task, on all cores of this machine or on a cluster. Each problem's row is saved as it
-is measured; a second call goes on where the first stopped. Rows belong to a machine: when what its Verilog is made from has
-changed, they are measured again. Exit status 1 if anything is not equal, with the commands that repeat it.
+is measured; a second call goes on where the first stopped. Rows belong to a machine: when its Verilog has changed,
+they are measured again. Exit status 1 if anything is not equal, with the commands that repeat it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from fusemax.evaluation.cluster import Task, work_through
 from fusemax_sim import fault_injection, problems
 from fusemax_sim.board import BoardSimulation
 from fusemax_sim.bridge import Noise, measure_throughput, soak
-from fusemax_sim.emission import emission_digest
+from fusemax_sim.emission import verilog_digest
 
 RESULTS = Path(__file__).resolve().parent / "results" / "regress.json"
 #: Problems of each configuration; tests/cosim takes other seeds.
@@ -83,8 +83,8 @@ class Rows:
 
 @cache
 def machine(config: str) -> str:
-    """What a configuration's Verilog is made from, where this is called."""
-    return emission_digest(problems.CONFIGS[config])[:16]
+    """Digest of a configuration's Verilog."""
+    return verilog_digest(problems.CONFIGS[config])[:16]
 
 
 def random_problem(config: str, seed: int) -> Row:

@@ -15,7 +15,7 @@ from fusemax.spec import Config
 
 from . import toolchain
 from .cache import cached
-from .emission import emission_digest, emit_verilog
+from .emission import emitted
 from .errors import BuildError
 from .tile_view import tile_view
 from .waveform import Waveform
@@ -75,10 +75,9 @@ def build(config: Config, waveform: Waveform | None = None, *, verilog: Path | N
     BuildError
         If a tool is missing, or Verilator or the compiler fails; the message shows the end of its output.
     """
-    emitted = verilog is None
+    ours = verilog is None
     if verilog is None:
-        name = f"verilog-{config.name}-{emission_digest(config)}"
-        verilog = cached(name, lambda target: emit_verilog(config, target), f"the Verilog of {config.name}")
+        verilog = emitted(config)
     sources = sorted(verilog.glob("*.v"))
     if not sources:
         raise BuildError(f"verilog must be a directory with *.v files, not {str(verilog)!r}")
@@ -88,7 +87,7 @@ def build(config: Config, waveform: Waveform | None = None, *, verilog: Path | N
     flags: list[str] = []
     if waveform is not None:
         flags = waveform_flags(waveform)
-        if emitted:
+        if ours:
             flags.append("+define+TILE_VIEW")
             sources.append(tile_view(config))
     variant = "" if waveform is None else f"-{waveform.format}"

@@ -1,4 +1,4 @@
-"""Verilog of a configuration, and a digest that tells without emitting whether it would be the same."""
+"""Verilog of a configuration, kept in the cache; a digest of its text, and one of what it is made from."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 from fusemax.spec import Config
 
+from .cache import cached
 from .imports import imported_files
 from .toolchain import package_directory
 
-__all__ = ["MACHINE", "SYSTEM", "emission_digest", "emission_sources", "emit_verilog"]
+__all__ = ["MACHINE", "SYSTEM", "emission_digest", "emission_sources", "emitted", "verilog_digest"]
 
 #: Modules whose components are emitted: a machine; a board's system, which is a machine with memory and bridge.
 MACHINE, SYSTEM = "fusemax_hw.top", "fusemax_hw.boards.system"
@@ -43,9 +44,24 @@ def emission_digest(config: Config, top: str = MACHINE) -> str:
     return digest.hexdigest()[:32]
 
 
-def emit_verilog(config: Config, directory: Path) -> None:
-    """Write the device's ``*.v`` and its manifest to ``directory``."""
-    # Amaranth is imported only when something is emitted.
-    from fusemax_hw.emit import emit
+def emitted(config: Config) -> Path:
+    """Find the device's Verilog in the cache, or emit it.
 
-    emit(config, directory)
+    Returns
+    -------
+    Path of the directory with ``*.v`` and the manifest.
+    """
+
+    def write(target: Path) -> None:
+        # Amaranth is imported only when something is emitted.
+        from fusemax_hw.emit import emit
+
+        emit(config, target)
+
+    return cached(f"verilog-{config.name}-{emission_digest(config)}", write, f"the Verilog of {config.name}")
+
+
+def verilog_digest(config: Config) -> str:
+    """Digest of the device's Verilog: what was measured on this text holds as long as it stays."""
+    manifest = json.loads((emitted(config) / "manifest.json").read_text(encoding="utf-8"))
+    return str(manifest["sha256"])

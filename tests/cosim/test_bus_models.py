@@ -19,7 +19,7 @@ import pytest
 
 from fusemax.spec import CONFIGS
 from fusemax_sim import build, cache, toolchain
-from fusemax_sim.emission import emission_digest, emit_verilog
+from fusemax_sim.emission import emitted
 from fusemax_sim.process import cocotb_environment
 
 pytestmark = pytest.mark.cosim
@@ -83,8 +83,7 @@ def build_bare(verilog: Path) -> Path:
 @pytest.fixture(scope="module")
 def simulator() -> Path:
     """The simulator's executable."""
-    name = f"verilog-{CONFIG.name}-{emission_digest(CONFIG)}"
-    return build_bare(cache.cached(name, lambda target: emit_verilog(CONFIG, target), "Verilog"))
+    return build_bare(emitted(CONFIG))
 
 
 def simulate(simulator: Path, test: str, seed: int, directory: Path) -> None:

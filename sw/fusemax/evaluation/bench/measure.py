@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,10 +57,9 @@ class Digests:
 
     def _verilog_of(self, config: Config) -> str:
         if config not in self._verilog:
-            from fusemax_hw.emit import emit
+            from fusemax_sim.emission import verilog_digest
 
-            with tempfile.TemporaryDirectory() as directory:
-                self._verilog[config] = emit(config, directory)["sha256"]
+            self._verilog[config] = verilog_digest(config)
         return self._verilog[config]
 
     def _board_digest(self) -> str:

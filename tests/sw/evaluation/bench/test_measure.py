@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,23 +28,21 @@ CASE = Case(config="tiny", heads=2, queries=6, keys=9, e=8, f=5)
 
 
 class Hardware:
-    """Takes the place of :mod:`fusemax_hw`: the Verilog of a configuration is its name and a version."""
+    """Takes the place of :mod:`fusemax_sim.emission`: the Verilog of a configuration is its name and a version."""
 
     def __init__(self) -> None:
         self.version = 1
-        self.emitted: list[str] = []
+        self.asked: list[str] = []
 
-    def emit(self, config: fusemax.Config, directory: str) -> dict[str, str]:
-        assert Path(directory).is_dir()
-        self.emitted.append(config.name)
-        return {"sha256": f"{config.name} {self.version}"}
+    def verilog_digest(self, config: fusemax.Config) -> str:
+        self.asked.append(config.name)
+        return f"{config.name} {self.version}"
 
 
 @pytest.fixture
 def hardware(monkeypatch: pytest.MonkeyPatch) -> Hardware:
     pretended = Hardware()
-    monkeypatch.setitem(sys.modules, "fusemax_hw", ModuleType("fusemax_hw"))
-    monkeypatch.setitem(sys.modules, "fusemax_hw.emit", SimpleNamespace(emit=pretended.emit))
+    monkeypatch.setitem(sys.modules, "fusemax_sim.emission", SimpleNamespace(verilog_digest=pretended.verilog_digest))
     return pretended
 
 
@@ -55,11 +53,11 @@ def test_keys_go_stale_with_the_verilog(hardware: Hardware) -> None:
     assert key_of(CASE, Digests().of(CASE)) != before
 
 
-def test_verilog_is_emitted_once_per_machine(hardware: Hardware) -> None:
+def test_verilog_is_asked_for_once_per_machine(hardware: Hardware) -> None:
     digests = Digests()
     for config, keys in (("tiny", 9), ("tiny", 10), ("small", 9), ("tiny", 9)):
         digests.of(Case(config=config, heads=1, queries=6, keys=keys, e=8, f=8))
-    assert hardware.emitted == ["tiny", "small"]
+    assert hardware.asked == ["tiny", "small"]
 
 
 def test_keys_go_stale_with_the_program(hardware: Hardware, monkeypatch: pytest.MonkeyPatch) -> None:
