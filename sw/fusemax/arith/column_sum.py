@@ -1,10 +1,10 @@
 """Sum of a tile's products down a column: floating point with a coarse exponent, which only visible rows take part in.
 
-The partial sum is an integer and a coarse exponent that counts steps of :data:`STEP` binary places; 0 stands for "nothing
+The partial sum is an integer and a coarse exponent that counts steps of ``STEP`` binary places; 0 stands for "nothing
 yet", a larger one for a larger unit. The product of a weight mantissa · 2^-w and a value of exponent word y (255 less the
 biased exponent) has the exponent a = w + y, and a coarse exponent of its own, ``TOP_COARSE - a // STEP``. Of product and
 partial sum the one with the smaller coarse exponent is shifted right to the other's unit: the product rounded half up, the
-partial sum rounded down, and to 0 beyond :data:`STEPS` steps. A weight of 0 leaves both as they are.
+partial sum rounded down, and to 0 beyond ``STEPS`` steps. A weight of 0 leaves both as they are.
 """
 
 from __future__ import annotations
