@@ -44,7 +44,7 @@ COARSE_BITS = EXPONENT_BITS - STEP_LOG2
 TOP_COARSE = (1 << COARSE_BITS) - 1
 #: Coarse exponent of a sum without a product.
 NO_COARSE = 0
-#: 1.0 as a value: SUM is an SLNV with v = 1.
+#: Significand of 1.0, the value of SUM, which is an SLNV with v = 1.
 ONE_SIG = 128
 ONE_EXPONENT = 255 - BIAS
 
