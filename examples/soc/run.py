@@ -1,9 +1,10 @@
 """Simulate soc.v: a machine, a memory and a bus master in plain Verilog compute attention, bit for bit as the model does.
 
-    python examples/soc/run.py [-o DIR] [--config CONFIG]
+    python examples/soc/run.py [-o DIR] [--config CONFIG] [--simulator verilator|icarus]
 
-The host makes two files, which a system would have in its flash: the memory (descriptor, program, queries, keys, values), and
-the list of register accesses that starts the machine. Needs the extra sim, a C++ compiler and make.
+The host makes two files, which a system would have in its flash: the memory (descriptor, program, queries, keys, values),
+and the list of register accesses that starts the machine. Needs the extra sim, a C++ compiler and make; or Icarus Verilog 11
+or newer, in which registers and memories begin as X.
 """
 
 import argparse
@@ -84,17 +85,10 @@ def read_hex(path, word_bytes):
     return np.frombuffer(bytes.fromhex("".join(words)), np.uint8).reshape(-1, word_bytes)[:, ::-1].reshape(-1)
 
 
-def simulate(config, directory):
-    """Build and run the bench in ``directory``; returns what it prints."""
-    verilog = directory / "verilog"
-    emit(config, verilog)
+def verilator(verilog, parameters, directory):
+    """Commands that build and run the bench with Verilator, and their environment."""
     root, cxx = toolchain.verilator_root(), toolchain.compiler()
-    parameters = {
-        "ADDRESS_BITS": config.address_bits,
-        "BUS_BITS": config.bus_bits,
-        "MEMORY_WORDS": MEMORY_BYTES // config.bus_bytes,
-    }
-    command = [
+    translate = [
         *(root / "bin" / "verilator_bin", "--cc", "--exe", "--main", "--timing", "--top-module", "soc_bench", "-Mdir", "build"),
         *("--prefix", "Vsoc", "-Wall", "-Wno-PROCASSINIT", "-Wno-BLKSEQ"),
         *(f"-G{name}={value}" for name, value in parameters.items()),
@@ -103,11 +97,37 @@ def simulate(config, directory):
     # It is a short simulation: compiling it well would take longer.
     variables = {"CXX": cxx, "LINK": cxx, **MAKE_VARIABLES, "OPT_FAST": "-O0", "OPT_GLOBAL": "-O0"}
     make = [toolchain.make_program(), "-C", "build", "-f", "Vsoc.mk", *(f"{name}={value}" for name, value in variables.items())]
-    environment = os.environ | {"VERILATOR_ROOT": str(root)}
-    for step in (command, make, [directory / "build" / "Vsoc"]):
-        done = subprocess.run([str(part) for part in step], cwd=directory, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{done.stdout}{done.stderr}{step[0]} failed")
+    return [translate, make, [directory / "build" / "Vsoc"]], {"VERILATOR_ROOT": str(root)}
+
+
+def icarus(verilog, parameters, directory):
+    """The same with Icarus Verilog."""
+    values = [f"-Psoc_bench.{name}={value}" for name, value in parameters.items()]
+    sources = [*sorted(verilog.glob("*.v")), *(HERE / name for name in SOURCES)]
+    return [
+        ["iverilog", "-g2005", "-Wall", "-s", "soc_bench", *values, "-o", "soc.vvp", *sources],
+        ["vvp", "-N", "soc.vvp"],
+    ], {}
+
+
+SIMULATORS = {"verilator": verilator, "icarus": icarus}
+
+
+def simulate(simulator, config, directory):
+    """Build and run the bench in ``directory``; returns what it prints."""
+    verilog = directory / "verilog"
+    emit(config, verilog)
+    parameters = {
+        "ADDRESS_BITS": config.address_bits,
+        "BUS_BITS": config.bus_bits,
+        "MEMORY_WORDS": MEMORY_BYTES // config.bus_bytes,
+    }
+    steps, variables = SIMULATORS[simulator](verilog, parameters, directory)
+    for step in steps:
+        command = [str(part) for part in step]
+        done = subprocess.run(command, cwd=directory, env=os.environ | variables, capture_output=True, text=True)
+        if done.returncode or done.stderr:
+            raise SystemExit(f"{done.stdout}{done.stderr}{command[0]} failed")
     return done.stdout
 
 
@@ -115,6 +135,7 @@ def main():
     parser = argparse.ArgumentParser(description="Simulate the system of soc.v.")
     parser.add_argument("-o", dest="directory", type=Path, default=Path("build/soc"), metavar="DIR")
     parser.add_argument("--config", default="tiny")
+    parser.add_argument("--simulator", choices=SIMULATORS, default="verilator")
     options = parser.parse_args()
     config = fusemax.CONFIGS[options.config]
     directory = options.directory.resolve()
@@ -126,7 +147,7 @@ def main():
     accesses += [0] * (64 - len(accesses))
     (directory / "list.hex").write_text("".join(f"{access:012x}\n" for access in accesses))
 
-    print(simulate(config, directory).splitlines()[0])
+    print(simulate(options.simulator, config, directory).splitlines()[0])
     found = read_hex(directory / "memory_after.hex", config.bus_bytes)
     wrong = np.flatnonzero(found != after) if len(found) == len(after) else np.arange(1)
     print("memory is as the model's, byte for byte" if not len(wrong) else f"memory differs from byte {wrong[0]:#x} on")

@@ -39,7 +39,7 @@ VERILATOR_FLAGS = (
     *("-Wno-fatal", "-Wno-lint", "-Wno-style"),
 )
 #: Declaration of a signal that has no name in the hardware's source.
-NAMELESS = re.compile(r"^  (?:wire|reg) (?:\[[0-9:]+\] )?\\\$.*;$", re.MULTILINE)
+NAMELESS = re.compile(r"^  (?:wire|reg) (?:\[[0-9:]+\] )?net_.*;$", re.MULTILINE)
 #: The wheel's makefile was configured for another compiler: what it left empty is given here.
 MAKE_VARIABLES = {
     "OPT_FAST": "-O2",
@@ -190,7 +190,7 @@ def compile_simulator(config: Config, sources: list[Path], repeated: list[str], 
 
 
 def without_nameless(sources: list[Path], directory: Path) -> list[Path]:
-    """Copies in which the signals that synthesis has made up (``\\$12``, ``\\$procmux$34_Y``) are left out of waveforms."""
+    """Copies in which the signals that synthesis has made up (``net_12``, ``net_procmux_34_Y``) are left out of waveforms."""
     copies = []
     for source in sources:
         copies.append(directory / source.name)

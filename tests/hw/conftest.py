@@ -16,13 +16,20 @@ def odd() -> Config:
     return Config(name="odd", rows=3, columns=5, max_e=5, max_f=3, bus_bits=32, contexts=2, query_tiles=1)
 
 
-@pytest.fixture(scope="session")
-def emitted(tmp_path_factory, odd) -> dict[str, Path]:
-    """Directories of emitted machines by name."""
-    from fusemax_hw.emit import emit
+class Emitted(dict[str, Path]):
+    """Directories of emitted machines by name, each emitted when it is asked for; to be left as they are."""
 
-    directories = {}
-    for config in (*(CONFIGS[name] for name in ("tiny", "small", "base")), odd):
-        directories[config.name] = tmp_path_factory.mktemp(config.name)
-        emit(config, directories[config.name])
-    return directories
+    def __init__(self, odd: Config) -> None:
+        super().__init__()
+        self._odd = odd
+
+    def __missing__(self, name: str) -> Path:
+        from fusemax_sim.emission import emitted
+
+        self[name] = emitted(self._odd if name == self._odd.name else CONFIGS[name])
+        return self[name]
+
+
+@pytest.fixture(scope="session")
+def emitted(odd: Config) -> Emitted:
+    return Emitted(odd)

@@ -70,12 +70,12 @@ def test_a_missing_compression_library_names_its_package(
 
 def test_signals_that_synthesis_has_made_up_are_known_by_their_names() -> None:
     lines = [
-        r"  wire [31:0] \$10 ;",
-        r"  reg \$signal$17  = 1'h0;",
-        r"  wire \$procmux$808_Y ;",
+        r"  wire [31:0] net_10 ;",
+        r"  reg net_signal_17  = 1'h0;",
+        r"  wire net_procmux_808_Y ;",
         r"  wire [6:0] address;",
         r"  reg [5:0] \output  = 6'h00;",
-        r"  assign \$1  = \$2 ;",
+        r"  assign net_1  = net_2 ;",
     ]
     assert NAMELESS.findall("\n".join(lines)) == lines[:3]
 
