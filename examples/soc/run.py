@@ -1,6 +1,7 @@
 """Simulate soc.v: a machine, a memory and a bus master in plain Verilog compute attention, bit for bit as the model does.
 
     python examples/soc/run.py [-o DIR] [--config CONFIG] [--simulator verilator|icarus]
+                                   [--keys N] [--query-heads N]
 
 The host makes two files, which a system would have in its flash: the memory (descriptor, program, queries, keys, values),
 and the list of register accesses that starts the machine. Needs the extra sim, a C++ compiler and make; or Icarus Verilog 11
@@ -24,16 +25,16 @@ from fusemax_sim.build import MAKE_VARIABLES
 HERE = Path(__file__).resolve().parent
 SOURCES = ("axi_memory.v", "register_master.v", "soc.v", "soc_bench.v")
 MEMORY_BYTES = 1 << 14
-HEADS, QUERIES, KEYS, HEAD_DIM = 2, 7, 13, 16
+HEADS, QUERIES, HEAD_DIM = 2, 7, 16
 #: Commands of register_master.v.
 WRITE, EXPECT, WAIT = 1, 2, 3
 
 
-def memory_before_and_after(config):
+def memory_before_and_after(config, query_heads, keys):
     """What is in memory before the job and after it: the model's, whose driver has put everything in its place."""
     q, k, v = (
-        np.random.default_rng(seed).standard_normal((HEADS, length, HEAD_DIM), np.float32)
-        for seed, length in ((1, QUERIES), (2, KEYS), (3, KEYS))
+        np.random.default_rng(seed).standard_normal((heads, length, HEAD_DIM), np.float32)
+        for seed, heads, length in ((1, query_heads, QUERIES), (2, HEADS, keys), (3, HEADS, keys))
     )
     with fusemax.open("model", config, memory_bytes=MEMORY_BYTES) as device:
         result = fusemax.attention(q, k, v, device=device, out_dtype="float32")
@@ -41,7 +42,7 @@ def memory_before_and_after(config):
     # The one job is the ring's first descriptor; its output is not there yet.
     job = DESCRIPTOR.unpack(int.from_bytes(after[:DESCRIPTOR_BYTES].tobytes(), "little"))
     before = after.copy()
-    before[job["o_address"] : job["o_address"] + HEADS * QUERIES * job["o_row_stride"]] = 0
+    before[job["o_address"] : job["o_address"] + query_heads * QUERIES * 4 * HEAD_DIM] = 0
     assert not np.array_equal(before, after)
     assert after[job["o_address"] :][: 4 * HEAD_DIM].view(np.float32).tolist() == result[0, 0].tolist()
     return before, after
@@ -135,13 +136,15 @@ def main():
     parser = argparse.ArgumentParser(description="Simulate the system of soc.v.")
     parser.add_argument("-o", dest="directory", type=Path, default=Path("build/soc"), metavar="DIR")
     parser.add_argument("--config", default="tiny")
+    parser.add_argument("--keys", type=int, default=13, metavar="N")
+    parser.add_argument("--query-heads", type=int, default=HEADS, metavar="N", help=f"a multiple of the {HEADS} key heads")
     parser.add_argument("--simulator", choices=SIMULATORS, default="verilator")
     options = parser.parse_args()
     config = fusemax.CONFIGS[options.config]
     directory = options.directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
 
-    before, after = memory_before_and_after(config)
+    before, after = memory_before_and_after(config, options.query_heads, options.keys)
     write_hex(directory / "memory.hex", before, config.bus_bytes)
     accesses = [command << 44 | register(name).offset << 32 | value for command, name, value in register_accesses()]
     accesses += [0] * (64 - len(accesses))

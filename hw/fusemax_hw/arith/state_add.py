@@ -43,8 +43,6 @@ class StateAdd(wiring.Component):
     -------
     state : In(state_float())
         Sign and fraction of a zero mean nothing.
-    state_zero : In(1)
-        The state is zero, whatever ``state`` says.
     addend : In(normalised_sum(sum_bits))
         A sum of ``sum_bits`` bits two's complement, so the significand's lowest bit is 0. The exponent is the sum's plus
         ``distance``.
@@ -61,7 +59,6 @@ class StateAdd(wiring.Component):
         super().__init__(
             {
                 "state": In(state_float()),
-                "state_zero": In(1),
                 "addend": In(normalised_sum(sum_bits)),
                 "distance": In(8),
                 "result": Out(state_float()),
@@ -85,7 +82,7 @@ class StateAdd(wiring.Component):
         m.d.comb += [
             ahead.eq(state.exponent - addend.exponent),
             beyond.eq(state.exponent + ~addend.exponent),
-            state_zero.eq(self.state_zero | (state.exponent == ZERO_EXPONENT)),
+            state_zero.eq(state.exponent == ZERO_EXPONENT),
         ]
         state_larger, zero_1 = Signal(), Signal()
         gap_ahead, gap_beyond = Signal(GAP_BITS), Signal(GAP_BITS)

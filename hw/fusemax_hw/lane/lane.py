@@ -7,6 +7,7 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from fusemax.arith.column_sum import NO_COARSE, STEP, unit_exponent
+from fusemax.arith.state import ZERO_EXPONENT
 from fusemax.spec import Config, Timing
 
 from ..arith.normalise import Normalise
@@ -137,14 +138,17 @@ class Lane(wiring.Component):
         read, write = states.read_port(), states.write_port()
         m.submodules.state_add = state_add = StateAdd(config.sum_bits)
         old_state = Signal(state_float(), reset_less=True)
+        first = later(now.first, add - 1, "first")[-1]
         m.d.sync += old_state.eq(read.data)
+        # Of a query tile's first key tile: what the memory has may never have been written.
+        with m.If(first):
+            m.d.sync += old_state.eq(state_float().const({"exponent": ZERO_EXPONENT}))
         used = later(now.sum | now.slnv, updated, "used")
         address = later(now.state, updated, "address")
         m.d.comb += [
             read.addr.eq(address[add - timing.state_read]),
             read.en.eq(used[add - timing.state_read]),
             state_add.state.eq(old_state),
-            state_add.state_zero.eq(later(now.first, add, "first")[add]),
             state_add.addend.eq(normalise.normalised),
             state_add.distance.eq(later(distance, add, "distance")[add]),
             write.addr.eq(address[updated]),
