@@ -38,7 +38,7 @@ RESET_FIELDS = frozenset({"op", "max", "mask"})
 
 #: The like inside the PE.
 PIPELINE_RESET = frozenset(
-    {"is_qk", "is_exp", "is_one", "is_lin", "is_set", "is_ent", "is_partial", "is_max", "is_mask", "to_score", "writes"}
+    {"is_qk", "is_exp", "is_sum", "is_lin", "is_set", "is_ent", "is_partial", "is_max", "is_mask", "to_score", "writes"}
 )
 
 PRODUCT_BITS = 26
@@ -119,7 +119,7 @@ class Pe(wiring.Component):
         self._select_hold(p)
         p.register("select", when=latency >= 5)
         self._select_operands(m, p)
-        p.register("multiply", last_read=("is_qk", "is_one", "held", "operand", "query_exponent", "sig", "exponent"))
+        p.register("multiply", last_read=("is_sum", "held", "operand", "query_exponent", "sig", "exponent"))
         self._multiply(m, p)
         self._compare_exponents(m, p)
         p.register("shift", last_read=("factor_a", "factor_b", "amount", "live"), when=latency >= 4)
@@ -134,26 +134,25 @@ class Pe(wiring.Component):
     def _decode(self, p: Pipeline) -> None:
         """What the word asks for, and whether the row is in the word's key interval."""
         config, west, control = self.config, self.west, self.west.control
-        p.is_qk = p.to_score = control.op == OpCode.QK
-        p.is_exp = to_hold = control.op == OpCode.EXP
-        p.is_one = is_sum = control.op == OpCode.SUM
-        p.is_partial = is_sum | (control.op == OpCode.SLNV)
+        p.is_qk = control.op == OpCode.QK
+        p.is_exp = control.op == OpCode.EXP
+        p.is_sum = control.op == OpCode.SUM
+        p.is_partial = p.is_sum | (control.op == OpCode.SLNV)
         p.is_max = control.max
         p.is_mask = control.mask
-        p.adds = p.is_qk & ~control.first
+        p.add_score = p.is_qk & ~control.first
+        to_hold = p.is_exp
         if config.linear:
-            # The score is multiplied by 1, as the weight in a SUM.
-            p.is_lin = is_lin = control.op == OpCode.LIN
-            p.is_one = is_sum | is_lin
+            p.is_lin = control.op == OpCode.LIN
             p.first = control.first
-            to_hold = to_hold | is_lin
+            to_hold = to_hold | p.is_lin
         if config.functions:
-            p.is_set = is_set = control.op == OpCode.SET
+            p.is_set = control.op == OpCode.SET
             is_add = control.op == OpCode.ADD
             p.to_score = p.is_qk | is_add
-            p.adds = p.adds | is_add
+            p.add_score = p.add_score | is_add
             p.clips = is_add & control.first
-            to_hold = to_hold | is_set
+            to_hold = to_hold | p.is_set
         if config.entropy:
             p.is_ent = (control.op == OpCode.SLNV) & control.first
         # With LIN there is one destination for all.
@@ -223,7 +222,8 @@ class Pe(wiring.Component):
             m.d.comb += [factor_a.eq(mantissa), x.eq(weight_exponent)]
         with m.If(p.is_exp):
             m.d.comb += [factor_b.eq(slope.data), y.eq(~floor)]
-        with m.Elif(p.is_one):
+        # The score that LIN takes is multiplied by 1, as the weight in SUM.
+        with m.Elif(p.is_sum | p.is_lin if config.linear else p.is_sum):
             m.d.comb += [factor_b.eq(ONE_SIG), y.eq(ONE_EXPONENT)]
         with m.Elif(p.is_ent if config.entropy else C(0)):
             m.d.comb += [factor_b.eq(self._slice(p)), y.eq(p.exponent)]
@@ -236,6 +236,8 @@ class Pe(wiring.Component):
             del p.first
         if config.entropy:
             del p.is_ent
+        if config.functions:
+            del p.is_qk
 
     def _slice(self, p: Pipeline) -> Value:
         """Slice of the score in the accumulator that the word's significand names (:mod:`fusemax.arith.score_slices`)."""
@@ -294,9 +296,8 @@ class Pe(wiring.Component):
         p.carry = placed.carry
         p.entry = Mux(p.is_exp, value.data, Cat(C(0, 1), p.half) if self.config.linear else 0)
         if self.config.functions:
-            p.add_score = p.adds & ~(p.clips & ~self.registers.score[-1])
-        else:
-            p.add_score = p.adds
+            p.keeps_overflow = p.add_score
+            p.add_score = p.add_score & ~(p.clips & ~self.registers.score[-1])
 
     def _add(self, m: Module, p: Pipeline) -> Value:
         """Sum of the placed product and what the operation adds it to. The carry enters below the lowest bits: one adder."""
@@ -318,10 +319,12 @@ class Pe(wiring.Component):
         registers = self.registers
         # |score| < 2^(score_bits-1) and |placed| <= 2^score_bits: three bits tell whether the sum is a score.
         high = total[self.config.score_bits - 1 :][:3]
-        with m.If(p.to_score):
+        functions = self.config.functions
+        keeps_overflow = p.keeps_overflow if functions else p.add_score
+        with m.If(p.to_score if functions else p.is_qk):
             m.d.sync += [
                 registers.score.eq(total),
-                registers.overflow.eq((high.any() & ~high.all()) | p.negative | (p.adds & registers.overflow)),
+                registers.overflow.eq((high.any() & ~high.all()) | p.negative | (keeps_overflow & registers.overflow)),
             ]
         with m.If(p.is_mask):
             m.d.sync += registers.visible.eq(p.in_view)
