@@ -11,9 +11,11 @@ from .array_program import Operation
 from .placed import Placed
 from .schedule import Schedule
 
-__all__ = ["WORD_BYTES", "as_bytes", "decode", "encode", "tag_of"]
+__all__ = ["OPS", "WORD_BYTES", "as_bytes", "decode", "encode", "tag_of"]
 
 WORD_BYTES = MICROWORD.bits // 8
+#: Main operations that a schedule can hold.
+OPS = (Op.NOP, *(operation.op for operation in Operation if operation.op is not None))
 
 
 def encode(schedule: Schedule) -> tuple[int, ...]:
@@ -72,9 +74,9 @@ def decode(microwords: Sequence[int], config: Config, e: int, f: int) -> Schedul
     placed = []
     for slot, word in enumerate(microwords):
         fields = MICROWORD.unpack(word)
-        if fields["op"] not in tuple(Op):
+        if fields["op"] not in OPS:
             raise ProgramError(
-                f"the operation of microword {slot} must be one of {', '.join(Op.__members__)}, not {fields['op']}"
+                f"the operation of microword {slot} must be one of {', '.join(op.name for op in OPS)}, not {fields['op']}"
             )
         if fields["max"]:
             placed.append(Placed(Operation.MAX, 0, ii + slot))

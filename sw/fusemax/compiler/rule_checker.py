@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from ..errors import RuleError
 from ..spec import MICROWORD, STAGES, Config, Op, Timing
+from .microwords import OPS
 
 __all__ = ["RULES", "check"]
 
@@ -95,7 +96,8 @@ def _read(microwords: Sequence[int], config: Config) -> list[dict[str, int]]:
         raise RuleError("length", 0, f"a program must have 1 to {config.program_words} microwords, not {len(microwords)}")
     words = [MICROWORD.unpack(word) for word in microwords]
     for slot, (word, fields) in enumerate(zip(microwords, words, strict=True)):
-        if fields["op"] not in tuple(Op) or MICROWORD.pack(fields) != word:
+        others = fields["src"] or fields["dst"] or fields["constant"]
+        if fields["op"] not in OPS or others or MICROWORD.pack(fields) != word:
             raise RuleError("word", slot, f"{word:#010x} must be a microword")
     return words
 
