@@ -137,6 +137,7 @@ def west_word(config: Config) -> data.StructLayout:
             "beat": unsigned(bits_for_count(depth)),  #: address of the bus word in the row's bank
             "element": unsigned(bits_for_count(config.beat_elements)),  #: element of the bus word
             "row": unsigned(8),  #: number of the row; every feeder hands on one more
+            "keys": unsigned(config.rows.bit_length()),  #: keys of the tile: the other rows' operands are zero
         }
     )
 

@@ -39,7 +39,7 @@ class WestFeeder(wiring.Component):
         Loaded bus words: two key buffers of ``key_beats`` words, then two value buffers of ``value_beats``.
     bus : Out(west_bus)
         To the row's first PE. Exponent is 255 - E; with ``mask`` the row's number.
-        Zeros and subnormals have sig 0 and E 0. Or the word's constant, for every row the same.
+        Zeros, subnormals and rows behind the tile's keys have sig 0 and E 0. Or the word's constant, for every row the same.
     """
 
     module_name = "fusemax_west_feeder"
@@ -81,9 +81,11 @@ class WestFeeder(wiring.Component):
         hand_on(m, self.word, word, RESET_FIELDS, "word_")
         m.d.comb += [self.word_out.eq(word), self.word_out.row.eq(word.row + 1)]
 
-        # Second cycle: the element is selected.
+        # Second cycle: the element is selected. In a row without a key it is zero: the bank may never have been written there.
         element = Signal(BF16, reset_less=True)
         m.d.sync += element.eq(data.View(elements, read.data)[word.element])
+        with m.If(word.row >= word.keys):
+            m.d.sync += element.eq(0)
         selected = Signal(west_word(self.config))
         hand_on(m, word, selected, RESET_FIELDS, "selected_")
 

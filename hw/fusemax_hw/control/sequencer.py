@@ -306,6 +306,7 @@ class Sequencer(wiring.Component):
             west.beat.eq(Mux(slot.qk, key_base, value_base) + beat),
             west.element.eq(element),
             west.row.eq(0),
+            west.keys.eq(tile.keys),
             north.source.eq(NorthSource.QUERY),
             north.hold.eq(entry.hold),
             north.beat.eq(tile.query + beat),

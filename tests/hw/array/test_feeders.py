@@ -63,7 +63,9 @@ def test_west_feeder(option):
             control = {"op": op.value, "first": int(rng.integers(2)), "max": int(rng.integers(2)), "hold": 2, "hold_max": 1}
             control["mask"] = int(op not in (OpCode.QK, OpCode.SLNV))
             element, row = int(rng.integers(CONFIG.beat_elements)), int(rng.integers(256))
-            word = {"control": control, "beat": beat, "element": element, "row": row}
+            row = row if rng.random() < 0.5 else int(rng.integers(CONFIG.rows))
+            keys = int(rng.integers(CONFIG.rows + 1))
+            word = {"control": control, "beat": beat, "element": element, "row": row, "keys": keys}
             if constants:
                 sig, shift = int(rng.integers(-256, 256)), int(rng.integers(256))
                 word |= {"constant": int(rng.random() < 0.3), "sig": sig, "exponent": shift}
@@ -73,7 +75,7 @@ def test_west_feeder(option):
             if last_word:
                 out = ctx.get(dut.word_out)
                 assert out.row == (last_word["row"] + 1) % 256
-                assert (out.beat, out.element) == (last_word["beat"], last_word["element"])
+                assert (out.beat, out.element, out.keys) == tuple(last_word[name] for name in ("beat", "element", "keys"))
                 if constants:
                     assert [out[name] for name in ("constant", "sig", "exponent")] == [
                         last_word[name] for name in ("constant", "sig", "exponent")
@@ -97,7 +99,8 @@ def test_west_feeder(option):
                 assert bus.exponent == want_exponent or want_exponent is None
                 assert bus.sig == want_sig or want_sig is None
 
-            sig, exponent = (int(part) for part in bf16.unpack(bank[beat] >> 16 * element & 0xFFFF))
+            bits = bank[beat] >> 16 * element & 0xFFFF if row < keys else 0
+            sig, exponent = (int(part) for part in bf16.unpack(bits))
             if word.get("constant"):
                 expected.append((control, word["sig"], word["exponent"]))
             elif op in (OpCode.QK, OpCode.SLNV):
@@ -105,6 +108,7 @@ def test_west_feeder(option):
             else:
                 expected.append((control, None, row))
             seen.add((op, sig == 0))
+            seen.add(("row", row >= keys))
             if load["valid"] and load["skip"] == 0:
                 bank[load["beat"]] = load["payload"]
                 loaded.add(load["beat"])
@@ -112,7 +116,15 @@ def test_west_feeder(option):
             await ctx.tick()
 
     simulate(dut, bench)
-    assert {"just loaded", (OpCode.QK, True), (OpCode.QK, False), (OpCode.SLNV, True), (OpCode.SLNV, False)} <= seen
+    assert {
+        "just loaded",
+        ("row", True),
+        ("row", False),
+        (OpCode.QK, True),
+        (OpCode.QK, False),
+        (OpCode.SLNV, True),
+        (OpCode.SLNV, False),
+    } <= seen
 
 
 @pytest.mark.parametrize("changes", [{}, {"contexts": 2}, {"rows": 256}, {"linear": True}])

@@ -45,6 +45,7 @@ def corner(config, fixed_reference, west, north, lane):
             "first": control["first"],
             "west_beat": west["beat"],
             "west_element": west["element"],
+            "west_keys": west["keys"],
             "source": north["source"],
         }
         out |= {"north_beat": north["beat"], "north_element": north["element"]}
@@ -69,7 +70,7 @@ def corner(config, fixed_reference, west, north, lane):
     if op not in (Op.NOP, Op.QK):
         out["hold"] = control["hold"]
     if op is Op.SLNV:
-        out |= {"west_beat": west["beat"], "west_element": west["element"]}
+        out |= {"west_beat": west["beat"], "west_element": west["element"], "west_keys": west["keys"]}
     if op in (Op.SLNV, Op.ENT):
         out |= {"element": lane["element"], "write": lane["write"], "output": lane["output"]}
     elif lane["write"]:

@@ -124,6 +124,7 @@ class SequencerModel:
             self.waiting["q"] -= word["first"] & tile["first"]
             self.waiting["k"] -= word["first"] & tile["new_keys"]
             out |= {"first": word["first"], "west_beat": tile["buffer"] * config.key_beats + beat, "west_element": element}
+            out |= {"west_keys": tile["keys"]}
             out |= {"source": NorthSource.QUERY.value, "north_beat": tile["query"] + beat, "north_element": element}
             if word["last"]:
                 pulses["query_release"], pulses["key_release"] = tile["last"], tile["free_keys"]
@@ -158,7 +159,7 @@ class SequencerModel:
         if op is Op.SLNV:
             self.waiting["v"] -= word["first"] & tile["new_keys"]
             address = tile["buffer"] * config.value_beats + beat
-            out |= {"west_beat": 2 * config.key_beats + address, "west_element": element}
+            out |= {"west_beat": 2 * config.key_beats + address, "west_element": element, "west_keys": tile["keys"]}
         per_word = config.beat_elements // 2 if tile["float32_out"] else config.beat_elements
         complete = index % per_word == per_word - 1 or word["last"]
         out |= {"element": index % per_word, "write": tile["last"] & complete, "output": self.output}
