@@ -32,7 +32,7 @@ def test_no_unknown_bit_gets_out(tmp_path: Path, arguments: list[str]) -> None:
     """Four states: registers and memories begin as X, which a reset and the first writes must have cleared where it counts."""
     if shutil.which("iverilog") is None:
         pytest.skip("Icarus Verilog is not installed (Debian: iverilog)")
-    command = [sys.executable, "-W", "error", str(SOC / "run.py"), "-o", str(tmp_path), "--simulator", "icarus", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    command = [sys.executable, "-W", "error", str(SOC / "run.py"), "-o", str(tmp_path), "--simulator", "icarus"]
+    done = subprocess.run([*command, *options.split()], capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[1] == "memory is as the model's, byte for byte"
