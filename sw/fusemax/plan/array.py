@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 import ml_dtypes
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..api.opening import open_device
+from ..planning.output_rows import Rows
 from ..runtime.device import Counters, Device
 from ..runtime.options import AttentionOptions
 from ..runtime.request import Request
@@ -102,26 +103,34 @@ class Array:
         ValueError and others
             As :func:`fusemax.attention`.
         """
-        query, key, value = (np.asarray(x).astype(np.float32).astype(ml_dtypes.bfloat16) for x in (q, k, v))
-        pieces = [
-            self._sweep(query, key, value[..., start : start + self.config.max_f], scale, options)
-            for start in range(0, value.shape[-1], self.config.max_f)
-        ]
-        numerator = np.concatenate([piece.numerator for piece in pieces], axis=-1)
-        return Sums(pieces[0].reference, pieces[0].denominator, numerator)
+        pieces = self._sweeps(q, k, v, scale, options, state=True)
+        shape = np.shape(q)[:-1]
+        reference, denominator = pieces[0].reference, pieces[0].denominator
+        assert reference is not None and denominator is not None
+        total = denominator.astype(np.float64).reshape(shape)
+        return Sums(np.where(total > 0, reference.reshape(shape), 0).astype(np.float64), total, _numerators(pieces, shape))
 
-    def _sweep(
-        self, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], scale: float | ArrayLike, options: AttentionOptions
-    ) -> Sums:
-        request = Request.of(q, k, v, {**options, "scale": scale, "return_state": True})
-        rows = self.device.driver.attention(*request.operands(q, k, v), request.call(self.config))
-        if self._counters is not None:
-            self._counters.append(self.device.counters)
-        assert rows.reference is not None and rows.denominator is not None
-        shape = q.shape[:-1]
-        denominator = rows.denominator.astype(np.float64).reshape(shape)
-        reference = np.where(denominator > 0, rows.reference.reshape(shape), 0).astype(np.float64)
-        return Sums(reference, denominator, rows.out.view(np.float32).astype(np.float64).reshape(*shape, v.shape[-1]))
+    def _sweeps(
+        self,
+        q: ArrayLike,
+        k: ArrayLike,
+        v: ArrayLike,
+        scale: float | ArrayLike,
+        options: AttentionOptions,
+        *,
+        state: bool,
+    ) -> list[Rows]:
+        """A sweep for as many columns of values as the machine has room for, and so on."""
+        query, key, value = (np.asarray(x).astype(np.float32).astype(ml_dtypes.bfloat16) for x in (q, k, v))
+        found = []
+        for start in range(0, value.shape[-1], self.config.max_f):
+            some = value[..., start : start + self.config.max_f]
+            request = Request.of(query, key, some, {**options, "scale": scale, "return_state": True})
+            call = replace(request.call(self.config), state_out=state)
+            found.append(self.device.driver.attention(*request.operands(query, key, some), call))
+            if self._counters is not None:
+                self._counters.append(self.device.counters)
+        return found
 
     def product(self, left: NDArray[Any], right: NDArray[Any], parts: int = 2) -> NDArray[np.float64]:
         """Multiply matrices, of which the left one has no negative number.
@@ -146,24 +155,32 @@ class Array:
         """
         if not (left >= 0).all():
             raise ValueError("left must have no negative number: its elements are weights, which are powers of two")
-        with np.errstate(divide="ignore"):
-            logarithm = np.maximum(np.log2(left), NO_WEIGHT)
         *leading, rows, inner = left.shape
         values = np.concatenate(parts_of(right, parts), axis=-1)
         block = self.config.max_e // parts
-        pieces = []
         by_rows = rows <= inner
+        pieces = []
         for start in range(0, rows if by_rows else inner, block):
-            chosen = logarithm[..., start : start + block, :] if by_rows else logarithm[..., :, start : start + block]
-            chosen_values = values if by_rows else values[..., start : start + block, :]
-            split = parts_of(chosen, parts)
+            chosen = left[..., start : start + block, :] if by_rows else left[..., start : start + block]
+            # The largest weight of a row is 1, so that the row's reference is 0 and the machine need not write its state.
+            largest = chosen.max(axis=-1, keepdims=True)
+            with np.errstate(divide="ignore"):
+                logarithm = np.maximum(np.log2(chosen / np.where(largest > 0, largest, 1)), NO_WEIGHT)
+            split = parts_of(logarithm, parts)
             weights = np.concatenate([part.swapaxes(-1, -2) if by_rows else part for part in split], axis=-1)
             size = weights.shape[-1] // len(split)
             identity = np.broadcast_to(np.tile(np.eye(size), (1, len(split))), (*leading, size, weights.shape[-1]))
-            operands = (identity, weights) if by_rows else (weights, identity)
-            pieces.append(self.sums(*operands, chosen_values, math.log(2)).total)
+            q, k, v = (identity, weights, values) if by_rows else (weights, identity, values[..., start : start + block, :])
+            found = self._sweeps(q, k, v, math.log(2), {}, state=False)
+            pieces.append(largest * _numerators(found, q.shape[:-1]))
         total = np.concatenate(pieces, axis=-2) if by_rows else sum(pieces[1:], pieces[0])
         return total.reshape(*leading, rows, -1, right.shape[-1]).sum(axis=-2)
+
+
+def _numerators(rows: list[Rows], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Columns of several sweeps beside each other, (..., P, F)."""
+    pieces = [piece.out.view(np.float32).astype(np.float64) for piece in rows]
+    return np.concatenate([piece.reshape(*shape, -1) for piece in pieces], axis=-1)
 
 
 @contextmanager
