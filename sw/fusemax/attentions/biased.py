@@ -30,10 +30,10 @@ def biased_attention(
 ) -> NDArray[Any]:
     """Compute softmax attention with one more key and value per head, which every query sees whatever the mask.
 
-    A = softmax(scale · q [k*, k]ᵀ), output A [v*, v] + b*. Gu et al., When Attention Sink Emerges (arXiv 2410.10781), section 7:
-    K-bias is k* with v* = 0; KV-bias is k* and v*; a sink token is the same, with the key and value of the learned token; V-bias
-    is b* alone. The paper's code puts the key in front of the others and shifts the causal mask by one place; positions (RoPE)
-    of the other keys do not change. The key costs no cycle: it is merged on the host as the state that the softmax begins with.
+    A = softmax(scale · q [k*, k]ᵀ), output A [v*, v] + b*. Gu et al., When Attention Sink Emerges (arXiv 2410.10781),
+    section 7: K-bias is k* with v* = 0; KV-bias is k* and v*; a sink token is the same, with the key and value of the learned
+    token; V-bias is b* alone. The paper's code puts the key in front of the others and shifts the causal mask by one place.
+    The key costs no cycle: the host merges it as the state that the softmax begins with.
 
     Parameters
     ----------
@@ -74,16 +74,15 @@ def biased_attention(
         state = State.key_value_bias(q if q.ndim > 2 else q[None], keys, values, scale)
         if q.ndim == 2:
             state = State(state.max[0], state.denominator[0], state.numerator[0])
-    out_dtype = options.pop("out_dtype", "bfloat16")
+    options = {**options, "state": state}
     if output_bias is None:
-        return attention(q, k, v, scale, device, state=state, out_dtype=out_dtype, **options)
+        return attention(q, k, v, scale, device, **options)
     added = _per_head("output_bias", output_bias, heads, v.shape[-1])
-    _, found = attention(q, k, v, scale, device, state=state, out_dtype=out_dtype, return_state=True, **options)
+    _, found = attention(q, k, v, scale, device, return_state=True, **options)
     seen = np.broadcast_to(found.denominator, found.shape[:-1])[..., None].astype(np.float64)
     added = added[:, None] if q.ndim > 2 else added
-    # As a state of one key, so that it is rounded once.
     total = found.numerator + seen * added
-    return State(found.max, found.denominator, total.astype(np.float32)).output(out_dtype)
+    return State(found.max, found.denominator, total.astype(np.float32)).output(options.get("out_dtype", "bfloat16"))
 
 
 def _per_head(name: str, value: ArrayLike, heads: int, size: int) -> NDArray[np.float64]:

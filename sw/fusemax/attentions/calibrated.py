@@ -38,14 +38,14 @@ def calibrated_attention(
 ) -> NDArray[np.float32]:
     """Compute causal attention whose sinks, but for the first, are scaled by β.
 
-    A = softmax(scale · q kᵀ), causal; a_m = Σ_p A[p, m] / (N - m). The sinks S are the keys with a_m > threshold but for the first
-    of them. A'[p, s] = β A[p, s] for s in S; the other weights of the row are multiplied by (1 - β SS_p) / (1 - SS_p), where SS_p
-    is the row's weight on S, so that it still sums to 1. Output A' v. Yu et al., Unveiling and Harnessing Hidden Attention
-    Sinks (arXiv 2406.15765), equations 3 to 5.
+    A = softmax(scale · q kᵀ), causal; a_m = Σ_p A[p, m] / (N - m). The sinks S are the keys with a_m > threshold but for the
+    first of them. A'[p, s] = β A[p, s] for s in S; the other weights of the row are multiplied by (1 - β SS_p) / (1 - SS_p),
+    where SS_p is the row's weight on S, so that it still sums to 1. Output A' v. Yu et al., Unveiling and Harnessing Hidden
+    Attention Sinks (arXiv 2406.15765).
 
     As the public code: the threshold is a number (0.1; the paper writes α/N, with α = 5), the first sink that is *found* is
-    spared, whichever key it is, and row 0 is left alone. Unlike it: every batch entry has its own sinks (the code takes those of
-    entry 0), and decoding is refused (there the code scales weights so that a row no longer sums to 1).
+    spared, whichever key it is, and row 0 is left alone. Unlike it: every batch entry has its own sinks (the code takes those
+    of entry 0), and decoding is refused (there the code scales weights so that a row no longer sums to 1).
 
     Sweeps: attention with its state, the means of the columns, the sinks as a few keys. Where a query has almost all of its
     weight on sinks, the rest of its weight is no longer known as the difference of the two: then attention without the sinks
@@ -97,7 +97,8 @@ def calibrated_attention(
         out = plain.mean if plain.numerator.shape == shape else np.zeros(shape)
         which = np.flatnonzero(np.broadcast_to(chosen, q.shape[:-2] or (1,)).reshape(-1))
         operands = (queries, repeat_heads(keys, q), repeat_heads(values, q))
-        flat = _Calibration(array, *(heads_of(x)[which] for x in operands), factor, threshold, beta)
+        query, key, value = (heads_of(x)[which] for x in operands)
+        flat = _Calibration(array, query, key, value, scale=factor, threshold=threshold, beta=beta)
         heads_of(out)[which] = flat.run(_some(plain, which), form)
     return out.astype(np.float32)
 
@@ -128,6 +129,7 @@ class _Calibration:
         q: NDArray[np.float64],
         k: NDArray[np.float64],
         v: NDArray[np.float64],
+        *,
         scale: float,
         threshold: float,
         beta: float,

@@ -13,12 +13,12 @@ from ..plan.array import array_of
 from ..runtime.argument_checks import numbers_of
 from ..runtime.device import Counters, Device
 from ..runtime.options import AttentionOptions
-from .checks import check_choice, check_fraction, check_qkv, repeat_heads, softmax_scale
+from .checks import check_choice, check_fraction, check_qkv, softmax_scale
 
 __all__ = ["AttentionEntropy", "attention_entropy", "entropy_bins", "entropy_penalty"]
 
-#: Options that say which keys a query sees.
-MASK_OPTIONS = ("causal", "key_lengths", "prefix", "query_offset", "window")
+#: Options of a call that mean something here.
+OPTIONS = ("causal", "key_lengths", "prefix", "query_offset", "temperature", "window")
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,15 @@ def attention_entropy(
     v: NDArray[Any],
     *,
     scale: float | None = None,
-    temperature: float | ArrayLike | None = None,
     device: Device | None = None,
     counters: list[Counters] | None = None,
     **options: Unpack[AttentionOptions],
 ) -> AttentionEntropy:
     """Compute softmax attention and the entropy of every query's weights.
 
-    A = softmax(scale / t_p · q kᵀ); H_p = -Σ_m A[p, m] log A[p, m]. Jha and Reagen, Entropy-Guided Attention (arXiv 2501.03489),
-    section 3.1. Its learnable strength of a head's attention is a temperature t per query: more than 1 diffuses the weights. The
-    public code takes log(A + 1e-9), which changes H by at most 1e-9 per key.
+    A = softmax(scale / t_p · q kᵀ); H_p = -Σ_m A[p, m] log A[p, m]. Jha and Reagen, Entropy-Guided Attention (arXiv
+    2501.03489). Its learnable strength of a head's attention is a temperature t per query: more than 1 diffuses the weights.
+    The public code takes log(A + 1e-9), which changes H by at most 1e-9 per key.
 
     The keys are further values: H = lse - scale / t · q · Σ_m A k_m, which the host works out.
 
@@ -65,12 +64,11 @@ def attention_entropy(
         As :func:`fusemax.attention`'s.
     scale
         Factor of the scores; 1/√E if not given.
-    temperature
-        Greater than 0, broadcasts to (..., P).
     device, counters
         See :mod:`fusemax.attentions`.
     options
-        ``causal``, ``window``, ``query_offset``, ``prefix``, ``key_lengths``, as :func:`fusemax.attention`'s.
+        ``temperature`` (t, greater than 0, broadcasts to (..., P)), ``causal``, ``window``, ``query_offset``, ``prefix`` and
+        ``key_lengths``, as :func:`fusemax.attention`'s.
 
     Raises
     ------
@@ -78,15 +76,16 @@ def attention_entropy(
         If an argument is not as above; as :func:`fusemax.attention`.
     """
     for name in options:
-        if name not in MASK_OPTIONS:
+        if name not in OPTIONS:
             raise TypeError(f"attention_entropy() got an unexpected keyword argument {name!r}")
     queries, keys, values = check_qkv(q, k, v)
     factor = softmax_scale(scale, q.shape[-1])
     columns = np.concatenate([values, keys], axis=-1)
     with array_of(device, counters) as array:
-        sums = array.sums(queries, keys, columns, factor, temperature=temperature, **options)
+        sums = array.sums(queries, keys, columns, factor, **options)
     mean = sums.mean
     score = factor * (queries * mean[..., v.shape[-1] :]).sum(axis=-1)
+    temperature = options.get("temperature")
     if temperature is not None:
         score = score / np.asarray(numbers_of(temperature), np.float64)
     entropy = np.where(sums.denominator > 0, sums.lse - score, 0)
@@ -96,7 +95,7 @@ def attention_entropy(
 def entropy_bins(entropies: ArrayLike) -> NDArray[np.float64]:
     """Share of heads in each quarter of the range up to the largest head's entropy.
 
-    Entropy-Guided Attention, section 3.2: the range is that of the largest *observed* head, not log T. Heads of a model that
+    Entropy-Guided Attention: the range is that of the largest *observed* head, not log T. Heads of a model that
     is well behaved are in the two quarters in the middle; many in the last are "entropic overload", many in the first of deep
     layers "entropy collapse".
 
@@ -127,9 +126,9 @@ def entropy_penalty(
     """Compute the regulariser of entropy-guided attention, without its factor λ.
 
     Entropy-Guided Attention, algorithm 1. With E_max = log T, each head's threshold is θ · E_max and its deviation
-    δ = E - θ · E_max; δ² counts where |δ| > γ · E_max. ``paper``: E is the head's mean over queries and batch, θ is for each layer
-    and head, and the result is the mean over heads, then layers. ``code``: δ is of every query; δ² is summed over batch and
-    queries, then averaged over heads and layers, and the layers share one θ per head.
+    δ = E - θ · E_max; δ² counts where |δ| > γ · E_max. ``paper``: E is the head's mean over queries and batch, θ is for each
+    layer and head, and the result is the mean over heads, then layers. ``code``: δ is of every query; δ² is summed over batch
+    and queries, then averaged over heads and layers, and the layers share one θ per head.
 
     Parameters
     ----------

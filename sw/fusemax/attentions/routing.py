@@ -42,12 +42,14 @@ def routing_attention(
     outputs, Σ O / (count + ε), and one that is in none gets zeros. Roy et al., Efficient Content-Based Sparse Attention with
     Routing Transformers (arXiv 2003.05997), algorithm 1. The two public codes differ from the paper and from each other:
 
-    ``google`` (the paper's): queries and keys pass LayerNorm without scale and bias, scores have no factor 1/√E, the members of a
-    cluster are those of its queries, in ascending order, and the causal mask is the lower triangle of that list; ε = 1e-2.
+    ``google`` (the paper's): queries and keys pass LayerNorm without scale and bias, scores have no factor 1/√E, the members
+    of a cluster are those of its queries, in ascending order, and the causal mask is the lower triangle of that list; ε = 1e-2.
 
-    ``lucidrains``: clusters are of vectors of length 1, scores are q · k/|k| / √E, the mask compares places in the sequence, and
-    ε = 1e-5. Shared queries and keys: a token's score with itself is -5e4, so only the first of a cluster sees itself. Otherwise
-    keys have members of their own, and a causal cluster has a learned key and value in front.
+    ``lucidrains``: clusters are of vectors of length 1, scores are q · k/|k| / √E, the mask compares places in the sequence,
+    and ε = 1e-5. Shared queries and keys: a token's score with itself is -5e4, so only the first of a cluster sees itself.
+    Otherwise keys have members of their own, and a causal cluster has a learned key and value in front.
+
+    What is normalised is rounded to bfloat16 on its way to the array.
 
     Parameters
     ----------
@@ -89,7 +91,8 @@ def routing_attention(
     size = _window(window, centroids, q)
     needs_memory = variant == "lucidrains" and causal and k is not None
     if needs_memory != (memory is not None):
-        raise ValueError(f"memory must {'' if needs_memory else 'not '}be given with these keys, {variant!r} and causal={causal}")
+        rule = "be given" if needs_memory else "be None"
+        raise ValueError(f"memory must {rule} with {variant!r}, causal={causal} and {'no ' if k is None else ''}keys")
     normal = _layer_norm if variant == "google" else _unit
     members = routing_members(q, centroids, size, variant=variant)
     lists = members if k is None or variant == "google" else routing_members(k, centroids, size, variant=variant)
@@ -156,9 +159,8 @@ def _memory(
     heads, clusters, e = centroids.shape
     key, value = (bfloat16(x) for x in memory)
     if key.shape != (heads, clusters, e) or value.shape != (heads, clusters, v.shape[-1]):
-        raise ValueError(
-            f"memory must be of shapes {(heads, clusters, e)} and {(heads, clusters, v.shape[-1])}, not {key.shape} and {value.shape}"
-        )
+        shapes = f"{(heads, clusters, e)} and {(heads, clusters, v.shape[-1])}"
+        raise ValueError(f"memory must be of shapes {shapes}, not {key.shape} and {value.shape}")
     return key, value
 
 

@@ -16,7 +16,18 @@ import numpy as np
 from ..cascade.builtins import BINARY
 from ..cascade.cascade import Cascade
 from ..cascade.errors import Position, ReachError
-from ..cascade.expression import Binary, Call, Expression, Name, Number, Reference, Unary, Variable, map_expression, variables_of
+from ..cascade.expression import (
+    Binary,
+    Call,
+    Expression,
+    Name,
+    Number,
+    Reference,
+    Unary,
+    Variable,
+    map_expression,
+    variables_of,
+)
 
 __all__ = ["WEIGHTS", "Form", "Forms", "Term", "Weight"]
 
@@ -132,7 +143,9 @@ class Forms:
                 own, form = self._known[name]
                 if not all(isinstance(index, Variable) for index in indices):
                     raise self.refuse(f"{node} picks out some of a tensor that only the array has", node.at)
-                return rename(form, dict(zip(own, (index.name for index in indices if isinstance(index, Variable)), strict=True)))
+                return rename(
+                    form, dict(zip(own, (index.name for index in indices if isinstance(index, Variable)), strict=True))
+                )
             case Unary("-", operand):
                 return self._times(Form((Term((Number(-1.0),)),)), self.of(operand, arguments), node.at)
             case Binary("+" | "-", left, right):
@@ -237,7 +250,9 @@ class Forms:
                 raise self.refuse("minus infinity where a tensor says so", node.at)
             terms = [(chosen, (1.0, 0.0)), (other, (0.0, 1.0))]
             picked = [
-                self._times(Form((Term((Call("where", (condition, *map(Number, numbers)), at=node.at),)),)), form, node.at).terms
+                self._times(
+                    Form((Term((Call("where", (condition, *map(Number, numbers)), at=node.at),)),)), form, node.at
+                ).terms
                 for form, numbers in terms
                 if not all(_number(term) == 0 for term in form.terms)
             ]

@@ -175,7 +175,9 @@ class _Partition:
         if len(self._merged(inner)) != 1:
             return None
         free = [frozenset(variables_of(factor)) - term.summed for factor in term.factors]
-        matrices = [own for own, factor in zip(free, term.factors, strict=True) if frozenset(variables_of(factor)) & term.summed]
+        matrices = [
+            own for own, factor in zip(free, term.factors, strict=True) if frozenset(variables_of(factor)) & term.summed
+        ]
         batch = frozenset.intersection(*matrices) if len(matrices) > 1 else frozenset[str]()
         first: frozenset[str] = frozenset()
         second: frozenset[str] = frozenset()
@@ -322,4 +324,6 @@ def _host_bindings(cascade: Cascade) -> frozenset[str]:
     """Tensors that the cascade's ``bindings`` give to the host."""
     bindings = dict(cascade.extras).get("bindings")
     found = bindings.get("host") if isinstance(bindings, Mapping) else None
-    return frozenset(item.text for item in found.items if isinstance(item, Scalar)) if isinstance(found, Sequence) else frozenset()
+    return (
+        frozenset(item.text for item in found.items if isinstance(item, Scalar)) if isinstance(found, Sequence) else frozenset()
+    )

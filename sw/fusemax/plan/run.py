@@ -18,8 +18,8 @@ from ..cascade.interpreter import Interpreter
 from ..runtime.argument_checks import is_integer
 from ..runtime.device import Counters, Device
 from .array import Array, Sums, array_of
-from .parts import parts_of
 from .partition import partition
+from .parts import parts_of
 from .plan import Assembly, HostStep, Part, Plan, Product, Sweep
 
 __all__ = ["run"]
@@ -115,10 +115,14 @@ class _Run:
                     case Assembly():
                         for hosts, shift in zip(self.hosts, self.shifts, strict=True):
                             for head, host in enumerate(hosts):
-                                host.store(step.einsum.result, [*step.einsum.result.variables], self.assemble(step, host, head, shift))
+                                host.store(
+                                    step.einsum.result, [*step.einsum.result.variables], self.assemble(step, host, head, shift)
+                                )
         results = {}
         for name in self.plan.cascade.results:
-            values = self.same([np.stack([np.asarray(host.tensors[name], np.float64) for host in hosts]) for hosts in self.hosts], name)
+            values = self.same(
+                [np.stack([np.asarray(host.tensors[name], np.float64) for host in hosts]) for hosts in self.hosts], name
+            )
             results[name] = values.reshape((*self.leading, *values.shape[1:]))
         return results
 
@@ -320,10 +324,16 @@ def _heads(cascade: Cascade, inputs: Mapping[str, ArrayLike]) -> tuple[tuple[int
             continue
         extra = array.shape[: max(0, array.ndim - len(cascade.ranks_of[name]))]
         if leading is not None and extra != leading:
-            raise CascadeError(f"the axes in front of {name}'s must be {leading}, as of the inputs before, not {extra}", name=cascade.name)
+            raise CascadeError(
+                f"the axes in front of {name}'s must be {leading}, as of the inputs before, not {extra}", name=cascade.name
+            )
         leading = extra
     leading = leading or ()
-    flat = {name: array.reshape(-1, *array.shape[len(leading) :]) if name in cascade.inputs else array for name, array in arrays.items()}
+    flat = {
+        name: array.reshape(-1, *array.shape[len(leading) :]) if name in cascade.inputs else array
+        for name, array in arrays.items()
+    }
     return leading, [
-        {name: array[head] if name in cascade.inputs else array for name, array in flat.items()} for head in range(math.prod(leading))
+        {name: array[head] if name in cascade.inputs else array for name, array in flat.items()}
+        for head in range(math.prod(leading))
     ]
