@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..compiler.program import Program
-from ..compiler.rule_checker import check
+from ..compiler.symbolic_checker import check
 from ..errors import DeviceClosedError
 from ..spec import (
     COUNTERS,

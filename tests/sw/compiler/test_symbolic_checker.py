@@ -11,21 +11,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusemax.cascade import CASCADES
-from fusemax.compiler import rule_checker as checker
+from fusemax.compiler import symbolic_checker as checker
+from fusemax.compiler.lowering import lower
+from fusemax.compiler.mapper import map_cascade
 from fusemax.compiler.microwords import encode
 from fusemax.compiler.modulo_schedule import Binding, modulo_schedule
-from fusemax.compiler.recognizer import recognise
-from fusemax.compiler.rule_checker import RULES, check
+from fusemax.compiler.symbolic_checker import RULES, check
 from fusemax.errors import RuleError
 from fusemax.spec import CONFIGS, MICROWORD, Config, Op, Timing
 
 Words = list[dict[str, int]]
 SMALL = CONFIGS["small"]
-ATTENTION = recognise(CASCADES["attention_1pass"])
+ATTENTION = map_cascade(CASCADES["attention_1pass"])
+
+
+MASK_ALONE = MICROWORD.unpack(MICROWORD.pack({"mask": 1}))
 
 
 def program(config: Config = SMALL, e: int = 8, f: int = 8, binding: Binding = Binding.CO_ISSUED) -> Words:
-    return [MICROWORD.unpack(word) for word in encode(modulo_schedule(ATTENTION, config, e, f, binding=binding))]
+    return [MICROWORD.unpack(word) for word in encode(modulo_schedule(lower(ATTENTION, config, e, f).micros, config, e, f, binding=binding))]
 
 
 def pack(words: Words) -> list[int]:
@@ -76,38 +80,43 @@ def exchange(one: tuple[Op, int], other: tuple[Op, int], *, indices_only: bool =
     [
         ("length", lambda words: words.clear()),
         ("length", lambda words: words.extend([dict.fromkeys(words[0], 0)] * 1000)),
-        ("word", change(Op.EXP, op=7)),
-        ("main operation", change(Op.SLNV, 3, op=Op.NOP)),
-        ("main operation", change(Op.SLNV, 3, index=4)),
-        ("main operation", change(Op.SLNV, 3, index=8)),
-        ("main operation", change(Op.EXP, index=1)),
-        ("main operation", change(Op.SUM, index=0)),
-        ("main operation", lambda words: words.append(dict(words[slot(words, Op.EXP)]))),
-        ("flags", change(Op.QK, 0, first=0)),
+        ("word", change(Op.EXP, op=15)),
+        ("word", change(Op.EXP, index=1)),
+        ("word", change(Op.EXP, last=1)),
+        ("word", change(Op.EXP, constant=1)),
+        ("option", change(Op.EXP, op=Op.LIN)),
+        ("option", change(Op.EXP, first=1)),
+        ("option", change(Op.EXP, src=1)),
+        ("walk", change(Op.SLNV, 3, op=Op.NOP, index=0)),
+        ("walk", change(Op.SLNV, 3, index=4)),
+        ("walk", change(Op.SLNV, 3, index=8)),
+        ("walk", change(Op.SUM, index=0)),
+        ("walk", exchange((Op.QK, 2), (Op.QK, 3), indices_only=True)),
+        ("walk", exchange((Op.SLNV, 2), (Op.SLNV, 3), indices_only=True)),
+        ("walk", move(Op.QK, 0, 1)),
+        ("kind", lambda words: words.append(dict(words[slot(words, Op.EXP)]))),
+        ("kind", exchange((Op.EXP, 0), (Op.SLNV, 7))),
         ("flags", change(Op.QK, 3, first=1)),
         ("flags", change(Op.SLNV, 7, last=0)),
-        ("flags", change(Op.EXP, last=1)),
         ("partial bus", change(Op.SUM, max=1)),
         ("partial bus", change(Op.SLNV, 0, max=1)),
+        ("write port", exchange((Op.QK, 0), (Op.EXP, 0))),
         ("north bus", change(Op.QK, 1, mask=1)),
         ("north bus", change(Op.EXP, mask=1)),
-        ("maximum", change(Op.QK, 0, max=0)),
-        ("maximum", change(Op.QK, 1, max=1)),
-        ("maximum", exchange((Op.QK, 0), (Op.EXP, 0))),
-        ("maximum", exchange((Op.QK, 0), (Op.QK, 1))),
-        ("maximum", lambda words: words.append(words.pop(0))),
+        ("move", change(Op.QK, 0, first=0)),
+        ("move", change(Op.QK, 1, max=1)),
+        ("move", exchange((Op.QK, 0), (Op.QK, 1))),
+        ("move", lambda words: words.append(words.pop(0))),
+        ("undefined", change(Op.QK, 0, max=0)),
         ("mask", change(Op.SUM, mask=0)),
-        ("accumulator", exchange((Op.QK, 2), (Op.QK, 3), indices_only=True)),
+        ("mask", change(Op.SLNV, 0, mask=1)),
+        ("visible", lambda words: (change(Op.SUM, mask=0)(words), words.insert(0, MASK_ALONE))),
         ("accumulator", move(Op.QK, 7, 1)),
-        ("accumulator", move(Op.QK, 0, 1)),
-        ("value order", exchange((Op.SLNV, 2), (Op.SLNV, 3), indices_only=True)),
         ("value order", move(Op.SLNV, 7, 1)),
         ("reference", move(Op.EXP, 0, -1)),
         ("hold", exchange((Op.EXP, 0), (Op.QK, 6))),
-        ("hold", move(Op.EXP, 0, 1)),
-        ("hold", move(Op.SLNV, 7, -1)),
-        ("hold lifetime", move_weighing),
-        ("hold lifetime", move(Op.SUM, 0, 5)),
+        ("hold", move_weighing),
+        ("hold", move(Op.SUM, 0, 5)),
         ("reciprocal", exchange((Op.SUM, 0), (Op.SLNV, 0))),
     ],
 )

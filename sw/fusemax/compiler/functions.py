@@ -1,0 +1,232 @@
+"""Weight functions: what a weight can be of a score, and by which micro operations.
+
+A new score function is an entry of :data:`WEIGHT_FUNCTIONS`, with its constants and its error. A row's score S is in the
+accumulator when a function's operations begin; its weight is in the tile's hold register behind them.
+
+Sigmoid is 2^(min(S, 0) - log2(1 + P)) with P = 2^-|S|, so that it is relatively accurate at every score. The logarithm is a sum
+of exponentials of the weight P, which the same table gives:
+log2(1 + P) ≈ 2 + γ·P + a1·2^(-b1·P) + a2·2^(-b2·P), where the 2 is the last EXP's reference. The constants were fitted on the
+grid of sig · 2^k to the table of :mod:`fusemax.arith.exp2`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..cascade.builtins import MAPS
+from .micro import Constant, Micro, Operation, Register
+
+__all__ = ["LINEAR_RANGE", "LOG2_E", "WEIGHT_FUNCTIONS", "Lowering", "WeightFunction"]
+
+LOG2_E = math.log2(math.e)
+#: LIN takes scores up to this size, to a unit of 2^-12 of which it makes a weight of S / 32.
+LINEAR_RANGE = 31.5
+LINEAR_UNIT = 32.0
+#: Largest weight that a table entry's function may have: rounding must not carry it out of the range.
+ROOM = 31.9
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """Micro operations of a function, and what the host multiplies by.
+
+    Members
+    -------
+    micros
+        From the finished score to the weight.
+    score_factor
+        Factor of the scores besides the call's scale: log2(e) for exponentials.
+    result_factor
+        Factor by which a sum of weighted values must be multiplied.
+    """
+
+    micros: tuple[Micro, ...]
+    score_factor: float
+    result_factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class WeightFunction:
+    """A function of the score that the array can make a weight of.
+
+    Members
+    -------
+    text
+        Its formula.
+    compute
+        It in float64.
+    lower
+        From the largest \\|score\\| that a call will have, to its micro operations.
+    needs
+        Options of the machine that it needs (:class:`fusemax.spec.Config`).
+    bound
+        Largest \\|score\\| if the caller does not say; none if the function takes any.
+    most
+        Largest bound that it can have; none if it takes any.
+    relative_error
+        Largest relative error of a weight; none if its error is an absolute one.
+    absolute_error
+        Largest absolute error of a weight at its default bound.
+    spare_hold
+        It needs the spare hold register.
+    """
+
+    text: str
+    compute: Callable[[Any], Any]
+    lower: Callable[[float], Lowering]
+    needs: tuple[str, ...]
+    bound: float | None = None
+    most: float | None = None
+    relative_error: float | None = None
+    absolute_error: float | None = None
+    spare_hold: bool = False
+
+
+SPARE = Register.SPARE
+
+
+def _move(*, rides: bool = False) -> Micro:
+    return Micro(Operation.MAX, rides=rides)
+
+
+def _exp(reference: int = 0, *, source: Register = Register.HOLD, target: Register = Register.HOLD, absolute: bool = False) -> Micro:
+    return Micro(Operation.EXP, source=source, target=target, first=absolute, reference=reference)
+
+
+def _lin(*, target: Register = Register.HOLD, relu: bool = False) -> Micro:
+    return Micro(Operation.LIN, target=target, first=relu)
+
+
+def _set(constant: Constant, source: Register = Register.HOLD) -> Micro:
+    return Micro(Operation.SET, source=source, constant=constant)
+
+
+def _add(constant: Constant, source: Register = Register.HOLD, *, minimum: bool = False) -> Micro:
+    return Micro(Operation.ADD, source=source, first=minimum, constant=constant)
+
+
+# -- exponential ---------------------------------------------------------------------------------------------------
+
+
+def _lower_exp(bound: float) -> Lowering:
+    """A constant reference above all scores, by which the result is too small."""
+    reference = math.ceil(bound * LOG2_E)
+    return Lowering((_move(rides=True), _exp(reference)), LOG2_E, 2.0**reference)
+
+
+# -- linear --------------------------------------------------------------------------------------------------------
+
+
+def _power_below(number: float) -> float:
+    return 2.0 ** math.floor(math.log2(number))
+
+
+def _lower_linear(bound: float, *, relu: bool = False) -> Lowering:
+    """Scores times a power of two that uses LIN's range."""
+    factor = _power_below(LINEAR_RANGE / bound)
+    return Lowering((_move(rides=True), _lin(relu=relu)), factor, LINEAR_UNIT / factor)
+
+
+# -- sigmoid -------------------------------------------------------------------------------------------------------
+
+GAMMA, A1, B1, A2, B2 = (Constant.of(number) for number in (0.1142578125, -1.875, 0.76171875, -0.125, 3.90625))
+
+
+def _lower_sigmoid(bound: float) -> Lowering:
+    micros = (
+        _move(),
+        _exp(absolute=True, target=SPARE),
+        _add(-GAMMA, SPARE, minimum=True),
+        _set(-B1, SPARE),
+        _exp(),
+        _add(-A1),
+        _set(-B2, SPARE),
+        _exp(),
+        _add(-A2),
+        _move(rides=True),
+        _exp(2),
+    )
+    return Lowering(micros, LOG2_E)
+
+
+# -- elu + 1 -------------------------------------------------------------------------------------------------------
+
+#: ln 2, which turns a score to base 2 into the linear part, as two constants.
+LN2_HIGH = Constant.of(177 / 256)
+LN2_LOW = Constant.of(math.log(2) - 177 / 256)
+#: A score for the accumulator that is 0 whatever the keys are.
+CLEAR = Micro(Operation.QK, index=-1, first=True, constant=Constant(0, 0))
+
+
+def _lower_elu1(bound: float) -> Lowering:
+    """C·(2^min(S, 0) + ln 2·max(S, 0)), C a power of two that uses LIN's range."""
+    factor = _power_below(ROOM / (1 + bound))
+    shift = round(math.log2(factor))
+    high, low = (Constant(number.sig, number.shift + 5 + shift) for number in (LN2_HIGH, LN2_LOW))
+    micros = (
+        _move(),
+        _lin(relu=True, target=SPARE),
+        _add(Constant(0, 0), SPARE, minimum=True),
+        _move(),
+        CLEAR,
+        _exp(),
+        _add(Constant.of(factor)),
+        _add(high, SPARE),
+        _add(low, SPARE),
+        _move(rides=True),
+        _lin(),
+    )
+    return Lowering(micros, LOG2_E, LINEAR_UNIT / factor)
+
+
+#: Weight functions by their names in cascades.
+WEIGHT_FUNCTIONS: dict[str, WeightFunction] = {
+    "exp": WeightFunction(
+        "exp(x), without a running maximum",
+        np.exp,
+        _lower_exp,
+        ("linear",),
+        bound=16.0,
+        most=20.0,
+        relative_error=5.9e-5,
+    ),
+    "identity": WeightFunction(
+        "x",
+        lambda x: x,
+        _lower_linear,
+        ("linear",),
+        bound=LINEAR_RANGE,
+        absolute_error=2.0**-13,
+    ),
+    "relu": WeightFunction(
+        "max(x, 0)",
+        MAPS["relu"].compute,
+        lambda bound: _lower_linear(bound, relu=True),
+        ("linear",),
+        bound=LINEAR_RANGE,
+        absolute_error=2.0**-13,
+    ),
+    "sigmoid": WeightFunction(
+        "1 / (1 + exp(-x))",
+        MAPS["sigmoid"].compute,
+        _lower_sigmoid,
+        ("linear", "functions"),
+        relative_error=1.4e-4,
+        spare_hold=True,
+    ),
+    "elu1": WeightFunction(
+        "exp(min(x, 0)) + max(x, 0)",
+        MAPS["elu1"].compute,
+        _lower_elu1,
+        ("linear", "functions"),
+        bound=21.0,
+        most=LINEAR_RANGE / LOG2_E,
+        absolute_error=3e-3,
+        spare_hold=True,
+    ),
+}
