@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..errors import RuleError
-from ..spec import MICROWORD, STAGES, Config, Op, Timing
+from ..spec import MICROWORD, STAGES, Config, Op, Port, Timing
 
 __all__ = ["RULES", "check", "same_meaning"]
 
@@ -38,8 +38,7 @@ RULES: dict[str, str] = {
     "hold": "Whoever reads a hold register finds what its own tile wrote there last.",
     "spare hold": "The same of the register that all tiles share.",
     "reference": "EXP finds its tile's reference in the ring beside the north feeder.",
-    "rescale": "Sums find their tile's rescale distance in the lane's ring.",
-    "reciprocal": "Numerators find their tile's reciprocal in the lane's ring.",
+    "lane ring": "Sums find their tile's rescale distance, and numerators the reciprocal, in the rings of the lane.",
     "recurrence": "A lane's reference and states are written before they are read for the next tile.",
     "value order": "Numerators of a tile are issued before those of the next tile.",
 }
@@ -381,9 +380,9 @@ class _Column:
         if name == "EXP" and not self.fixed_reference:
             yield first - 1, READ, self.read_reference
         if name == "ADD" and o.word["first"]:
-            yield first + self.sign_stage, READ, self.read_sign
+            yield first + timing.read_stage(Port.SIGN), READ, self.read_sign
         if name == "ENT":
-            yield first + self.slice_stage, READ, self.read_score
+            yield first + timing.read_stage(Port.SLICE), READ, self.read_score
         if name in ("QK", "ADD", "MAX") and not (name == "QK" and o.word["first"]):
             yield last, READ, self.read_score
         if name == "MAX":
@@ -408,14 +407,6 @@ class _Column:
             else:
                 yield first, READ, self.walk
                 yield done, READ, self.read_reciprocal
-
-    @property
-    def sign_stage(self) -> int:
-        return max(self.timing.config.pe_latency - 2, 1)
-
-    @property
-    def slice_stage(self) -> int:
-        return 1 if self.timing.config.pe_latency >= 5 else 0
 
     # -- what: reading ---------------------------------------------------------------------------------------------
 
@@ -480,7 +471,7 @@ class _Column:
 
     def read_state(self, o: Issue) -> None:
         if not self.fixed_reference:
-            self.read(o, "rescale", ("rescale", o.tile % self.rotating), "rescale distance")
+            self.read(o, "lane ring", ("rescale", o.tile % self.rotating), "rescale distance")
         self.found[o.tile, o.place, "state"] = found = self.registers.get(("state", o.index))
         if self.meaning is not None and found != self.meaning.found[o.tile, o.place, "state"]:
             raise RuleError(
@@ -491,7 +482,7 @@ class _Column:
             )
 
     def read_reciprocal(self, o: Issue) -> None:
-        self.read(o, "reciprocal", ("reciprocal", o.tile % self.rotating), "reciprocal")
+        self.read(o, "lane ring", ("reciprocal", o.tile % self.rotating), "reciprocal")
 
     def walk(self, o: Issue) -> None:
         if self.walked is not None and self.walked >= (o.tile, o.index):

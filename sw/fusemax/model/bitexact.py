@@ -37,7 +37,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..arith import bf16
 from ..arith.column_sum import EXPONENT_BITS, ONE_EXPONENT, ONE_SIG, STEP, STEP_LOG2, STEPS, TOP_COARSE, unit_exponent
 from ..arith.exp2 import MAX_WEIGHT_EXPONENT, Exp2Table
-from ..arith.output import divide, state_to_float32
+from ..arith.output import divide, state_to_float32, undivided
 from ..arith.placement import place, wrap
 from ..arith.query_scale import ScaledQuery, scale_query
 from ..arith.reference import MAX_DISTANCE, ceil_score
@@ -117,9 +117,9 @@ class Head:
     nonfinite: bool
 
     def output(self, float32: bool, raw: bool = False) -> NDArray[np.uint32 | np.uint16]:
-        """Bits of the output rows, (P, F): float32 or bfloat16; with ``raw`` the numerators as float32."""
+        """Bits of the output rows, (P, F): float32 or bfloat16; with ``raw`` the numerators as they are."""
         if raw:
-            return np.ascontiguousarray(state_to_float32(self.numerator).T)
+            return np.ascontiguousarray(undivided(self.numerator, float32).T)
         return np.ascontiguousarray(divide(self.numerator, self.denominator, float32).T)
 
     def denominator_bits(self) -> NDArray[np.uint32]:
