@@ -27,8 +27,6 @@ LOG2_E = math.log2(math.e)
 #: LIN takes scores up to this size, to a unit of 2^-12 of which it makes a weight of S / 32.
 LINEAR_RANGE = 31.5
 LINEAR_UNIT = 32.0
-#: Largest weight that a table entry's function may have: rounding must not carry it out of the range.
-ROOM = 31.9
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,8 @@ def _lin(*, target: Register = Register.HOLD, relu: bool = False) -> Micro:
     return Micro(Operation.LIN, target=target, first=relu)
 
 
-def _set(constant: Constant, source: Register = Register.HOLD) -> Micro:
-    return Micro(Operation.SET, source=source, constant=constant)
+def _set(constant: Constant, source: Register = Register.HOLD, target: Register = Register.HOLD) -> Micro:
+    return Micro(Operation.SET, source=source, target=target, constant=constant)
 
 
 def _add(constant: Constant, source: Register = Register.HOLD, *, minimum: bool = False) -> Micro:
@@ -143,11 +141,11 @@ def _lower_sigmoid(bound: float) -> Lowering:
         _exp(absolute=True, target=SPARE),
         _add(-GAMMA, SPARE, minimum=True),
         _set(-B1, SPARE),
+        _set(-B2, SPARE, SPARE),
         _exp(),
+        _exp(source=SPARE, target=SPARE),
         _add(-A1),
-        _set(-B2, SPARE),
-        _exp(),
-        _add(-A2),
+        _add(-A2, SPARE),
         _move(rides=True),
         _exp(2),
     )
@@ -156,32 +154,31 @@ def _lower_sigmoid(bound: float) -> Lowering:
 
 # -- elu + 1 -------------------------------------------------------------------------------------------------------
 
-#: ln 2, which turns a score to base 2 into the linear part, as two constants.
-LN2_HIGH = Constant.of(177 / 256)
-LN2_LOW = Constant.of(math.log(2) - 177 / 256)
-#: A score for the accumulator that is 0 whatever the keys are.
-CLEAR = Micro(Operation.QK, index=-1, first=True, constant=Constant(0, 0))
+#: log2(e), by which 1 is a score, as two constants.
+LOG2_E_HIGH = Constant.of(LOG2_E)
+LOG2_E_LOW = Constant.of(LOG2_E - LOG2_E_HIGH.value)
 
 
 def _lower_elu1(bound: float) -> Lowering:
-    """C·(2^min(S, 0) + ln 2·max(S, 0)), C a power of two that uses LIN's range."""
-    factor = _power_below(ROOM / (1 + bound))
-    shift = round(math.log2(factor))
-    high, low = (Constant(number.sig, number.shift + 5 + shift) for number in (LN2_HIGH, LN2_LOW))
+    """-(max(S, 0) + log2(e)·2^min(S, 0)) by scores of the other sign, S' = -S.
+
+    min(S', 0) is the linear part, already in the accumulator; -max(S', 0) is the exponent.
+    """
     micros = (
         _move(),
-        _lin(relu=True, target=SPARE),
-        _add(Constant(0, 0), SPARE, minimum=True),
-        _move(),
-        CLEAR,
+        _lin(relu=True),
+        _set(Constant.of(-LINEAR_UNIT)),
         _exp(),
-        _add(Constant.of(factor)),
-        _add(high, SPARE),
-        _add(low, SPARE),
+        _add(-LOG2_E_HIGH, minimum=True),
+        _add(-LOG2_E_LOW),
         _move(rides=True),
         _lin(),
     )
-    return Lowering(micros, LOG2_E, LINEAR_UNIT / factor)
+    return Lowering(micros, -LOG2_E, -LINEAR_UNIT * math.log(2))
+
+
+def _lower_exp_min(bound: float) -> Lowering:
+    return Lowering((_add(Constant(0, 0), minimum=True), _move(rides=True), _exp()), LOG2_E)
 
 
 #: Weight functions by their names in cascades.
@@ -224,9 +221,15 @@ WEIGHT_FUNCTIONS: dict[str, WeightFunction] = {
         MAPS["elu1"].compute,
         _lower_elu1,
         ("linear", "functions"),
-        bound=21.0,
-        most=LINEAR_RANGE / LOG2_E,
-        absolute_error=3e-3,
-        spare_hold=True,
+        bound=20.0,
+        most=20.0,
+        absolute_error=2.2e-4,
+    ),
+    "exp_min": WeightFunction(
+        "exp(min(x, 0))",
+        lambda x: np.exp(np.minimum(x, 0)),
+        _lower_exp_min,
+        ("linear", "functions"),
+        relative_error=5.9e-5,
     ),
 }

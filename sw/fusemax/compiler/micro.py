@@ -1,7 +1,7 @@
 """Micro operations: what a PE does with its registers in a slot, and in which stage it reads and writes them.
 
 A program is a list of micro operations for one tile, in the order of what they mean. Which registers an operation uses is said
-once, in :data:`ACCESS`; the scheduler's distances follow from it, and so do a tile's registers' lifetimes.
+once, in :data:`ACCESS`; with the table of ports in :class:`fusemax.spec.Timing` all distances follow from it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..spec import Op
+from ..spec import Op, Port, Timing
 
 __all__ = ["ACCESS", "Constant", "Edge", "Micro", "Operation", "Register", "edges"]
 
@@ -94,7 +94,7 @@ class Micro:
     constant
         Factor of SET and ADD.
     reference
-        Constant reference of EXP and LIN; none for the running one, which comes through the lane.
+        Constant reference of EXP; none for the running one, which comes through the lane.
     rides
         It takes no slot of its own: MAX beside the next tile's first QK.
     """
@@ -109,14 +109,15 @@ class Micro:
     rides: bool = False
 
     @property
-    def reads(self) -> Iterator[tuple[Register, int]]:
-        """Registers that it reads, with how many stages before the last one; a hold is read in the first stage."""
-        access = ACCESS[self.operation]
-        if access.reads_hold:
-            yield self.source, FIRST_STAGE
-        if access.reads_score is not None and not (self.operation is Operation.QK and self.first):
-            sign = self.operation is Operation.ADD and self.first
-            yield Register.SCORE, access.reads_score + sign
+    def reads(self) -> Iterator[tuple[Register, Port]]:
+        """Registers that it reads, and how."""
+        for port in ACCESS[self.operation].reads:
+            if port is Port.HOLD:
+                yield self.source, port
+            elif not (self.operation is Operation.QK and self.first):
+                yield Register.SCORE, port
+        if self.operation is Operation.ADD and self.first:
+            yield Register.SCORE, Port.SIGN
 
     @property
     def writes(self) -> Register | None:
@@ -125,48 +126,35 @@ class Micro:
         return self.target if access.writes_hold else Register.SCORE if access.writes_score else None
 
 
-#: Stands for the first stage, however many there are.
-FIRST_STAGE = -1
-
-
 class Access(NamedTuple):
     """Registers of an operation.
 
     Members
     -------
-    reads_hold, writes_hold, writes_score
+    reads
+        Ports by which it reads them.
+    writes_hold, writes_score
         Whether it does.
-    reads_score
-        How many stages before the last one it reads the accumulator; none if it does not.
-    through_lane
-        What it gives goes down the columns to the lanes.
     """
 
-    reads_hold: bool = False
+    reads: tuple[Port, ...] = ()
     writes_hold: bool = False
-    reads_score: int | None = None
     writes_score: bool = False
-    through_lane: bool = False
 
 
-#: Registers of every operation. The sign of a score, which ADD with ``first`` needs, is read a stage before the score.
+#: Registers of every operation.
 ACCESS = {
-    Operation.QK: Access(reads_score=0, writes_score=True),
+    Operation.QK: Access((Port.SCORE,), writes_score=True),
     Operation.MASK: Access(),
-    Operation.MAX: Access(reads_score=0, writes_hold=True, through_lane=True),
-    Operation.EXP: Access(reads_hold=True, writes_hold=True),
-    Operation.LIN: Access(reads_hold=True, writes_hold=True),
-    Operation.SET: Access(reads_hold=True, writes_hold=True),
-    Operation.ADD: Access(reads_hold=True, reads_score=0, writes_score=True),
-    Operation.ENT: Access(reads_hold=True, reads_score=FIRST_STAGE, through_lane=True),
-    Operation.SUM: Access(reads_hold=True, through_lane=True),
-    Operation.SLNV: Access(reads_hold=True, through_lane=True),
+    Operation.MAX: Access((Port.SCORE,), writes_hold=True),
+    Operation.EXP: Access((Port.HOLD,), writes_hold=True),
+    Operation.LIN: Access((Port.HOLD,), writes_hold=True),
+    Operation.SET: Access((Port.HOLD,), writes_hold=True),
+    Operation.ADD: Access((Port.HOLD, Port.SCORE), writes_score=True),
+    Operation.ENT: Access((Port.HOLD, Port.SLICE)),
+    Operation.SUM: Access((Port.HOLD,)),
+    Operation.SLNV: Access((Port.HOLD,)),
 }
-
-
-def stage(before_last: int, latency: int) -> int:
-    """Stage in which a register is read, from 0."""
-    return 0 if before_last == FIRST_STAGE else latency - 1 - before_last
 
 
 class Edge(NamedTuple):
@@ -177,44 +165,42 @@ class Edge(NamedTuple):
     slots: int
 
 
-def edges(program: Sequence[Micro], latency: int, max_to_exp: int) -> list[Edge]:
+def edges(program: Sequence[Micro], timing: Timing) -> list[Edge]:
     """Distances between the operations of a tile.
 
-    A result is visible ``latency`` slots after its operation. What reads it comes so much later, less the stage in which it
-    reads; what overwrites a register may come as much earlier than its last reader as it writes later than that reads.
+    What reads a register comes behind its last writer, what overwrites it behind its last readers, by the distances of
+    :class:`fusemax.spec.Timing`; what needs the running reference, behind MAX.
 
     Parameters
     ----------
     program
         Operations in the order of what they mean.
-    latency
-        Stages of a PE.
-    max_to_exp
-        Slots from MAX to what needs the running reference.
+    timing
+        The machine's ports and latencies.
     """
     found: dict[tuple[int, int], int] = {}
     writer: dict[Register, int] = {}
-    readers: dict[Register, list[tuple[int, int]]] = {register: [] for register in Register}
+    readers: dict[Register, list[tuple[int, Port]]] = {register: [] for register in Register}
     latest: dict[Operation, int] = {}
 
     def need(before: int, after: int, slots: int) -> None:
         found[before, after] = max(slots, found.get((before, after), slots))
 
     for number, micro in enumerate(program):
-        for register, before_last in micro.reads:
-            read = stage(before_last, latency)
+        for register, port in micro.reads:
             if register in writer:
-                need(writer[register], number, latency - read)
-            readers[register].append((number, read))
+                need(writer[register], number, timing.read_distance(port))
+            readers[register].append((number, port))
         if (register := micro.writes) is not None:
-            for reader, read in readers[register]:
+            for reader, port in readers[register]:
                 if reader != number:
-                    need(reader, number, read - (latency - 1))
+                    # By the ports alone it might come earlier, but a stall between the two would turn their order round.
+                    need(reader, number, max(1, timing.overwrite_distance(port)))
             if register in writer:
                 need(writer[register], number, 1)
             writer[register], readers[register] = number, []
-        if micro.operation in (Operation.EXP, Operation.LIN) and micro.reference is None:
-            need(latest[Operation.MAX], number, max_to_exp)
+        if micro.operation is Operation.EXP and micro.reference is None:
+            need(latest[Operation.MAX], number, timing.max_to_exp)
         # Lanes and buffers take a kind's operations in their order, and a denominator before its numerators.
         for earlier in (micro.operation, *((Operation.SUM,) if micro.operation is Operation.SLNV else ())):
             if earlier in latest:

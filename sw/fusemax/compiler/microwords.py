@@ -50,7 +50,7 @@ def encode(schedule: Schedule) -> tuple[int, ...]:
         ends = buffered.get(placed.operation)
         if ends:
             word |= {"first": int(placed is ends[0]), "last": int(placed is ends[-1])}
-    return tuple(MICROWORD.pack({k: v for k, v in word.items() if v}) for word in words)
+    return tuple(MICROWORD.pack(word) for word in words)
 
 
 def _fields(micro: Micro) -> dict[str, int]:
@@ -102,8 +102,8 @@ def decode(
                 f"the operation of microword {slot} must be one of {', '.join(Op.__members__)}, not {fields['op']}"
             )
         if fields["max"]:
-            rides = not fields.get("dst") and fields["op"] != Op.NOP
-            found.append((Micro(Operation.MAX, rides=rides), fields["stage"] * ii + slot if fields.get("dst") else ii + slot))
+            rides = not fields["dst"] and fields["op"] != Op.NOP
+            found.append((Micro(Operation.MAX, rides=rides), fields["stage"] * ii + slot if fields["dst"] else ii + slot))
         if fields["mask"]:
             found.append((Micro(Operation.MASK), slot))
         if fields["op"] != Op.NOP:
@@ -127,8 +127,8 @@ def _micro(fields: Mapping[str, int], fixed_reference: bool) -> Micro:
     return Micro(
         operation,
         index=0 if scaled else fields["index"],
-        source=REGISTERS[fields.get("src", 0)],
-        target=REGISTERS[fields.get("dst", 0) if writes_hold else 0],
+        source=REGISTERS[fields["src"]],
+        target=REGISTERS[fields["dst"] if writes_hold else 0],
         first=bool(fields["first"]) and operation is not Operation.SLNV,
         constant=Constant(sig, fields["constant"]) if scaled else None,
         reference=fields["constant"] if fixed_reference and operation is Operation.EXP else None,

@@ -77,7 +77,7 @@ def modulo_schedule(
         If no interval up to ``config.program_words`` fits.
     """
     timing = timing or Timing(config)
-    tile = _Tile(program, config, timing, binding, config.holds - spare_hold)
+    tile = _Tile(program, timing, binding, config.holds - spare_hold)
     for ii in range(max(tile.slots, timing.recurrence), config.program_words + 1):
         offsets = tile.place(ii)
         if offsets is not None:
@@ -108,13 +108,13 @@ class _Tile:
         Operations that take a slot.
     """
 
-    def __init__(self, program: Sequence[Micro], config: Config, timing: Timing, binding: Binding, rotating: int) -> None:
+    def __init__(self, program: Sequence[Micro], timing: Timing, binding: Binding, rotating: int) -> None:
         if binding is not Binding.CO_ISSUED:
             program = [micro if not micro.rides else Micro(micro.operation, target=micro.target) for micro in program]
         self.program = (*program, Micro(Operation.MASK))
-        self.binding, self.rotating, self.latency = binding, rotating, config.pe_latency
+        self.binding, self.rotating = binding, rotating
         self.slots = sum(not micro.rides for micro in program)
-        self.edges: list[Edge] = edges(program, config.pe_latency, timing.max_to_exp)
+        self.edges: list[Edge] = edges(program, timing)
         self.before: dict[int, list[Edge]] = {}
         self.after: dict[int, list[Edge]] = {}
         for edge in self.edges:
@@ -166,9 +166,25 @@ class _Tile:
         mask = offsets[self.total] % ii
         if own_mask:
             mask = free.pop(1) if len(free) > 1 else free.pop(0)
+        free = self._end_scores(free, offsets, ii)
         offsets |= dict(zip(self.scores, free, strict=False))
         offsets[len(self.program) - 1] = mask
         return offsets if self._fits(offsets, mask, ii) else None
+
+    def _end_scores(self, free: list[int], offsets: dict[int, int], ii: int) -> list[int]:
+        """Slots of the scores, the last one early enough for the chain: if it is not, it and the tail's last operation change
+        places.
+        """
+        free, last = free[: len(self.scores)], self.scores[-1]
+        latest = min((offsets[edge.after] - edge.slots for edge in self.after[last] if edge.after in offsets), default=ii)
+        if free[-1] <= latest or not self.tail:
+            return free
+        moved = self.tail[-1]
+        offset, slot = offsets[moved], free[-1]
+        if offset % ii > latest:
+            return free
+        offsets[moved] = offset + (slot - offset) % ii
+        return sorted([*free[:-1], offset % ii])
 
     @property
     def _rides(self) -> bool:

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fusemax
-from fusemax.compiler.microwords import OPS
 from fusemax.compiler.program import Program
 from fusemax.errors import ProgramError
 from fusemax.spec import CONFIGS, MICROWORD, PROGRAM_VERSION, Op
@@ -18,7 +17,7 @@ SMALL = CONFIGS["small"]
 
 words = st.fixed_dictionaries(
     {
-        "op": st.sampled_from(OPS),
+        "op": st.sampled_from(list(Op)),
         "stage": st.integers(0, 15),
         "index": st.integers(0, 511),
         **{flag: st.integers(0, 1) for flag in ("first", "last", "max", "mask")},

@@ -91,7 +91,7 @@ def exchange(one: tuple[Op, int], other: tuple[Op, int], *, indices_only: bool =
         ("walk", exchange((Op.QK, 2), (Op.QK, 3), indices_only=True)),
         ("walk", exchange((Op.SLNV, 2), (Op.SLNV, 3), indices_only=True)),
         ("walk", move(Op.QK, 0, 1)),
-        ("kind", exchange((Op.EXP, 0), (Op.SLNV, 7))),
+        ("kind", exchange((Op.EXP, 0), (Op.SUM, 8))),
         ("flags", change(Op.QK, 3, first=1)),
         ("flags", change(Op.SLNV, 7, last=0)),
         ("partial bus", change(Op.SUM, max=1)),
@@ -140,7 +140,7 @@ def test_the_maximum_may_stand_alone(binding: Binding) -> None:
     late = [dict(word) for word in words]
     for word in late:
         word["stage"] += word["op"] == Op.QK
-    with pytest.raises(RuleError, match=r"^accumulator, slot 0: MAX of tile 0 must find QK 7 of tile 0"):
+    with pytest.raises(RuleError, match=r"^undefined, slot 0: MAX of tile 0 reads the accumulator, which its tile has not written"):
         check(pack(late), SMALL, 8, 8)
 
 
