@@ -136,6 +136,11 @@ class Config:
         return self.score_bits - self.score_frac_bits + 1
 
     @property
+    def mantissa_bits(self) -> int:
+        """Bits of a weight's mantissa in a hold register, where its exponent lies above it; with a sign if there is LIN."""
+        return 18 if self.linear else 17
+
+    @property
     def linear_shift(self) -> int:
         """Lowest bit of a score that LIN takes: its weight has 18 bits, unit 2^-12 unless the score's is coarser."""
         return max(0, self.score_frac_bits - 12)

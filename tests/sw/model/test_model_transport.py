@@ -514,7 +514,7 @@ def test_row_factors(machine: Machine) -> None:
 
 
 def test_numerators_in_bfloat16(machine: Machine) -> None:
-    machine.descriptor(0, raw_out=1, float32_out=1)
+    machine.descriptor(0, raw_out=1, float32_out=1, interrupt=0)
     machine.descriptor(1, raw_out=1, o_address=OUT + 0x400)
     run(machine, 2)
     rounded = machine.output(dtype=np.float32).astype(ml_dtypes.bfloat16)
