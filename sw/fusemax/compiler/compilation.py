@@ -83,5 +83,16 @@ def _compile(cascade: Cascade, e: int, f: int, config: Config, binding: Binding,
     mapped = map_cascade(cascade)
     mapped.check_dims(e, f)
     lowered: Lowered = lower(mapped, config, e, f, score_bound)
+    e, f = lowered.e, lowered.f
+    check_dim("head_dim, with an element for the bias of the scores,", e, config.max_e, config)
+    check_dim("value_dim, with columns for the sums of scores,", f, config.max_f, config)
     schedule = modulo_schedule(lowered.micros, config, e, f, binding=binding, spare_hold=lowered.spare_hold)
-    return Program(config, e, f, encode(schedule))
+    return Program(
+        config,
+        e,
+        f,
+        encode(schedule),
+        fixed_reference=lowered.fixed_reference,
+        spare_hold=lowered.spare_hold,
+        feeding=lowered.feeding,
+    )

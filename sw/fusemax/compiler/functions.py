@@ -18,15 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from ..arith.linear import LINEAR_BITS, linear_scale_log2
 from ..cascade.builtins import MAPS
+from ..spec import Config
+from .feeding import LOG2_E
 from .micro import Constant, Micro, Operation, Register
 
-__all__ = ["LINEAR_RANGE", "LOG2_E", "WEIGHT_FUNCTIONS", "Lowering", "WeightFunction"]
+__all__ = ["WEIGHT_FUNCTIONS", "Lowering", "WeightFunction"]
 
-LOG2_E = math.log2(math.e)
-#: LIN takes scores up to this size, to a unit of 2^-12 of which it makes a weight of S / 32.
-LINEAR_RANGE = 31.5
-LINEAR_UNIT = 32.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class WeightFunction:
     compute
         It in float64.
     lower
-        From the largest \\|score\\| that a call will have, to its micro operations.
+        From the machine and the largest \\|score\\| that a call will have, to its micro operations.
     needs
         Options of the machine that it needs (:class:`fusemax.spec.Config`).
     bound
@@ -76,7 +75,7 @@ class WeightFunction:
 
     text: str
     compute: Callable[[Any], Any]
-    lower: Callable[[float], Lowering]
+    lower: Callable[[Config, float], Lowering]
     needs: tuple[str, ...]
     bound: float | None = None
     most: float | None = None
@@ -111,7 +110,7 @@ def _add(constant: Constant, source: Register = Register.HOLD, *, minimum: bool 
 # -- exponential ---------------------------------------------------------------------------------------------------
 
 
-def _lower_exp(bound: float) -> Lowering:
+def _lower_exp(config: Config, bound: float) -> Lowering:
     """A constant reference above all scores, by which the result is too small."""
     reference = math.ceil(bound * LOG2_E)
     return Lowering((_move(rides=True), _exp(reference)), LOG2_E, 2.0**reference)
@@ -124,10 +123,20 @@ def _power_below(number: float) -> float:
     return 2.0 ** math.floor(math.log2(number))
 
 
-def _lower_linear(bound: float, *, relu: bool = False) -> Lowering:
+def _linear_unit(config: Config) -> float:
+    """Score of which LIN makes a weight of 1."""
+    return 2.0 ** -linear_scale_log2(config)
+
+
+def _linear_range(config: Config) -> float:
+    """Largest score that LIN takes, with room for what rounding adds to it: 31.5 at 12 fraction bits and more."""
+    return 63 / 64 * 2.0 ** (LINEAR_BITS - 1 - (config.score_frac_bits - config.linear_shift))
+
+
+def _lower_linear(config: Config, bound: float, *, relu: bool = False) -> Lowering:
     """Scores times a power of two that uses LIN's range."""
-    factor = _power_below(LINEAR_RANGE / bound)
-    return Lowering((_move(rides=True), _lin(relu=relu)), factor, LINEAR_UNIT / factor)
+    factor = _power_below(_linear_range(config) / bound)
+    return Lowering((_move(rides=True), _lin(relu=relu)), factor, _linear_unit(config) / factor)
 
 
 # -- sigmoid -------------------------------------------------------------------------------------------------------
@@ -135,7 +144,7 @@ def _lower_linear(bound: float, *, relu: bool = False) -> Lowering:
 GAMMA, A1, B1, A2, B2 = (Constant.of(number) for number in (0.1142578125, -1.875, 0.76171875, -0.125, 3.90625))
 
 
-def _lower_sigmoid(bound: float) -> Lowering:
+def _lower_sigmoid(config: Config, bound: float) -> Lowering:
     micros = (
         _move(),
         _exp(absolute=True, target=SPARE),
@@ -159,25 +168,26 @@ LOG2_E_HIGH = Constant.of(LOG2_E)
 LOG2_E_LOW = Constant.of(LOG2_E - LOG2_E_HIGH.value)
 
 
-def _lower_elu1(bound: float) -> Lowering:
+def _lower_elu1(config: Config, bound: float) -> Lowering:
     """-(max(S, 0) + log2(e)·2^min(S, 0)) by scores of the other sign, S' = -S.
 
     min(S', 0) is the linear part, already in the accumulator; -max(S', 0) is the exponent.
     """
+    unit = _linear_unit(config)
     micros = (
         _move(),
         _lin(relu=True),
-        _set(Constant.of(-LINEAR_UNIT)),
+        _set(Constant.of(-unit)),
         _exp(),
         _add(-LOG2_E_HIGH, minimum=True),
         _add(-LOG2_E_LOW),
         _move(rides=True),
         _lin(),
     )
-    return Lowering(micros, -LOG2_E, -LINEAR_UNIT * math.log(2))
+    return Lowering(micros, -LOG2_E, -unit * math.log(2))
 
 
-def _lower_exp_min(bound: float) -> Lowering:
+def _lower_exp_min(config: Config, bound: float) -> Lowering:
     return Lowering((_add(Constant(0, 0), minimum=True), _move(rides=True), _exp()), LOG2_E)
 
 
@@ -197,15 +207,15 @@ WEIGHT_FUNCTIONS: dict[str, WeightFunction] = {
         lambda x: x,
         _lower_linear,
         ("linear",),
-        bound=LINEAR_RANGE,
+        bound=31.5,
         absolute_error=2.0**-13,
     ),
     "relu": WeightFunction(
         "max(x, 0)",
         MAPS["relu"].compute,
-        lambda bound: _lower_linear(bound, relu=True),
+        lambda config, bound: _lower_linear(config, bound, relu=True),
         ("linear",),
-        bound=LINEAR_RANGE,
+        bound=31.5,
         absolute_error=2.0**-13,
     ),
     "sigmoid": WeightFunction(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..errors import MissingOptionError
 from ..spec import Config
 from .array_program import ArrayProgram
-from .functions import LOG2_E, WEIGHT_FUNCTIONS, Lowering
+from .feeding import Feeding
+from .functions import WEIGHT_FUNCTIONS, Lowering
 from .micro import Micro, Operation
 
 __all__ = ["ENTROPY_COLUMNS", "Lowered", "lower"]
@@ -24,27 +26,22 @@ class Lowered:
     -------
     micros
         Of a tile, in the order of what they mean.
+    e, f
+        Head dims of the program: an element more for a bias of the scores, columns more for sums of scores.
     fixed_reference
         There is no running maximum.
     spare_hold
         The last hold register is the spare one.
-    score_factor
-        Factor of the scores besides the call's scale.
-    score_bias
-        What is added to scale · q·k.
-    score_bound
-        Largest \\|scale · q·k + bias\\| that the program is for; none if there is no limit.
-    result_factor
-        Factor by which a sum of weighted values must be multiplied.
+    feeding
+        What the host does.
     """
 
     micros: tuple[Micro, ...]
+    e: int
+    f: int
     fixed_reference: bool = False
     spare_hold: bool = False
-    score_factor: float = LOG2_E
-    score_bias: float = 0.0
-    score_bound: float | None = None
-    result_factor: float = 1.0
+    feeding: Feeding = Feeding()
 
 
 def lower(program: ArrayProgram, config: Config, e: int, f: int, score_bound: float | None = None) -> Lowered:
@@ -68,30 +65,33 @@ def lower(program: ArrayProgram, config: Config, e: int, f: int, score_bound: fl
     ValueError
         If ``score_bound`` is outside the range of the function.
     """
-    scores = tuple(Micro(Operation.QK, index=index, first=index == 0) for index in range(e))
-    first_value = ENTROPY_COLUMNS if program.sums_scores else 0
-    values = tuple(Micro(Operation.SLNV, index=index) for index in range(first_value, f))
-    total = Micro(Operation.SUM, index=f)
-    if program.running_maximum:
-        move = Micro(Operation.MAX, rides=not program.sums_scores)
-        if program.sums_scores:
-            _need(config, ("entropy",), "weights times scores")
-        slices = tuple(Micro(Operation.ENT, index=index) for index in range(first_value))
-        return Lowered((*scores, move, Micro(Operation.EXP), *slices, total, *values))
     weigh = program.weigh
+    # A factor of an exponential is one of the results.
+    bias = 0.0 if weigh.function == "exp" else weigh.bias
+    columns = ENTROPY_COLUMNS if program.sums_scores else 0
+    e, f = e + (bias != 0), f + columns
+    scores = tuple(Micro(Operation.QK, index=index, first=index == 0) for index in range(e))
+    values = tuple(Micro(Operation.SLNV, index=index) for index in range(columns, f))
+    total = Micro(Operation.SUM, index=f)
+    if program.sums_scores:
+        _need(config, ("entropy",), "the sum of weights times scores")
+    slices = tuple(Micro(Operation.ENT, index=index) for index in range(columns))
+    if program.running_maximum:
+        micros = (*scores, Micro(Operation.MAX, rides=not columns), Micro(Operation.EXP), *slices, total, *values)
+        return Lowered(micros, e, f, feeding=Feeding(raw=not program.divides, score_columns=columns))
     function = WEIGHT_FUNCTIONS[weigh.function]
     _need(config, function.needs, weigh.function)
     bound = _bound(weigh.function, score_bound)
-    lowering: Lowering = function.lower(bound or 0.0)
-    return Lowered(
-        (*scores, *lowering.micros, total, *values),
-        fixed_reference=True,
-        spare_hold=function.spare_hold,
+    lowering: Lowering = function.lower(config, bound or 0.0)
+    feeding = Feeding(
         score_factor=lowering.score_factor * weigh.scale,
-        score_bias=weigh.bias,
+        score_bias=bias,
         score_bound=bound,
-        result_factor=lowering.result_factor,
+        result_factor=lowering.result_factor * (math.exp(weigh.bias) if weigh.function == "exp" else 1.0),
+        raw=not program.divides,
     )
+    micros = (*scores, *lowering.micros, total, *values)
+    return Lowered(micros, e, f, fixed_reference=True, spare_hold=function.spare_hold, feeding=feeding)
 
 
 def _need(config: Config, options: tuple[str, ...], what: str) -> None:

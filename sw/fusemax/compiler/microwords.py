@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from ..arith.score_product import add_shift, set_shift
 from ..errors import ProgramError
 from ..spec import MICROWORD, Config, Op
 from .micro import Constant, Micro, Operation, Register
@@ -46,14 +47,14 @@ def encode(schedule: Schedule) -> tuple[int, ...]:
         elif placed.operation is Operation.MASK:
             word["mask"] = 1
         else:
-            word |= _fields(placed.micro) | {"stage": stage}
+            word |= _fields(schedule.config, placed.micro) | {"stage": stage}
         ends = buffered.get(placed.operation)
         if ends:
             word |= {"first": int(placed is ends[0]), "last": int(placed is ends[-1])}
     return tuple(MICROWORD.pack(word) for word in words)
 
 
-def _fields(micro: Micro) -> dict[str, int]:
+def _fields(config: Config, micro: Micro) -> dict[str, int]:
     """Fields of a main operation, but its stage."""
     fields = {
         "op": int(Op[micro.operation.name]),
@@ -63,7 +64,7 @@ def _fields(micro: Micro) -> dict[str, int]:
         "dst": REGISTERS.index(micro.target),
     }
     if micro.operation in SCALED and micro.constant is not None:
-        fields |= {"index": micro.constant.sig % (1 << 9), "constant": micro.constant.shift}
+        fields |= {"index": micro.constant.sig % (1 << 9), "constant": _shift(config, micro.operation)(micro.constant.shift)}
     if micro.reference is not None:
         fields["constant"] = micro.reference
     return fields
@@ -107,7 +108,7 @@ def decode(
         if fields["mask"]:
             found.append((Micro(Operation.MASK), slot))
         if fields["op"] != Op.NOP:
-            found.append((_micro(fields, fixed_reference), fields["stage"] * ii + slot))
+            found.append((_micro(config, fields, fixed_reference), fields["stage"] * ii + slot))
     if not found:
         raise ProgramError("a program must hold an operation, but has none")
     found.sort(key=lambda entry: (entry[1], entry[0].operation.op is not None))
@@ -119,7 +120,18 @@ def decode(
     return Schedule(config, e, f, ii, tuple(placed))
 
 
-def _micro(fields: Mapping[str, int], fixed_reference: bool) -> Micro:
+def _shift(config: Config, operation: Operation) -> Callable[[int], int]:
+    """From the power of two of a constant to the shift in its microword."""
+    function = set_shift if operation is Operation.SET else add_shift
+    return lambda power: function(config, power)
+
+
+def _power(config: Config, operation: Operation, shift: int) -> int:
+    """From the shift in a microword to the power of two of its constant: shift and power have the same sum always."""
+    return _shift(config, operation)(0) - shift
+
+
+def _micro(config: Config, fields: Mapping[str, int], fixed_reference: bool) -> Micro:
     operation = Operation[Op(fields["op"]).name]
     scaled = operation in SCALED
     sig = fields["index"] - (fields["index"] >> 8 << 9)
@@ -130,7 +142,7 @@ def _micro(fields: Mapping[str, int], fixed_reference: bool) -> Micro:
         source=REGISTERS[fields["src"]],
         target=REGISTERS[fields["dst"] if writes_hold else 0],
         first=bool(fields["first"]) and operation is not Operation.SLNV,
-        constant=Constant(sig, fields["constant"]) if scaled else None,
+        constant=Constant(sig, _power(config, operation, fields["constant"])) if scaled else None,
         reference=fields["constant"] if fixed_reference and operation is Operation.EXP else None,
     )
 

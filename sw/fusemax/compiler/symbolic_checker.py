@@ -34,7 +34,7 @@ RULES: dict[str, str] = {
     "kind": "EXP and LIN find a score in a hold register, all others a weight.",
     "undefined": "No operation reads what its tile has not written.",
     "accumulator": "Whoever reads the accumulator finds its own tile's score, as far as it is then.",
-    "visible": "MAX finds its own tile's mask bit.",
+    "visible": "MAX and SET find their own tile's mask bit.",
     "hold": "Whoever reads a hold register finds what its own tile wrote there last.",
     "spare hold": "The same of the register that all tiles share.",
     "reference": "EXP finds its tile's reference in the ring beside the north feeder.",
@@ -385,8 +385,8 @@ class _Column:
             yield first + timing.read_stage(Port.SLICE), READ, self.read_score
         if name in ("QK", "ADD", "MAX") and not (name == "QK" and o.word["first"]):
             yield last, READ, self.read_score
-        if name == "MAX":
-            yield last, READ, self.read_visible
+        if name in ("MAX", "SET"):
+            yield first + timing.read_stage(Port.VISIBLE), READ, self.read_visible
         if name in ("QK", "ADD"):
             yield last, WRITE, self.write_score
         if name == "MASK":
