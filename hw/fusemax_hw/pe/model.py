@@ -102,7 +102,9 @@ class PeModel:
                 if word.op == Op.SUM:
                     value = (ONE_SIG, ONE_EXPONENT)
                 elif word.op == Op.ENT:
-                    value = (int(score_slices(config, self.score)[word.sig]), word.exponent)
+                    # Its exponent tells the slice, as in the PE; the significand is 0.
+                    index = 2 if word.exponent & 128 else word.exponent >> 3 & 1
+                    value = (int(score_slices(config, self.score)[index]), word.exponent)
                 total = add_product(config, ColumnSum(partial.value, partial.coarse), *self.holds[word.hold], *value)
                 self.partial_out = Partial(value=int(wrap(total.value, config.sum_bits)), coarse=int(total.coarse))
         if word.mask:

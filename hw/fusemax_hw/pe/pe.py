@@ -197,6 +197,8 @@ class Pe(wiring.Component):
             linear = C(0, 1)
             p.live = p.is_partial & mantissa[-1]
         if config.functions:
+            # What SET reads is a weight, whose register has no mask bit: a masked one is 0.
+            p.masked = p.masked & ~p.is_set
             # -|S| by its one's complement, which is a score too.
             score = score ^ (p.is_exp & p.first & ~score[-1]).replicate(config.score_bits)
         rest = score[: table.rest_bits]
@@ -225,10 +227,9 @@ class Pe(wiring.Component):
         # The score that LIN takes is multiplied by 1, as the weight in SUM.
         with m.Elif(p.is_sum | p.is_lin if config.linear else p.is_sum):
             m.d.comb += [factor_b.eq(ONE_SIG), y.eq(ONE_EXPONENT)]
-        with m.Elif(p.is_ent if config.entropy else C(0)):
-            m.d.comb += [factor_b.eq(self._slice(p)), y.eq(p.exponent)]
         with m.Else():
-            m.d.comb += [factor_b.eq(p.sig), y.eq(p.exponent)]
+            # Beside ENT the significand is 0.
+            m.d.comb += [factor_b.eq(p.sig | self._slice(p) if config.entropy else p.sig), y.eq(p.exponent)]
         amount = Signal(signed(19))
         m.d.comb += amount.eq(x + y)
         p.factor_a, p.factor_b, p.amount = factor_a, factor_b, amount
@@ -240,10 +241,14 @@ class Pe(wiring.Component):
             del p.is_qk
 
     def _slice(self, p: Pipeline) -> Value:
-        """Slice of the score in the accumulator that the word's significand names (:mod:`fusemax.arith.score_slices`)."""
+        """Slice of the score in the accumulator that ENT's exponent belongs to (:mod:`fusemax.arith.score_slices`); else 0.
+
+        The exponents are eight apart: bit 7 is that of the lowest slice, bit 3 that of the one above it.
+        """
         score = self.registers.score[self.config.linear_shift :]
-        slices = [score[16:25].as_signed(), score[8:16], score[:8]]
-        return Mux(p.sig[1], slices[2], Mux(p.sig[0], slices[1], slices[0]))
+        low, middle = p.exponent[7], p.exponent[3]
+        highest = score[16:25].as_signed() & (p.is_ent & ~low & ~middle).replicate(9).as_signed()
+        return highest | Mux(p.is_ent & middle, score[8:16], 0) | Mux(p.is_ent & low, score[:8], 0)
 
     def _multiply(self, m: Module, p: Pipeline) -> None:
         """Product; what its exponent says of a score or of a weight."""
