@@ -20,7 +20,7 @@ from rows import Row, Rows, markdown
 
 import fusemax
 from fusemax.cli.options import table
-from fusemax.compiler.array_program import Operation
+from fusemax.compiler.micro import Operation
 from fusemax.compiler.modulo_schedule import Binding
 from fusemax.compiler.program import Program
 from fusemax.compiler.waterfall import COLOURS, MEANINGS

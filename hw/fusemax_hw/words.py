@@ -29,13 +29,16 @@ __all__ = [
 
 
 class OpCode(enum.Enum, shape=3):
-    """Main operation of a word; the numbers are the microword's (:class:`fusemax.spec.Op`)."""
+    """Main operation of a word; the numbers are the microword's (:class:`fusemax.spec.Op`). ENT is an SLNV with ``first``."""
 
-    NOP = Op.NOP
-    QK = Op.QK
-    EXP = Op.EXP
-    SUM = Op.SUM
-    SLNV = Op.SLNV
+    NOP = Op.NOP.value
+    QK = Op.QK.value
+    EXP = Op.EXP.value
+    SUM = Op.SUM.value
+    SLNV = Op.SLNV.value
+    LIN = Op.LIN.value
+    SET = Op.SET.value
+    ADD = Op.ADD.value
 
 
 class NorthSource(enum.Enum, shape=2):

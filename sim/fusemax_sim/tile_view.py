@@ -38,7 +38,7 @@ TEXT = """\
 module tile_view (
     input logic clk
 );
-  typedef enum logic [2:0] {{{operations}}} operation_t;
+  typedef enum logic [{op_width}-1:0] {{{operations}}} operation_t;
   typedef enum logic [2:0] {{{states}}} corner_t;
 
   // Streams of the machine.
@@ -59,7 +59,7 @@ module tile_view (
   logic signed [31:0] entered = -1;
   wire issue = word_valid && word_ready;
   wire [{stage_width}-1:0] stage = word[{stage_offset}+:{stage_width}];
-  wire operation_t decided = issue && present[stage] ? operation_t'(word[{op_offset}+:3]) : NOP;
+  wire operation_t decided = issue && present[stage] ? operation_t'(word[{op_offset}+:{op_width}]) : NOP;
   always_comb begin
     left = present;
     if (decided == SLNV && word[{last_offset}]) left[stage] = 0;
@@ -167,6 +167,7 @@ def text(config: Config) -> str:
         stage_offset=offset["stage"],
         stage_width=microword_layout()["stage"].width,
         op_offset=offset["op"],
+        op_width=microword_layout()["op"].width,
         last_offset=offset["last"],
         max_offset=offset["max"],
         corner="".join(f"events[{events[event].offset}] ? {state} : " for state, event in EVENTS.items()) + "WORKS",

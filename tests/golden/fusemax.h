@@ -4,7 +4,7 @@
 
 /* Identity and version: the values of registers IDENTITY and VERSION. */
 #define FUSEMAX_IDENTITY                                 0x46584D41u
-#define FUSEMAX_INTERFACE_VERSION                        2u
+#define FUSEMAX_INTERFACE_VERSION                        3u
 
 /* Registers: 32 bits each, byte offsets. */
 #define FUSEMAX_REG_IDENTITY                             0x000u /* ro: IDENTITY: 'FXMA'. */
@@ -35,6 +35,7 @@
 #define FUSEMAX_REG_WRITE_WINDOW_FIRST_HIGH              0x064u /* rw: First byte that may be written, rounded down to a bus word; 0 after a hard reset: bits 63 to 32. */
 #define FUSEMAX_REG_WRITE_WINDOW_LAST_LOW                0x068u /* rw: Last byte that may be written, rounded up to a bus word's end; all ones after a hard reset: bits 31 to 0. */
 #define FUSEMAX_REG_WRITE_WINDOW_LAST_HIGH               0x06Cu /* rw: Last byte that may be written, rounded up to a bus word's end; all ones after a hard reset: bits 63 to 32. */
+#define FUSEMAX_REG_OPTIONS                              0x070u /* ro: Operations that this machine has besides those of softmax attention. */
 
 /* Fields of SHAPE. */
 #define FUSEMAX_SHAPE_ROWS_MASK                          0x000003FFu /* PE rows. */
@@ -80,6 +81,14 @@
 #define FUSEMAX_INTERRUPT_ERROR_MASK                     0x00000002u /* The machine stopped. */
 #define FUSEMAX_INTERRUPT_ERROR_SHIFT                    1
 
+/* Fields of OPTIONS. */
+#define FUSEMAX_OPTIONS_LINEAR_MASK                      0x00000001u /* LIN, fixed_reference. */
+#define FUSEMAX_OPTIONS_LINEAR_SHIFT                     0
+#define FUSEMAX_OPTIONS_FUNCTIONS_MASK                   0x00000002u /* SET, ADD, EXP of -|S|, spare_hold. */
+#define FUSEMAX_OPTIONS_FUNCTIONS_SHIFT                  1
+#define FUSEMAX_OPTIONS_ENTROPY_MASK                     0x00000004u /* ENT. */
+#define FUSEMAX_OPTIONS_ENTROPY_SHIFT                    2
+
 /* Values of ERROR_CAUSE. */
 #define FUSEMAX_CAUSE_NONE                               0u
 #define FUSEMAX_CAUSE_READ                               1u
@@ -109,6 +118,7 @@
 #define FUSEMAX_COUNTER_IDLE                             0x170u /* Busy cycles in which no iteration was running. */
 #define FUSEMAX_COUNTER_BYTES_READ                       0x178u /* Bytes read, bus words in full. */
 #define FUSEMAX_COUNTER_BYTES_WRITTEN                    0x180u /* Bytes written, as strobed. */
+#define FUSEMAX_COUNTER_SLOTS_FUNCTION                   0x188u /* Slots that issued LIN, SET, ADD or ENT; stays 0 on machines without them. */
 
 /* Table of completed jobs: A job that is complete, in the entry of its index; of jobs that continue each other only the last one has an entry. */
 #define FUSEMAX_JOB_TABLE                                0x200u /* byte offset of entry 0; 8 bytes each, low word first */
@@ -145,7 +155,7 @@
 #define FUSEMAX_DESCRIPTOR_STATE_OUT_OFFSET              0x00u /* Every output row begins with a bus word: reference RM (int32), denominator RD (float32), zeros. */
 #define FUSEMAX_DESCRIPTOR_STATE_OUT_MASK                0x00080000u
 #define FUSEMAX_DESCRIPTOR_STATE_OUT_SHIFT               19
-#define FUSEMAX_DESCRIPTOR_RAW_OUT_OFFSET                0x00u /* Numerators RNV as they are go out, not divided by the denominator; needs float32_out. */
+#define FUSEMAX_DESCRIPTOR_RAW_OUT_OFFSET                0x00u /* Numerators RNV as they are go out, not divided by the denominator. */
 #define FUSEMAX_DESCRIPTOR_RAW_OUT_MASK                  0x00100000u
 #define FUSEMAX_DESCRIPTOR_RAW_OUT_SHIFT                 20
 #define FUSEMAX_DESCRIPTOR_CONTINUES_OFFSET              0x00u /* The next job's keys continue these: same queries, one head, one group; nothing goes out yet. */
@@ -154,6 +164,12 @@
 #define FUSEMAX_DESCRIPTOR_CONTINUED_OFFSET              0x00u /* These keys continue the job before, whose queries are there. */
 #define FUSEMAX_DESCRIPTOR_CONTINUED_MASK                0x00400000u
 #define FUSEMAX_DESCRIPTOR_CONTINUED_SHIFT               22
+#define FUSEMAX_DESCRIPTOR_FIXED_REFERENCE_OFFSET        0x00u /* EXP's reference is the microword's constant, RM 0, and states are never rescaled; needs the option linear. */
+#define FUSEMAX_DESCRIPTOR_FIXED_REFERENCE_MASK          0x00800000u
+#define FUSEMAX_DESCRIPTOR_FIXED_REFERENCE_SHIFT         23
+#define FUSEMAX_DESCRIPTOR_SPARE_HOLD_OFFSET             0x00u /* The last hold register is the spare one, and tiles take turns with the others; needs the option functions. */
+#define FUSEMAX_DESCRIPTOR_SPARE_HOLD_MASK               0x01000000u
+#define FUSEMAX_DESCRIPTOR_SPARE_HOLD_SHIFT              24
 #define FUSEMAX_DESCRIPTOR_PROGRAM_TAG_OFFSET            0x04u /* Tag of the program; it is fetched only when another one is loaded. */
 #define FUSEMAX_DESCRIPTOR_PROGRAM_TAG_MASK              0xFFFFFFFFu
 #define FUSEMAX_DESCRIPTOR_PROGRAM_TAG_SHIFT             0
@@ -270,7 +286,7 @@
 
 /* Program header: little-endian. First 16 bytes of a program file; microwords of 32 bits follow, little-endian. */
 #define FUSEMAX_PROGRAM_MAGIC_VALUE                      0x58414D46u
-#define FUSEMAX_PROGRAM_VERSION_VALUE                    1u
+#define FUSEMAX_PROGRAM_VERSION_VALUE                    2u
 #define FUSEMAX_PROGRAM_HEADER_BYTES                     16u
 #define FUSEMAX_PROGRAM_MAGIC_OFFSET                     0x00u /* PROGRAM_MAGIC. */
 #define FUSEMAX_PROGRAM_MAGIC_MASK                       0xFFFFFFFFu
@@ -298,19 +314,29 @@
 #define FUSEMAX_OP_EXP                                   2u
 #define FUSEMAX_OP_SUM                                   3u
 #define FUSEMAX_OP_SLNV                                  4u
-#define FUSEMAX_MICROWORD_OP_MASK                        0x00000007u /* Main operation (Op). */
+#define FUSEMAX_OP_LIN                                   5u
+#define FUSEMAX_OP_SET                                   6u
+#define FUSEMAX_OP_ADD                                   7u
+#define FUSEMAX_OP_ENT                                   8u
+#define FUSEMAX_MICROWORD_OP_MASK                        0x0000000Fu /* Main operation (Op). */
 #define FUSEMAX_MICROWORD_OP_SHIFT                       0
-#define FUSEMAX_MICROWORD_STAGE_MASK                     0x00000078u /* Stage of the main operation's tile. */
-#define FUSEMAX_MICROWORD_STAGE_SHIFT                    3
-#define FUSEMAX_MICROWORD_INDEX_MASK                     0x0000FF80u /* Head dim index: e of QK, f of SLNV, F for SUM. */
-#define FUSEMAX_MICROWORD_INDEX_SHIFT                    7
-#define FUSEMAX_MICROWORD_FIRST_MASK                     0x00010000u /* First operation of its kind for the tile: QK loads S instead of adding; K, V or Q must be there. */
-#define FUSEMAX_MICROWORD_FIRST_SHIFT                    16
-#define FUSEMAX_MICROWORD_LAST_MASK                      0x00020000u /* Last operation of its kind for the tile: frees the buffer that it read. */
-#define FUSEMAX_MICROWORD_LAST_SHIFT                     17
-#define FUSEMAX_MICROWORD_MAX_MASK                       0x00040000u /* In slot 0, beside the first QK or alone: downward maximum of the stage 1 tile's scores; they move to a hold. */
-#define FUSEMAX_MICROWORD_MAX_SHIFT                      18
-#define FUSEMAX_MICROWORD_MASK_MASK                      0x00080000u /* In SUM's slot: the stage 0 tile's key intervals come down the columns. */
-#define FUSEMAX_MICROWORD_MASK_SHIFT                     19
+#define FUSEMAX_MICROWORD_STAGE_MASK                     0x000000F0u /* Stage of the main operation's tile. */
+#define FUSEMAX_MICROWORD_STAGE_SHIFT                    4
+#define FUSEMAX_MICROWORD_INDEX_MASK                     0x0001FF00u /* Head dim index: e of QK, f of SLNV, F for SUM; slice of ENT, which is its f; of SET and ADD the constant's significand, two's complement. */
+#define FUSEMAX_MICROWORD_INDEX_SHIFT                    8
+#define FUSEMAX_MICROWORD_FIRST_MASK                     0x00020000u /* First operation of its kind for the tile: QK loads S instead of adding; K, V or Q must be there. Of the numerators the first one begins an output row. EXP: of -|S|; LIN: of max(S, 0); ADD: to min(S, 0). */
+#define FUSEMAX_MICROWORD_FIRST_SHIFT                    17
+#define FUSEMAX_MICROWORD_LAST_MASK                      0x00040000u /* Last operation of its kind for the tile: frees the buffer that it read. */
+#define FUSEMAX_MICROWORD_LAST_SHIFT                     18
+#define FUSEMAX_MICROWORD_MAX_MASK                       0x00080000u /* MAX: downward maximum of a tile's scores, which move to its hold register. Of the stage 1 tile, in slot 0, beside the first QK or alone; with dst of the word's own tile, in any slot. */
+#define FUSEMAX_MICROWORD_MAX_SHIFT                      19
+#define FUSEMAX_MICROWORD_MASK_MASK                      0x00100000u /* In SUM's slot, or a slot without operation: the stage 0 tile's key intervals come down the columns. */
+#define FUSEMAX_MICROWORD_MASK_SHIFT                     20
+#define FUSEMAX_MICROWORD_SRC_MASK                       0x00200000u /* Hold register that the operation reads: 0 the tile's, 1 the spare one. */
+#define FUSEMAX_MICROWORD_SRC_SHIFT                      21
+#define FUSEMAX_MICROWORD_DST_MASK                       0x00400000u /* Hold register that EXP, LIN and SET write, likewise; with max see there. */
+#define FUSEMAX_MICROWORD_DST_SHIFT                      22
+#define FUSEMAX_MICROWORD_CONSTANT_MASK                  0x7F800000u /* EXP with fixed_reference: the reference. SET, ADD: right shift of the product of weight and significand. Else 0. */
+#define FUSEMAX_MICROWORD_CONSTANT_SHIFT                 23 /* two's complement */
 
 #endif

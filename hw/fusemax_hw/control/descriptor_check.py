@@ -106,7 +106,10 @@ class DescriptorCheck(wiring.Component):
 
     def _flags(self, job: data.View) -> Iterator[ValueLike]:
         yield job["_flags"] == 0
-        yield job.float32_out | ~job.raw_out
+        if not self.config.linear:
+            yield ~job.fixed_reference
+        if not self.config.functions:
+            yield ~job.spare_hold
         # Chains are of one head and one group.
         yield ~(job.continues | job.continued) | ((job.heads == 1) & (job.batch == 1) & (job.groups == 1))
         if self.config.bus_bits < ROW_STATE_BITS:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Module, Mux, Shape, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -10,14 +10,12 @@ from amaranth.utils import exact_log2
 
 from fusemax.spec import MICROWORD, Config, ceil_div, clog2
 
-from ..words import OpCode
-
 __all__ = ["ProgramStore", "microword_layout"]
 
 
 def microword_layout() -> data.StructLayout:
-    """The microword's fields, with the operation as an enumeration."""
-    return data.StructLayout({field.name: OpCode if field.name == "op" else unsigned(field.bits) for field in MICROWORD.fields})
+    """The microword's fields; the operation is a number of :class:`fusemax.spec.Op`."""
+    return data.StructLayout({field.name: Shape(field.bits, field.signed) for field in MICROWORD.fields})
 
 
 class ProgramStore(wiring.Component):

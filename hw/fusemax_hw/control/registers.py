@@ -241,6 +241,7 @@ class Registers(wiring.Component):
         limits = {
             "SHAPE": ("rows", "columns", "bus_bytes", "contexts"),
             "LIMITS": ("max_e", "max_f", "query_tiles", "pe_latency"),
+            "OPTIONS": ("linear", "functions", "entropy"),
         }
         for name, parameters in limits.items():
             layout = register(name).fields

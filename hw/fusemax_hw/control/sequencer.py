@@ -25,6 +25,7 @@ def sequencer_events() -> data.StructLayout:
         "slots_sum",
         "slots_slnv",
         "slots_max",
+        "slots_function",
         "slots_empty",
         "stall_q",
         "stall_k",
@@ -262,7 +263,7 @@ class Sequencer(wiring.Component):
         west = Signal(west_word(config), name="west_word")
         north = Signal(north_word(config), name="north_word")
         masks = slot.issue & word.mask & stages[0].valid
-        op = Mux(slot.active, word.op.as_value(), OpCode.NOP.value)
+        op = Mux(slot.active, word.op, OpCode.NOP.value)
         beat, element = slot.beat, slot.element
         key_base = Mux(tile.buffer, config.key_beats, 0)
         value_base = Mux(tile.buffer, 2 * config.key_beats + config.value_beats, 2 * config.key_beats)

@@ -2,9 +2,14 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 from fusemax.arith.column_sum import NO_COARSE, ONE_EXPONENT, ONE_SIG, ColumnSum, add_product
 from fusemax.arith.exp2 import exp2
+from fusemax.arith.linear import linear_weight
 from fusemax.arith.placement import place, wrap
+from fusemax.arith.score_product import Score, add_score, set_score
+from fusemax.arith.score_slices import score_slices
 from fusemax.spec import Config, Op
 
 __all__ = ["Partial", "PeModel", "PeWord"]
@@ -56,6 +61,10 @@ class PeModel:
     def _place(self, product: int, shift: int) -> int:
         return int(place(product, self.config.product_align, shift))
 
+    def _keep(self, word: PeWord, low: int, high: int) -> None:
+        """Write what EXP, LIN or SET has made into the hold register that it is for."""
+        self.holds[word.hold_max if self.config.linear else word.hold] = (low, high)
+
     def step(self, word: PeWord, partial: Partial) -> Partial:
         """Execute ``word``; returns the partial value that is on the bus from then on."""
         config = self.config
@@ -75,11 +84,27 @@ class PeModel:
                 self.overflow = self.score != total or shift < 0 or (self.overflow and not word.first)
             case Op.EXP:
                 score, visible = self.holds[word.hold]
-                weight = exp2(config, score, word.operand - 1)
-                self.holds[word.hold] = (int(weight.mantissa) if visible else 0, int(weight.exponent))
-            case Op.SUM | Op.SLNV:
-                one = word.op == Op.SUM
-                value = (ONE_SIG, ONE_EXPONENT) if one else (word.sig, word.exponent)
+                weight = exp2(config, score, word.operand - 1, word.first)
+                self._keep(word, int(weight.mantissa) if visible else 0, int(weight.exponent))
+            case Op.LIN:
+                score, visible = self.holds[word.hold]
+                linear = linear_weight(config, score, word.first)
+                self._keep(word, int(linear.mantissa) if visible else 0, word.operand + ONE_EXPONENT)
+                self.partial_out = Partial(overflow=partial.overflow or bool(linear.overflow and visible))
+            case Op.SET:
+                self._keep(word, int(set_score(config, *self.holds[word.hold], word.sig, word.exponent)), self.visible)
+            case Op.ADD:
+                before = Score(np.int64(self.score), np.bool_(self.overflow))
+                after = add_score(config, before, *self.holds[word.hold], word.sig, word.exponent, word.first)
+                self.score, self.overflow = int(after.value), bool(after.overflow)
+            case Op.SUM | Op.SLNV | Op.ENT:
+                value = (word.sig, word.exponent)
+                if word.op == Op.SUM:
+                    value = (ONE_SIG, ONE_EXPONENT)
+                elif word.op == Op.ENT:
+                    # Its exponent tells the slice, as in the PE; the significand is 0.
+                    index = 2 if word.exponent & 128 else word.exponent >> 3 & 1
+                    value = (int(score_slices(config, self.score)[index]), word.exponent)
                 total = add_product(config, ColumnSum(partial.value, partial.coarse), *self.holds[word.hold], *value)
                 self.partial_out = Partial(value=int(wrap(total.value, config.sum_bits)), coarse=int(total.coarse))
         if word.mask:

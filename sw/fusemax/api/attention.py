@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..compiler.program import Program
-from ..compiler.rule_checker import check
+from ..compiler.symbolic_checker import check
 from ..planning.memory_map import Shape, align, required_bytes
 from ..runtime.device import MEMORY_BYTES, Device
 from ..runtime.options import AttentionOptions, check_names

@@ -64,7 +64,7 @@ def add_product(
     Parameters
     ----------
     mantissa, weight_exponent
-        Weight: 17 bits unsigned, 0 if it takes no part; w, 0 to 63.
+        Weight: 17 bits unsigned or, of LIN, 18 bits two's complement, 0 if it takes no part; w, 0 to 63.
     sig, exponent
         Value: 9 bits two's complement; y, 0 to 255.
     """

@@ -94,18 +94,23 @@ class Weight(NamedTuple):
     exponent: NDArray[np.int64]
 
 
-def exp2(config: Config, score: ArrayLike, reference: ArrayLike) -> Weight:
-    """Weight of visible scores; masked rows have mantissa 0 instead, which is the caller's business.
+def exp2(config: Config, score: ArrayLike, reference: ArrayLike, absolute: bool = False) -> Weight:
+    """2^(score - reference), or 2^(-|score| - reference) if ``absolute``: weight of visible scores; masked rows have mantissa 0 instead, which is the caller's business.
 
     Parameters
     ----------
     score
         ``Config.score_bits`` two's complement, unit 2^-SF.
     reference
-        RM', an integer not below any of the scores; broadcasts.
+        RM', an integer not below any of the scores; broadcasts. Of a score that is above it by 1 or more the weight is 0.
+    absolute
+        Of the one's complement of scores that are 0 or more, so that 2^-S is too small by a part in 2^SF.
     """
     score = np.asarray(score, np.int64)
+    if absolute:
+        score = np.where(score < 0, score, ~score)
     frac_bits = config.score_frac_bits
     mantissa = Exp2Table(frac_bits).model(score & (1 << frac_bits) - 1, config.product_align)
     exponent = np.asarray(reference, np.int64) - (score >> frac_bits)
-    return Weight(np.where(exponent > MAX_WEIGHT_EXPONENT, 0, mantissa), exponent & MAX_WEIGHT_EXPONENT)
+    beyond = (exponent < 0) | (exponent > MAX_WEIGHT_EXPONENT)
+    return Weight(np.where(beyond, 0, mantissa), exponent & MAX_WEIGHT_EXPONENT)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from .reciprocal import RECIPROCAL
 from .state import ZERO_EXPONENT, StateFloat
 
-__all__ = ["divide", "multiply_reciprocal", "state_to_float32"]
+__all__ = ["divide", "multiply_reciprocal", "state_to_float32", "undivided"]
 
 
 def multiply_reciprocal(
@@ -52,6 +52,11 @@ def divide(numerator: StateFloat, denominator: StateFloat, float32: bool) -> NDA
     """Bits of numerator times :data:`RECIPROCAL` of the denominator, which is positive or zero; shapes broadcast."""
     reciprocal = np.where(denominator.exponent == ZERO_EXPONENT, 0, RECIPROCAL.model(denominator.significand))
     return multiply_reciprocal(numerator, reciprocal, denominator.exponent, float32)
+
+
+def undivided(numerator: StateFloat, float32: bool) -> NDArray[np.uint32 | np.uint16]:
+    """Bits of numerators that are not divided: the multiplier's other factor is 1."""
+    return multiply_reciprocal(numerator, np.int64(1 << 23), np.int64(-1), float32)
 
 
 def state_to_float32(state: StateFloat) -> NDArray[np.uint32]:

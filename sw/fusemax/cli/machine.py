@@ -13,6 +13,8 @@ __all__ = ["FIELDS", "add_machine", "changed", "machine", "setting"]
 
 #: Parameters that ``--set`` changes; the name has an option of its own.
 FIELDS = tuple(field.name for field in fields(Config) if field.name != "name")
+#: Those of them that are on or off, 1 or 0.
+SWITCHES = tuple(field.name for field in fields(Config) if field.default is False)
 #: Characters of a name that is made of the changes. The cached simulators have it in their file names.
 LONGEST_NAME = 80
 
@@ -63,9 +65,14 @@ def setting(text: str) -> tuple[str, int]:
     if name not in FIELDS:
         raise argparse.ArgumentTypeError(f"the field must be one of {', '.join(FIELDS)}, not {name!r}")
     try:
-        return name, int(value)
+        number = int(value)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{name} must be a whole number, not {value!r}") from None
+    if name not in SWITCHES:
+        return name, number
+    if number not in (0, 1):
+        raise argparse.ArgumentTypeError(f"{name} must be 0 or 1, not {value!r}")
+    return name, bool(number)
 
 
 def machine(options: argparse.Namespace) -> Config:
@@ -95,7 +102,7 @@ def changed(config: Config, changes: Mapping[str, int]) -> Config:
         If a value is out of its range.
     """
     other = replace(config, **changes)
-    different = [f"{field}{getattr(other, field)}" for field in FIELDS if getattr(other, field) != getattr(config, field)]
+    different = [f"{field}{getattr(other, field):d}" for field in FIELDS if getattr(other, field) != getattr(config, field)]
     name = "_".join([config.name, *different])
     if len(name) > LONGEST_NAME:
         name = f"{config.name}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"

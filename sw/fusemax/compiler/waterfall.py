@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from ..errors import MissingExtraError
 from ..plotting import save_picture
 from ..spec import Config, Timing
-from .array_program import Operation
+from .micro import Operation
 from .placed import Placed
 
 if TYPE_CHECKING:

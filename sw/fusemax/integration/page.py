@@ -54,6 +54,9 @@ PARAMETERS = {
     "query_tiles": "Query tiles whose state stays on chip at the largest head dims.",
     "contexts": "Score registers of a processing element.",
     "pe_latency": "Register stages of a processing element.",
+    "linear": "Operation LIN, weights with a sign, fixed references.",
+    "functions": "Operations SET and ADD, EXP of -|S|, a spare hold register.",
+    "entropy": "Operation ENT.",
     "score_bits": "Bits of a score.",
     "score_frac_bits": "Bits of a score's fraction.",
 }

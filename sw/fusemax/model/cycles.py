@@ -19,7 +19,16 @@ from .tiles import issued_tiles, query_tiles, read_beats, written_bytes
 from .timeline import IdealMemory, MemoryTiming, Run
 from .timeline.latencies import Latencies
 
-__all__ = ["CycleCounts", "IdealMemory", "MemoryTiming", "cycles", "ring_cycles"]
+__all__ = ["SLOT_COUNTERS", "CycleCounts", "IdealMemory", "MemoryTiming", "cycles", "ring_cycles"]
+
+#: Counters of main operations, and which of them each counts.
+SLOT_COUNTERS = {
+    "slots_qk": (Op.QK,),
+    "slots_exp": (Op.EXP,),
+    "slots_sum": (Op.SUM,),
+    "slots_slnv": (Op.SLNV,),
+    "slots_function": (Op.LIN, Op.SET, Op.ADD, Op.ENT),
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,7 @@ class CycleCounts:
     idle: int
     bytes_read: int
     bytes_written: int
+    slots_function: int = 0
 
     @property
     def values(self) -> dict[str, int]:
@@ -165,7 +175,7 @@ def _count_job(config: Config, job: Descriptor, program: Program, total: dict[st
     heads = job.heads * job.batch
     tiles = heads * issued_tiles(config, job)
     words = [MICROWORD.unpack(word) for word in program.microwords]
-    slots = {f"slots_{op.name.lower()}": sum(word["op"] == op for word in words) for op in Op if op is not Op.NOP}
+    slots = {name: sum(word["op"] in ops for word in words) for name, ops in SLOT_COUNTERS.items()}
     total["tiles"] += tiles
     total["tiles_skipped"] += heads * query_tiles(job) * job.key_tiles - tiles
     for name, count in slots.items():

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..compiler.program import Program
-from ..compiler.rule_checker import check
+from ..compiler.symbolic_checker import check
 from ..errors import DeviceClosedError
 from ..spec import (
     COUNTERS,
@@ -37,13 +37,12 @@ from ..spec import (
     Cause,
     Config,
     Descriptor,
-    Op,
     ceil_div,
     job_entry_offset,
     register,
 )
 from .bitexact import Segment, attention_head
-from .cycles import ring_cycles
+from .cycles import SLOT_COUNTERS, ring_cycles
 from .descriptor_check import is_valid, settings
 from .job_memory import JobMemory, Stop, key_rows, query_rows
 from .tiles import issued_tiles, job_rows, query_tiles, read_beats
@@ -53,7 +52,6 @@ __all__ = ["ModelTransport"]
 NAMES = {entry.offset: entry.name for entry in REGISTERS}
 COUNTER_BASE = 0x100
 WORD = 0xFFFF_FFFF
-SLOT_COUNTERS = {Op.QK: "slots_qk", Op.EXP: "slots_exp", Op.SUM: "slots_sum", Op.SLNV: "slots_slnv"}
 #: Counters that depend on when things happen.
 TIME_COUNTERS = ("cycles", "slots_empty", "stall_q", "stall_k", "stall_v", "stall_output", "idle")
 #: Registers of an address, which is kept as one number.
@@ -76,7 +74,7 @@ class ModelTransport:
         self._memory = JobMemory(config, memory_bytes)
         self._closed = False
         self._registers = {entry.name: 0 for entry in REGISTERS}
-        for name, fields in (("SHAPE", {}), ("LIMITS", {})):
+        for name in ("SHAPE", "LIMITS", "OPTIONS"):
             layout = register(name).fields
             assert layout is not None
             fields = {field.name: getattr(config, field.name) for field in layout.fields}
@@ -379,6 +377,6 @@ def _count_slots(program: tuple[int, ...], config: Config, e: int, f: int) -> di
     """
     check(program, config, e, f)
     words = [MICROWORD.unpack(word) for word in program]
-    counts = {name: sum(word["op"] == op for word in words) for op, name in SLOT_COUNTERS.items()}
+    counts = {name: sum(word["op"] in ops for word in words) for name, ops in SLOT_COUNTERS.items()}
     counts["slots_max"] = sum(word["max"] for word in words)
     return counts

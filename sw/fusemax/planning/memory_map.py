@@ -51,7 +51,7 @@ class Shape:
     Raises
     ------
     TypeError, ValueError
-        If a size is not a positive integer, ``out_dtype`` is something else, or ``raw_out`` comes without float32.
+        If a size is not a positive integer, ``out_dtype`` is something else.
     """
 
     batch: int = 1
@@ -76,8 +76,6 @@ class Shape:
                 raise ValueError(f"{name} must be at least 1, not {value!r}")
         if self.out_dtype not in OUTPUT_BYTES:
             raise ValueError(f"out_dtype must be 'bfloat16' or 'float32', not {self.out_dtype!r}")
-        if self.raw_out and self.out_dtype != "float32":
-            raise ValueError(f"out_dtype must be 'float32' with raw_out, not {self.out_dtype!r}")
 
     @property
     def macs(self) -> int:

@@ -31,7 +31,7 @@ from .registers import (
     job_entry_offset,
     register,
 )
-from .timing import Timing
+from .timing import Port, Timing
 
 __all__ = [
     "CHAIN_FIELDS",
@@ -63,6 +63,7 @@ __all__ = [
     "Field",
     "Layout",
     "Op",
+    "Port",
     "Register",
     "Timing",
     "ceil_div",

@@ -54,12 +54,23 @@ class Config:
     score_bits: int = 32
     #: Bits of a score's fraction (SF).
     score_frac_bits: int = 16
+    #: Operation LIN, weights with a sign, fixed references.
+    linear: bool = False
+    #: Operations SET and ADD, EXP of -|S|, a spare hold register: weights that are functions of the score. Brings ``linear``.
+    functions: bool = False
+    #: Operation ENT: sums of weight times score.
+    entropy: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
             raise TypeError(f"name must be a string, not {self.name!r}")
         if not self.name.replace("_", "").isalnum() or not self.name.isascii():
             raise ValueError(f"name must be letters, digits and underscores, not {self.name!r}")
+        for field in ("linear", "functions", "entropy"):
+            if not isinstance(getattr(self, field), bool):
+                raise TypeError(f"{field} must be True or False, not {getattr(self, field)!r}")
+        if self.functions:
+            object.__setattr__(self, "linear", True)
         for field, low, high in (
             ("rows", 2, 256),
             ("columns", 2, 256),
@@ -81,6 +92,10 @@ class Config:
                 raise TypeError(f"{field} must be an integer, not {value!r}")
             if not low <= value <= high:
                 raise ValueError(f"{field} must be from {low} to {high}, not {value}")
+        if self.functions and self.contexts < 3:
+            raise ValueError(
+                f"contexts must be 3 or more with functions, whose spare hold register no tile has, not {self.contexts}"
+            )
         if self.bus_bits not in BUS_WIDTHS:
             raise ValueError(f"bus_bits must be one of {', '.join(map(str, BUS_WIDTHS))}, not {self.bus_bits!r}")
         if self.score_bits - self.score_frac_bits < 10:
@@ -119,6 +134,16 @@ class Config:
     def reference_bits(self) -> int:
         """Bits of a reference RM: the integer part of a score, rounded up."""
         return self.score_bits - self.score_frac_bits + 1
+
+    @property
+    def mantissa_bits(self) -> int:
+        """Bits of a weight's mantissa in a hold register, where its exponent lies above it; with a sign if there is LIN."""
+        return 18 if self.linear else 17
+
+    @property
+    def linear_shift(self) -> int:
+        """Lowest bit of a score that LIN takes: its weight has 18 bits, unit 2^-12 unless the score's is coarser."""
+        return max(0, self.score_frac_bits - 12)
 
     @property
     def holds(self) -> int:

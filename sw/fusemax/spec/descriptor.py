@@ -34,7 +34,10 @@ MASK_LIMIT = 1 << 30
 #: Bits in front of an output row with ``state_out``; they lie in one bus word.
 ROW_STATE_BITS = 64
 #: What of a job the machine is set to: another value finds the machine empty, and the program is read anew.
-SETTINGS = ("program_tag", "ii", "e", "f", "query_slots", "output_slots", "float32_out", "state_out", "raw_out")
+SETTINGS = (
+    *("program_tag", "ii", "e", "f", "query_slots", "output_slots", "float32_out", "state_out", "raw_out"),
+    *("fixed_reference", "spare_hold"),
+)
 #: In what, besides, a job that continues another is as the other.
 CHAIN_FIELDS = ("group_tiles", "last_queries", "share")
 #: No AXI burst crosses a multiple of this address (AMBA AXI4, A3.4.1).
@@ -60,10 +63,16 @@ class Descriptor:
         1, "Every query row begins with a bus word whose low 32 bits are its factor, a float32; scale is not used."
     )
     state_out: int = _bits(1, "Every output row begins with a bus word: reference RM (int32), denominator RD (float32), zeros.")
-    raw_out: int = _bits(1, "Numerators RNV as they are go out, not divided by the denominator; needs float32_out.")
+    raw_out: int = _bits(1, "Numerators RNV as they are go out, not divided by the denominator.")
     continues: int = _bits(1, "The next job's keys continue these: same queries, one head, one group; nothing goes out yet.")
     continued: int = _bits(1, "These keys continue the job before, whose queries are there.")
-    _flags: int = _bits(9, "Zero.", init=False)
+    fixed_reference: int = _bits(
+        1, "EXP's reference is the microword's constant, RM 0, and states are never rescaled; needs the option linear."
+    )
+    spare_hold: int = _bits(
+        1, "The last hold register is the spare one, and tiles take turns with the others; needs the option functions."
+    )
+    _flags: int = _bits(7, "Zero.", init=False)
     program_tag: int = _bits(32, "Tag of the program; it is fetched only when another one is loaded.")
     program_address: int = _bits(64, "Address of the program's first microword (behind its header).")
     ii: int = _bits(16, "Initiation interval: microwords of the program.")

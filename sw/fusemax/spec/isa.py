@@ -21,12 +21,20 @@ class Op(enum.IntEnum):
     NOP = 0
     #: S += q·k, or S = q·k with ``first``.
     QK = 1
-    #: P = 2^(S - RM').
+    #: P = 2^(S - reference), of S in a hold register; with ``first`` 2^(-|S| - reference).
     EXP = 2
     #: Downward sum of P.
     SUM = 3
     #: Downward sum of P·v.
     SLNV = 4
+    #: P = S, a signed weight, of S in a hold register; with ``first`` max(S, 0). Machines with ``Config.linear``.
+    LIN = 5
+    #: Hold register := P·constant, as a score. Machines with ``Config.functions``, as the next one.
+    SET = 6
+    #: S += P·constant, or S = min(S, 0) + P·constant with ``first``.
+    ADD = 7
+    #: Downward sum of P·slice of S, which is still in the accumulator. Machines with ``Config.entropy``.
+    ENT = 8
 
 
 #: Stages that a program may use: an operation's tile started at most ``STAGES - 1`` iterations ago.
@@ -37,23 +45,42 @@ MICROWORD = Layout(
     "Microword",
     "What one slot of the initiation interval does.",
     (
-        Field("op", 3, "Main operation (Op)."),
+        Field("op", 4, "Main operation (Op)."),
         Field("stage", 4, "Stage of the main operation's tile."),
-        Field("index", 9, "Head dim index: e of QK, f of SLNV, F for SUM."),
-        Field("first", 1, "First operation of its kind for the tile: QK loads S instead of adding; K, V or Q must be there."),
+        Field(
+            "index",
+            9,
+            "Head dim index: e of QK, f of SLNV, F for SUM; slice of ENT, which is its f; of SET and ADD the constant's "
+            "significand, two's complement.",
+        ),
+        Field(
+            "first",
+            1,
+            "First operation of its kind for the tile: QK loads S instead of adding; K, V or Q must be there. Of the "
+            "numerators the first one begins an output row. EXP: of -|S|; LIN: of max(S, 0); ADD: to min(S, 0).",
+        ),
         Field("last", 1, "Last operation of its kind for the tile: frees the buffer that it read."),
         Field(
             "max",
             1,
-            "In slot 0, beside the first QK or alone: downward maximum of the stage 1 tile's scores; they move to a hold.",
+            "MAX: downward maximum of a tile's scores, which move to its hold register. Of the stage 1 tile, in slot 0, "
+            "beside the first QK or alone; with dst of the word's own tile, in any slot.",
         ),
-        Field("mask", 1, "In SUM's slot: the stage 0 tile's key intervals come down the columns."),
-        Field("_reserved", 12, "Zero."),
+        Field("mask", 1, "In SUM's slot, or a slot without operation: the stage 0 tile's key intervals come down the columns."),
+        Field("src", 1, "Hold register that the operation reads: 0 the tile's, 1 the spare one."),
+        Field("dst", 1, "Hold register that EXP, LIN and SET write, likewise; with max see there."),
+        Field(
+            "constant",
+            8,
+            "EXP with fixed_reference: the reference. SET, ADD: right shift of the product of weight and significand. Else 0.",
+            signed=True,
+        ),
+        Field("_reserved", 1, "Zero."),
     ),
 )
 
 PROGRAM_MAGIC = 0x58414D46  # "FMAX"
-PROGRAM_VERSION = 1
+PROGRAM_VERSION = 2
 
 #: Where each field in front of the microwords lies.
 PROGRAM_HEADER = Layout(

@@ -24,7 +24,7 @@ __all__ = [
 
 IDENTITY = 0x46584D41  # "FXMA"
 #: Version of registers, descriptor and program together.
-INTERFACE_VERSION = 2
+INTERFACE_VERSION = 3
 
 
 class Cause(enum.IntEnum):
@@ -193,6 +193,21 @@ REGISTERS: tuple[Register, ...] = (
     Register("WATCHDOG", 0x4C, "rw", "Cycles without progress after which busy is an error, TIMEOUT; 0 for never."),
     *_window("READ", 0x50, "read"),
     *_window("WRITE", 0x60, "written"),
+    Register(
+        "OPTIONS",
+        0x70,
+        "ro",
+        "Operations that this machine has besides those of softmax attention.",
+        Layout(
+            "Options",
+            "",
+            (
+                Field("linear", 1, "LIN, fixed_reference."),
+                Field("functions", 1, "SET, ADD, EXP of -|S|, spare_hold."),
+                Field("entropy", 1, "ENT."),
+            ),
+        ),
+    ),
 )
 
 #: The table has an entry for each of this many jobs that completed last: job n is in entry n modulo this.
@@ -231,6 +246,7 @@ COUNTERS: tuple[tuple[str, str], ...] = (
     ("idle", "Busy cycles in which no iteration was running."),
     ("bytes_read", "Bytes read, bus words in full."),
     ("bytes_written", "Bytes written, as strobed."),
+    ("slots_function", "Slots that issued LIN, SET, ADD or ENT; stays 0 on machines without them."),
 )
 
 

@@ -6,12 +6,28 @@ distances from here: there is one timetable.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import Protocol
 
 from .integers import ceil_div
 
-__all__ = ["Sizes", "Timing"]
+__all__ = ["Port", "Sizes", "Timing"]
+
+
+class Port(enum.Enum):
+    """A way in which a PE's operation reads one of its registers; :meth:`Timing.read_stage` says when."""
+
+    #: Hold register: score of EXP and LIN, weight of SET, ADD, SUM, SLNV and ENT.
+    HOLD = "hold"
+    #: Accumulator, a slice of it as ENT's factor.
+    SLICE = "slice"
+    #: Accumulator, its sign: ADD with ``first``.
+    SIGN = "sign"
+    #: Accumulator: QK and ADD add to it, MAX compares and moves it.
+    SCORE = "score"
+    #: Mask bit beside the accumulator: MAX and SET move it.
+    VISIBLE = "visible"
 
 
 class Sizes(Protocol):
@@ -65,6 +81,30 @@ class Timing:
         """Cycles by which a partial sum's coarse exponent is ahead of its value."""
         return self.config.pe_latency - 1 - self.coarse_stage
 
+    def read_stage(self, port: Port) -> int:
+        """PE: cycles from a word's operands to the one in which it reads a register.
+
+        Whatever a word writes, hold register, accumulator or mask bit, is there ``pe_latency`` cycles behind its operands.
+        """
+        latency = self.config.pe_latency
+        match port:
+            case Port.HOLD:
+                return 0
+            case Port.SLICE:
+                return 1 if latency >= 5 else 0
+            case Port.SIGN:
+                return max(latency - 2, 1)
+            case Port.SCORE | Port.VISIBLE:
+                return latency - 1
+
+    def read_distance(self, port: Port) -> int:
+        """Slots from a word that writes a register to one that reads it by ``port``."""
+        return self.config.pe_latency - self.read_stage(port)
+
+    def overwrite_distance(self, port: Port) -> int:
+        """Slots from a word that reads a register by ``port`` to one that writes it; negative: it may come as much before."""
+        return self.read_stage(port) - (self.config.pe_latency - 1)
+
     @property
     def max_to_exp(self) -> int:
         """Slots from MAX to EXP of the same tile."""
@@ -73,7 +113,7 @@ class Timing:
     @property
     def exp_to_sum(self) -> int:
         """Slots from EXP to SUM or SLNV of the same tile: a PE's latency."""
-        return self.config.pe_latency
+        return self.read_distance(Port.HOLD)
 
     @property
     def recurrence(self) -> int:

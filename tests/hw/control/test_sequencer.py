@@ -264,7 +264,7 @@ def test_issue(machine):
     for seed in seeds:
         _, checker = run(config, e, f, seed, jobs=max(2, 24 // (e + f)), stalled=True)
         happened |= {name for name, count in checker.counts.items() if count}
-    assert happened == set(sequencer_events().members)
+    assert happened == set(sequencer_events().members) - {"slots_function"}
 
 
 @pytest.mark.parametrize("machine", range(3))

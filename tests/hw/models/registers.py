@@ -97,6 +97,7 @@ class RegisterModel:
             "VERSION": INTERFACE_VERSION,
             "SHAPE": shape_word(),
             "LIMITS": limits_word(),
+            "OPTIONS": CONFIG.linear | CONFIG.functions << 1 | CONFIG.entropy << 2,
             "STATUS": sum(bool(bit) << index for index, bit in enumerate(status)),
             "INTERRUPT": self.pending,
             "INTERRUPT_ENABLE": self.enable,

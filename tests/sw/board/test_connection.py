@@ -54,7 +54,7 @@ def test_the_port_is_absent() -> None:
     ("name", "value", "message"),
     [
         ("IDENTITY", 0, "IDENTITY must be 0x46584d41, not 0x0; load the bitstream of 'tiny'"),
-        ("VERSION", 1, "VERSION must be 0x2, not 0x1; load the bitstream of 'tiny'"),
+        ("VERSION", 1, "VERSION must be 0x3, not 0x1; load the bitstream of 'tiny'"),
         ("SHAPE", 9, "rows must be 4 as in 'tiny', not 9; load the bitstream of 'tiny'"),
         ("LIMITS", 64 | 32 << 10, "max_f must be 64 as in 'tiny', not 32; load the bitstream of 'tiny'"),
     ],

@@ -41,7 +41,7 @@ def test_every_field_can_be_set() -> None:
     assert set(FIELDS) == {field.name for field in fields(Config)} - {"name"}
     for field in FIELDS:
         value = getattr(CONFIGS["base"], field)
-        other = asked("--config", "small", "--set", f"{field}={value}")
+        other = asked("--config", "small", "--set", f"{field}={value:d}")
         assert getattr(other, field) == value
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import fusemax
 from fusemax.compiler.program import Program
 from fusemax.errors import ProgramError
-from fusemax.spec import CONFIGS, MICROWORD, Op
+from fusemax.spec import CONFIGS, MICROWORD, PROGRAM_VERSION, Op
 
 SMALL = CONFIGS["small"]
 
@@ -49,7 +49,7 @@ def test_layout_of_the_bytes() -> None:
     program = fusemax.compile(head_dim=8)
     data = program.to_bytes()
     assert data[:4] == b"FMAX"
-    assert int.from_bytes(data[4:6], "little") == 1
+    assert int.from_bytes(data[4:6], "little") == PROGRAM_VERSION
     assert int.from_bytes(data[6:8], "little") == program.ii == 18
     assert int.from_bytes(data[12:16], "little") == program.tag == zlib.crc32(data[16:])
     assert int.from_bytes(data[16:20], "little") == program.microwords[0]
@@ -65,7 +65,7 @@ def changed(data: bytes, at: int) -> bytes:
     [
         (lambda data: data[:15], "must have a header of 16 bytes, not 15"),
         (lambda data: changed(data, 0), "magic must be 0x58414d46, not 0x58414d47"),
-        (lambda data: changed(data, 4), "version must be 0x1, not 0x0"),
+        (lambda data: changed(data, 4), "version must be 0x2, not 0x3"),
         (lambda data: data[:-1], "of 18 microwords must have 88 bytes, not 87"),
         (lambda data: data + b"\0", "of 18 microwords must have 88 bytes, not 89"),
         (lambda data: changed(data, 6), "of 19 microwords must have 92 bytes, not 88"),
@@ -118,7 +118,7 @@ def test_text_by_hand() -> None:
         ("0: QK 0 stage=x", "line 1: must be 'slot: operation"),
         ("QK 0", "line 1: must be 'slot: operation"),
         (".g 3", "line 1: must be 'slot: operation"),
-        (".e 1\n0: MUL 0", "line 2: the operation must be one of NOP, QK, EXP, SUM, SLNV, not 'MUL'"),
+        (".e 1\n0: MUL 0", "line 2: the operation must be one of NOP, QK, EXP, SUM, SLNV, LIN, SET, ADD, ENT, not 'MUL'"),
         ("0: QK 0 stage=1 third", "line 1: a flag must be one of first, last, max, mask, not 'third'"),
         ("0: QK 0 stage=16", "line 1: Microword.stage must be from 0 to 15, not 16"),
         ("0: QK 512", "line 1: Microword.index must be from 0 to 511, not 512"),

@@ -195,6 +195,7 @@ def test_counters(machine: Machine) -> None:
         "slots_sum": 6,
         "slots_slnv": 6 * F,
         "slots_max": 6,
+        "slots_function": 0,
         # A descriptor, the program with its header, and rows of bus words of 8 bytes; E takes one, F two.
         "bytes_read": 192 + 16 + -(-4 * ii // 8) * 8 + 8 * (QUERIES + KEYS + 2 * KEYS),
         "bytes_written": 2 * F * QUERIES,
@@ -296,7 +297,8 @@ def test_ring_wraps_around(machine: Machine) -> None:
         {"mask_lo": 3, "mask_hi": 3},
         {"mask_hi": 0},
         {"mask_lo": 4},
-        {"raw_out": 1},
+        {"fixed_reference": 1},
+        {"spare_hold": 1},
         {"continued": 1},
         {"continues": 1, "heads": 2},
         {"continues": 1, "batch": 2},
@@ -509,6 +511,15 @@ def test_row_factors(machine: Machine) -> None:
     np.testing.assert_array_equal(machine.output(), expected)
     ii = machine.program.ii
     assert machine.counter("bytes_read") == 192 + 16 + 4 * ii + ii % 2 * 4 + 8 * (2 * QUERIES + 3 * KEYS)
+
+
+def test_numerators_in_bfloat16(machine: Machine) -> None:
+    machine.descriptor(0, raw_out=1, float32_out=1, interrupt=0)
+    machine.descriptor(1, raw_out=1, o_address=OUT + 0x400)
+    run(machine, 2)
+    rounded = machine.output(dtype=np.float32).astype(ml_dtypes.bfloat16)
+    assert (rounded != 0).all()
+    np.testing.assert_array_equal(machine.output(OUT + 0x400), rounded.view(np.uint16))
 
 
 @pytest.mark.parametrize("raw", [False, True])

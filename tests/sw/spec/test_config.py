@@ -48,6 +48,13 @@ def configs(draw) -> Config:
         ({"outstanding_reads": 0}, ValueError, "outstanding_reads must be from 1 to 256, not 0"),
         ({"query_tiles": 0}, ValueError, "query_tiles must be from 1 to 64, not 0"),
         ({"contexts": 1}, ValueError, "contexts must be from 2 to 9, not 1"),
+        ({"linear": 1}, TypeError, "linear must be True or False, not 1"),
+        ({"entropy": None}, TypeError, "entropy must be True or False, not None"),
+        (
+            {"functions": True, "contexts": 2},
+            ValueError,
+            "contexts must be 3 or more with functions, whose spare hold register no tile has, not 2",
+        ),
         ({"pe_latency": 6}, ValueError, "pe_latency must be from 2 to 5, not 6"),
         ({"score_bits": 35}, ValueError, "score_bits must be from 26 to 34, not 35"),
         ({"score_frac_bits": 9}, ValueError, "score_frac_bits must be from 10 to 20, not 9"),
@@ -131,3 +138,8 @@ def test_memories_hold_the_largest_rows(c):
     assert c.value_beats * c.bus_bits >= 16 * c.max_f > (c.value_beats - 1) * c.bus_bits
     assert c.output_beats * c.bus_bits >= 2 * 32 * c.max_f
     assert c.program_words >= c.max_e + c.max_f + 2
+
+
+def test_functions_bring_linear_weights_and_the_linear_weight_is_a_slice_of_the_score():
+    assert config(functions=True).linear and not config(entropy=True).linear
+    assert [config(score_frac_bits=bits).linear_shift for bits in (10, 12, 13, 16, 20)] == [0, 0, 1, 4, 8]
