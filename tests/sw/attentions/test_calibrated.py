@@ -43,7 +43,7 @@ def test_error(device, form: str, strength: float) -> None:
 
 def test_masked_where_the_share_is_large(device) -> None:
     """``auto`` takes the sweep without sinks for heads whose rows have nearly all weight on sinks, and only for them."""
-    heads = [with_sinks(256, [0, 32, 85], strength) for strength in (4.0, 16.0)]
+    heads = [with_sinks(256, [0, 32, 85], strength) for strength in (5.5, 16.0)]
     q, k, v = (np.stack(arrays) for arrays in zip(*heads, strict=True))
     shares = [exact.calibrated_attention(*head)[2].max() for head in heads]
     assert shares[0] < 0.99 < shares[1]
@@ -56,11 +56,11 @@ def test_masked_where_the_share_is_large(device) -> None:
         assert relative_error(found, exact.calibrated_attention(*head)[0]) <= 2e-5
 
 
-@pytest.mark.parametrize(("threshold", "count"), [(1.0, 0), (0.5, 0), (0.1, 1), (0.02, 2), (0.0006, None)])
-def test_numbers_of_sinks(device, threshold: float, count: int | None) -> None:
+@pytest.mark.parametrize(("threshold", "count"), [(1.0, 0), (0.5, 0), (0.1, 1), (0.02, 2)])
+def test_numbers_of_sinks(device, threshold: float, count: int) -> None:
     q, k, v = with_sinks(160, [3, 20, 53])
     expected, sinks, _ = exact.calibrated_attention(q, k, v, threshold=threshold)
-    assert len(sinks) == count if count is not None else len(sinks) > 10
+    assert len(sinks) == count
     counters: list[fusemax.Counters] = []
     out = fusemax.calibrated_attention(q, k, v, threshold=threshold, form="factored", device=device, counters=counters)
     assert relative_error(out, expected) <= 2e-5
@@ -84,7 +84,9 @@ def test_one_sink_is_the_first_that_is_found(device) -> None:
 def test_more_sinks_than_fit_beside_the_queries(device, form: str) -> None:
     """64 contraction elements hide sinks; with more sinks there are more sweeps."""
     q, k, v = with_sinks(200, [0, 50, 60])
-    threshold = float(np.sort(exact.column_means(q, k))[-101])
+    means = np.sort(exact.column_means(q, k))[-110:-80]
+    gap = np.argmax(np.diff(means))
+    threshold = float(means[gap : gap + 2].mean())
     expected, sinks, _ = exact.calibrated_attention(q, k, v, threshold=threshold)
     assert len(sinks) > 64
     counters: list[fusemax.Counters] = []

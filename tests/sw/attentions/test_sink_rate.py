@@ -30,7 +30,7 @@ def test_one_key(device, qkv, key: int) -> None:
     found = fusemax.sink_rate(q, k, v, key=key, device=device, counters=counters)
     expected = exact.column_means(q, k)[..., [key]]
     assert len(counters) == 1
-    assert np.abs(found.alpha / expected - 1).max() <= (2e-5 if key else 5e-6)
+    assert np.abs(found.alpha / expected - 1).max() <= (2e-4 if key else 5e-6)
     weights = exact.softmax_weights(q, k, sees=exact.triangle(256))
     assert found.out is not None
     assert relative_error(found.out, weights @ v.astype(np.float64)) <= 2e-5
