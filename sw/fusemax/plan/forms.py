@@ -210,7 +210,7 @@ class Forms:
             term = form.terms[0]
             if term.weight is None or term.weight.function == "exp":
                 weight = term.weight and Weight("exp", tuple(_scaled(part, -1.0) for part in term.weight.score))
-                return Form((Term(tuple(Binary("/", Number(1.0), f, at=f.at) for f in term.factors), weight),))
+                return Form((Term(tuple(_reciprocal(factor) for factor in term.factors), weight),))
         raise self.refuse(f"division by {node}, which has a number for every query and key", node.at)
 
     def _call(self, name: str, given: list[Expression], node: Call, arguments: Mapping[str, Form] | None) -> Form:
@@ -270,6 +270,12 @@ def _walk(node: Expression) -> list[Expression]:
 
 def _joined(left: tuple[Expression, ...], right: tuple[Expression, ...]) -> tuple[Expression, ...]:
     return (*left, *(condition for condition in right if condition not in left))
+
+
+def _reciprocal(factor: Expression) -> Expression:
+    if isinstance(factor, Number) and factor.value:
+        return Number(1 / factor.value, at=factor.at)
+    return Binary("/", Number(1.0), factor, at=factor.at)
 
 
 def _scaled(term: Term, factor: float) -> Term:

@@ -21,7 +21,7 @@ def bfloat16(values: ArrayLike) -> NDArray[np.float64]:
 def parts_of(values: NDArray[Any], most: int) -> list[NDArray[np.float64]]:
     """Split finite numbers into bfloat16 numbers whose sum they are.
 
-    The error is at most 2^(-8·most - 1) of a number. Parts that are all zero are left out, but for the first: numbers that are
+    The error is at most 2^(-8·most) of a number. Parts that are all zero are left out, but for the first: numbers that are
     bfloat16 already have one part.
 
     Parameters

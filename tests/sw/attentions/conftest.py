@@ -30,9 +30,9 @@ def qkv() -> Callable[..., list[Any]]:
         length: int, e: int = 64, f: int | None = None, leading: tuple[int, ...] = (), seed: int = 0, peak: float = 1.0
     ) -> list[Any]:
         return [
-            (np.random.default_rng((seed, number)).standard_normal((*leading, length, size)) * (1.0 if number else peak)).astype(
-                ml_dtypes.bfloat16
-            )
+            (
+                np.random.default_rng((seed, number)).standard_normal((*leading, length, size)) * (1.0 if number else peak)
+            ).astype(ml_dtypes.bfloat16)
             for number, size in enumerate((e, e, e if f is None else f))
         ]
 

@@ -26,9 +26,7 @@ def test_error(device, qkv, kind: str, window) -> None:
         # The same for all heads.
         key, value = key[0], value[0]
     given = {} if kind == "K-bias" else {"v_bias": value}
-    out = fusemax.biased_attention(
-        q, k, v, k_bias=key, causal=True, window=window, out_dtype="float32", device=device, **given
-    )
+    out = fusemax.biased_attention(q, k, v, k_bias=key, causal=True, window=window, out_dtype="float32", device=device, **given)
     place = np.arange(384)
     sees = (place[:, None] >= place) & (place[:, None] - place <= (384 if window is None else window[0]))
     for head in range(2):
