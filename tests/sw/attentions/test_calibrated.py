@@ -1,4 +1,4 @@
-"""ACT: sinks that are found, spared and turned down, with few of them and many, and rows that have nearly all weight on them."""
+"""ACT: sinks that are found, spared and turned down, few and many, and rows that have nearly all weight on them."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def test_penalty() -> None:
             (np.zeros((1, 1, 1)), [0.5]),
             {},
             ValueError,
-            r"entropy must be of shape \(layers, batch, heads, T\), not \(1, 1, 1\)",
+            r"entropy must be of shape \(layers, batch, heads, T\)",
         ),
         ((np.zeros((1, 1, 1, 2)), [0.5]), {}, ValueError, r"theta must be of shape \(1, 1\), not \(1,\)"),
         ((np.zeros((1, 1, 1, 2)), "a"), {}, TypeError, "theta must be an array of numbers, not 'a'"),

@@ -158,7 +158,7 @@ def test_more_contraction_elements_than_there_are(device) -> None:
 def test_both_factors_with_negative_numbers(device) -> None:
     cascade = own("X: [D, P], W: [D, O], Z: [O, P]", "Z[o, p] = W[d, o] * X[d, p]")
     sizes = {"D": 8, "O": 5, "P": 3}
-    with pytest.raises(ReachError, match="line 4, column 7: no plan for this: both factors of Z.* have negative numbers"):
+    with pytest.raises(ReachError, match=r"line 4, column 7: no plan for this: both factors of Z.* have negative numbers"):
         fusemax.run(cascade, inputs_of(cascade, sizes), device)
     inputs = inputs_of(cascade, sizes)
     inputs["W"] = np.abs(inputs["W"])
