@@ -132,6 +132,10 @@ class Core(wiring.Component):
             array.north.eq(sequencer.north),
             array.lane.eq(sequencer.lane),
         ]
+        if self.config.linear:
+            m.d.comb += sequencer.fixed_reference.eq(parts.dispatcher.fixed_reference)
+        if self.config.functions:
+            m.d.comb += sequencer.spare_hold.eq(parts.dispatcher.spare_hold)
 
     def _connect_storing(self, m: Module) -> None:
         """Fetch results from the lanes and write them."""

@@ -50,6 +50,8 @@ class NorthSource(enum.Enum, shape=2):
     REFERENCE = 1
     #: The column's key interval.
     INTERVAL = 2
+    #: The number in the place of ``keys``, two's complement; the same for all columns.
+    CONSTANT = 3
 
 
 #: A bound on its way along the north edge, relative to the tile: from -512 to 511 at column 0, up to 255 more at the last.
@@ -70,8 +72,8 @@ def pe_control(config: Config) -> data.StructLayout:
             "first": 1,  #: QK loads the accumulator
             "max": 1,  #: downward maximum; S moves to hold[hold_max]
             "mask": 1,  #: the north operand is a key interval, the west exponent the row's number
-            "hold": hold,  #: hold register of EXP, SUM, SLNV
-            "hold_max": hold,  #: hold register of MAX
+            "hold": hold,  #: hold register that the operation reads
+            "hold_max": hold,  #: hold register that MAX writes; on machines with LIN also the one that EXP, LIN and SET do
         }
     )
 
@@ -81,8 +83,8 @@ def west_bus(config: Config) -> data.StructLayout:
     return data.StructLayout(
         {
             "control": pe_control(config),
-            "sig": signed(9),  #: significand of k or v
-            "exponent": unsigned(8),  #: 255 - Ek, 255 - Ev, or the row's number
+            "sig": signed(9),  #: significand of k or v, or of a constant; 0 for ENT
+            "exponent": unsigned(8),  #: 255 - Ek, 255 - Ev, or the row's number; of a constant the right shift
         }
     )
 
@@ -91,7 +93,7 @@ def north_bus(config: Config) -> data.StructLayout:
     """To a PE from its north."""
     return data.StructLayout(
         {
-            "operand": signed(18),  #: q~, or RM' + 1, or hi (upper 9 bits) and lo (lower 9 bits)
+            "operand": signed(18),  #: q~, or reference + 1, or -128 for LIN, or hi (upper 9 bits) and lo (lower 9 bits)
             "exponent": signed(9),  #: exponent word of q~
         }
     )
@@ -103,7 +105,7 @@ def partial_bus(config: Config) -> data.StructLayout:
         {
             "value": signed(config.sum_bits),
             "valid": 1,  #: of a maximum: a row above is visible
-            "overflow": 1,  #: of a maximum: a visible score above has left its range
+            "overflow": 1,  #: of a maximum: a visible score above has left its range; of LIN: has left that of LIN
             "coarse": unsigned(COARSE_BITS),  #: of a sum: coarse exponent, ``Timing.coarse_lead`` cycles ahead of the value
         }
     )
@@ -123,9 +125,15 @@ def reference_word(config: Config) -> data.StructLayout:
 def west_word(config: Config) -> data.StructLayout:
     """Down the west edge: what feeder r needs to put row r's operand on the west bus."""
     depth = 2 * (config.key_beats + config.value_beats)
+    constant = {
+        "constant": 1,  #: sig and exponent are the operand
+        "sig": signed(9),
+        "exponent": unsigned(8),
+    }
     return data.StructLayout(
         {
             "control": pe_control(config),
+            **(constant if config.functions or config.entropy else {}),
             "beat": unsigned(bits_for_count(depth)),  #: address of the bus word in the row's bank
             "element": unsigned(bits_for_count(config.beat_elements)),  #: element of the bus word
             "row": unsigned(8),  #: number of the row; every feeder hands on one more
@@ -145,7 +153,7 @@ def north_word(config: Config) -> data.StructLayout:
             "hi": signed(INTERVAL_BITS),  #: key behind the last one that it sees, likewise
             "phase": unsigned(8),  #: place of this column's query among those of its position
             "share": unsigned(8),  #: queries of a position, less one; both bounds rise by one with the position
-            "keys": unsigned(9),  #: keys of the tile that exist
+            "keys": unsigned(9),  #: keys of the tile that exist, or a constant
             "queries": unsigned(9),  #: queries from this column eastward; none left: empty interval
         }
     )
@@ -154,11 +162,16 @@ def north_word(config: Config) -> data.StructLayout:
 def lane_word(config: Config) -> data.StructLayout:
     """Along the lanes, in step with the partial values (a cycle ahead of them at every lane)."""
     hold = bits_for_count(config.holds)
+    linear = {
+        "check": 1,  #: the partial value's overflow counts: MAX, LIN
+        "fixed": 1,  #: the reference is fixed: RM is 0, and states are not rescaled
+    }
     return data.StructLayout(
         {
+            **(linear if config.linear else {}),
             "max": 1,  #: the partial value is a maximum
             "sum": 1,  #: the partial value is SLD
-            "slnv": 1,  #: the partial value is SLNV
+            "slnv": 1,  #: the partial value is SLNV, or of ENT
             "first_max": 1,  #: MAX of a query tile's first key tile: the old reference is none
             "first": 1,  #: SUM or SLNV of a query tile's first key tile: the old state is zero
             "last": 1,  #: SUM or SLNV of a query tile's last key tile: the result goes out

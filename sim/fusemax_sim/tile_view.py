@@ -60,6 +60,7 @@ module tile_view (
   wire issue = word_valid && word_ready;
   wire [{stage_width}-1:0] stage = word[{stage_offset}+:{stage_width}];
   wire operation_t decided = issue && present[stage] ? operation_t'(word[{op_offset}+:{op_width}]) : NOP;
+  wire [{stage_width}-1:0] moved = word[{dst_offset}] ? stage : 1;
   always_comb begin
     left = present;
     if (decided == SLNV && word[{last_offset}]) left[stage] = 0;
@@ -105,8 +106,8 @@ module tile_view (
       tile_before <= number[stage];
       fields_before <= tile[stage];
     end
-    max_before <= issue && word[{max_offset}] && present[1];
-    if (issue && word[{max_offset}] && present[1]) max_tile_before <= number[1];
+    max_before <= issue && word[{max_offset}] && present[moved];
+    if (issue && word[{max_offset}] && present[moved]) max_tile_before <= number[moved];
 
     operation <= operation_before;
     newest_tile <= newest_before;
@@ -170,6 +171,7 @@ def text(config: Config) -> str:
         op_width=microword_layout()["op"].width,
         last_offset=offset["last"],
         max_offset=offset["max"],
+        dst_offset=offset["dst"],
         corner="".join(f"events[{events[event].offset}] ? {state} : " for state, event in EVENTS.items()) + "WORKS",
         fields="\n".join(fields),
     )

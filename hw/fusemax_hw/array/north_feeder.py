@@ -38,7 +38,7 @@ class NorthFeeder(wiring.Component):
     reference_in : In(reference_word)
         From the lane below.
     bus : Out(north_bus)
-        To the column's first PE: query element; RM' + 1; or the interval of the keys that the column's
+        To the column's first PE: query element; RM' + 1; a constant; or the interval of the keys that the column's
         query sees, which is empty if no query is left for this column.
 
     Raises
@@ -114,7 +114,7 @@ class NorthFeeder(wiring.Component):
         ]
         hand_on(m, word, selected, frozenset(), "selected_")
 
-        # Third cycle: the element, the ring's entry or the interval.
+        # Third cycle: the element, the ring's entry, the interval or the constant.
         bus = Signal(north_bus(config))
         m.d.comb += bus.exponent.eq(element.exponent)
         with m.Switch(selected.source):
@@ -122,6 +122,9 @@ class NorthFeeder(wiring.Component):
                 m.d.comb += bus.operand.eq(Array(ring)[selected.hold] if len(ring) > 1 else ring[0])
             with m.Case(NorthSource.INTERVAL):
                 m.d.comb += bus.operand.eq(interval.as_value())
+            if config.linear:
+                with m.Case(NorthSource.CONSTANT):
+                    m.d.comb += bus.operand.eq(selected.keys.as_signed())
             with m.Default():
                 m.d.comb += bus.operand.eq(element.operand)
         hand_on(m, bus, self.bus, frozenset(), "bus_")

@@ -39,7 +39,7 @@ class WestFeeder(wiring.Component):
         Loaded bus words: two key buffers of ``key_beats`` words, then two value buffers of ``value_beats``.
     bus : Out(west_bus)
         To the row's first PE. Exponent is 255 - E; with ``mask`` the row's number.
-        Zeros and subnormals have sig 0 and E 0.
+        Zeros and subnormals have sig 0 and E 0. Or the word's constant, for every row the same.
     """
 
     module_name = "fusemax_west_feeder"
@@ -96,6 +96,9 @@ class WestFeeder(wiring.Component):
             sig.eq(Mux(zero, 0, Mux(element.sign, -magnitude.as_signed(), magnitude))),
             exponent.eq(Mux(selected.control.mask, selected.row, ~element.exponent)),
         ]
+        if self.config.functions or self.config.entropy:
+            with m.If(selected.constant):
+                m.d.comb += [sig.eq(selected.sig), exponent.eq(selected.exponent)]
         bus = Signal(west_bus(self.config))
         m.d.comb += [bus.control.eq(selected.control), bus.sig.eq(sig), bus.exponent.eq(exponent)]
         hand_on(m, bus, self.bus, RESET_FIELDS, "bus_")

@@ -127,6 +127,8 @@ class Dispatcher(wiring.Component):
         The word, likewise.
     program_ii : Out(16)
         Microwords of the program; stays until another one is loaded.
+    fixed_reference, spare_hold : Out(1)
+        Descriptor fields of the jobs that are worked on, likewise; on machines that have them.
     program_load : Out(1)
         Another program will be written: high for a cycle.
     program_start : Out(1)
@@ -169,6 +171,8 @@ class Dispatcher(wiring.Component):
                 "program_address": Out(beat_bits(config)),
                 "program_data": Out(config.bus_bits),
                 "program_ii": Out(16),
+                **({"fixed_reference": Out(1)} if config.linear else {}),
+                **({"spare_hold": Out(1)} if config.functions else {}),
                 "program_load": Out(1),
                 "program_start": Out(1),
                 "fault": Out(1),
@@ -254,6 +258,10 @@ class Dispatcher(wiring.Component):
             program_from.eq(job.descriptor.program_address - header_bytes),
         ]
         m.d.comb += [self.program_start.eq(program_last & header_right), self.program_ii.eq(settings["ii"])]
+        if config.linear:
+            m.d.comb += self.fixed_reference.eq(settings["fixed_reference"])
+        if config.functions:
+            m.d.comb += self.spare_hold.eq(settings["spare_hold"])
         return ProgramRead(program_from, program_job, header_words, header_known & ~header_right)
 
     def _fill_queues(self, m: Module, job: JobRegisters) -> tuple[Signal, ValueLike]:

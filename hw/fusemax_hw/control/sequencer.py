@@ -2,12 +2,14 @@
 
 from typing import Any, NamedTuple
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, ValueLike, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, ValueLike, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from fusemax.spec import Config, clog2
+from fusemax.arith.column_sum import ONE_EXPONENT
+from fusemax.arith.score_slices import SLICES, slice_exponent
+from fusemax.spec import Config, Op, clog2
 
 from ..words import NorthSource, OpCode, lane_word, north_word, west_word
 from .issue_walker import tile_layout
@@ -34,6 +36,12 @@ def sequencer_events() -> data.StructLayout:
         "idle",
     )
     return data.StructLayout(dict.fromkeys(names, 1))
+
+
+def function_ops(config: Config) -> tuple[Op, ...]:
+    """Operations that the machine has besides those of softmax attention."""
+    options = ((config.linear, (Op.LIN,)), (config.functions, (Op.SET, Op.ADD)), (config.entropy, (Op.ENT,)))
+    return tuple(op for has, ops in options if has for op in ops)
 
 
 class Arrivals(NamedTuple):
@@ -70,8 +78,10 @@ class Slot:
         An iteration is under way; the word is issued.
     entry, tile, present
         Entry of ``stages`` that the word's stage selects, the tile in it, and whether there is one.
-    previous
-        Entry of stage 1, whose tile a MAX is for.
+    moved
+        Entry of the tile that a MAX is for: stage 1, or on machines with longer programs perhaps the word's own.
+    numerators
+        SLNV or ENT, which the lanes do not tell apart.
     active, maximum
         The main operation, the MAX is issued for a tile.
     begins_row
@@ -90,11 +100,19 @@ class Slot:
         self.issue = Signal()
         self.entry = Array(self.stages)[word.stage]
         self.tile, self.present = self.entry.tile, self.entry.valid
-        self.previous = self.stages[1]
+        self.moved = self.stages[1]
+        if config.functions or config.entropy:
+            self.moved = data.View(layout, Mux(word.dst, self.entry.as_value(), self.stages[1].as_value()))
         self.qk, self.slnv, self.sums = word.op == OpCode.QK, word.op == OpCode.SLNV, word.op == OpCode.SUM
+        self.ent = (word.op == Op.ENT) if config.entropy else Const(0)
+        self.numerators, begins = self.slnv, self.slnv & word.first
+        if config.entropy:
+            # The slices are the first numerators; SLNV goes on behind them.
+            self.numerators = self.slnv | self.ent
+            begins = word.first & (self.ent | (self.slnv & (word.index == 0)))
         self.active = self.issue & self.present
-        self.maximum = self.issue & word.max & self.previous.valid
-        self.begins_row = self.present & self.tile.last & Mux(self.tile.state_out, self.sums, self.slnv & word.first)
+        self.maximum = self.issue & word.max & self.moved.valid
+        self.begins_row = self.present & self.tile.last & Mux(self.tile.state_out, self.sums, begins)
         self.beat, self.element = word.index >> element_log2, word.index[:element_log2]
 
 
@@ -116,6 +134,8 @@ class Sequencer(wiring.Component):
         A tile has come: high for a cycle.
     output_freed : In(1)
         A query tile's results have left the output buffers: high for a cycle.
+    fixed_reference, spare_hold : In(1)
+        As in the descriptors of the tiles; change only while there are none. On machines that have them.
     query_release, key_release, value_release : Out(1)
         A tile was read for the last time: high for a cycle.
     results_issued : Out(1)
@@ -140,6 +160,8 @@ class Sequencer(wiring.Component):
                 "key_loaded": In(1),
                 "value_loaded": In(1),
                 "output_freed": In(1),
+                **({"fixed_reference": In(1)} if config.linear else {}),
+                **({"spare_hold": In(1)} if config.functions else {}),
                 "query_release": Out(1),
                 "key_release": Out(1),
                 "value_release": Out(1),
@@ -252,28 +274,35 @@ class Sequencer(wiring.Component):
             ]
             for stage, before, there in zip(stages[1:], stages, left, strict=False):
                 m.d.sync += [stage.eq(before), stage.valid.eq(there)]
-            if config.holds > 1:
+            if config.functions:
+                # Programs with another number of registers come to an empty machine.
+                last = Mux(self.spare_hold, config.holds - 2, config.holds - 1)
+                m.d.sync += hold.eq(Mux(~going_on | (hold == last), 0, hold + 1))
+            elif config.holds > 1:
                 with m.If(going_on):
                     m.d.sync += hold.eq(Mux(hold == config.holds - 1, 0, hold + 1))
         return between
 
     def _operands(self, m: Module, slot: Slot) -> tuple[data.View, data.View]:
         """West and north word, in a register."""
-        config, word, tile, stages, entry, previous = self.config, slot.word, slot.tile, slot.stages, slot.entry, slot.previous
+        config, word, tile, stages, entry = self.config, slot.word, slot.tile, slot.stages, slot.entry
         west = Signal(west_word(config), name="west_word")
         north = Signal(north_word(config), name="north_word")
         masks = slot.issue & word.mask & stages[0].valid
-        op = Mux(slot.active, word.op, OpCode.NOP.value)
+        op = Mux(slot.active, Mux(slot.ent, OpCode.SLNV.value, word.op[: OpCode.as_shape().width]), OpCode.NOP.value)
+        spare = config.holds - 1
+        hold = Mux(word.src, spare, entry.hold) if config.functions else entry.hold
+        made = Mux(word.dst, spare, entry.hold) if config.functions else entry.hold
         beat, element = slot.beat, slot.element
         key_base = Mux(tile.buffer, config.key_beats, 0)
         value_base = Mux(tile.buffer, 2 * config.key_beats + config.value_beats, 2 * config.key_beats)
         m.d.sync += [
             west.control.op.eq(op),
-            west.control.first.eq(word.first),
+            west.control.first.eq(Mux(slot.numerators, slot.ent, word.first) if config.entropy else word.first),
             west.control.max.eq(slot.maximum),
             west.control.mask.eq(masks),
-            west.control.hold.eq(entry.hold),
-            west.control.hold_max.eq(previous.hold),
+            west.control.hold.eq(hold),
+            west.control.hold_max.eq(Mux(word.max, slot.moved.hold, made) if config.linear else slot.moved.hold),
             west.beat.eq(Mux(slot.qk, key_base, value_base) + beat),
             west.element.eq(element),
             west.row.eq(0),
@@ -289,30 +318,44 @@ class Sequencer(wiring.Component):
             m.d.sync += north.source.eq(NorthSource.INTERVAL)
         with m.Elif(word.op == OpCode.EXP):
             m.d.sync += north.source.eq(NorthSource.REFERENCE)
+        if config.linear:
+            with m.If(~word.mask & (((word.op == OpCode.EXP) & self.fixed_reference) | (word.op == OpCode.LIN))):
+                m.d.sync += [
+                    north.source.eq(NorthSource.CONSTANT),
+                    # EXP takes the reference + 1, LIN what makes a weight's exponent 0.
+                    north.keys.eq(Mux(word.op == OpCode.LIN, -ONE_EXPONENT, word.constant + 1)),
+                ]
+        if config.functions or config.entropy:
+            slices = Array(slice_exponent(config, index) for index in range(SLICES))
+            m.d.sync += [
+                west.constant.eq((word.op == OpCode.SET) | (word.op == OpCode.ADD) | slot.ent),
+                west.sig.eq(Mux(slot.ent, 0, word.index.as_signed())),
+                west.exponent.eq(Mux(slot.ent, slices[word.index[:2]], word.constant[:7])),
+            ]
         return west, north
 
     def _results(self, m: Module, slot: Slot, ends: dict[str, ValueLike]) -> tuple[data.View, Signal]:
         """Lane word, in a register, and whether a query tile's results end; they go out in bus words, one lane as the other."""
-        config, word, tile, previous, active = self.config, slot.word, slot.tile, slot.previous, slot.active
+        config, word, tile, moved, active = self.config, slot.word, slot.tile, slot.moved, slot.active
         lane = Signal(lane_word(config), name="lane_word")
         output = Signal.like(lane.output)
         half = (1 << len(slot.element) - 1) - 1
         place = Mux(tile.float32_out, word.index & half, slot.element)
         full = Mux(tile.float32_out, place == half, place == config.beat_elements - 1)
-        write = active & tile.last & Mux(slot.sums, tile.state_out, slot.slnv & (full | word.last))
+        write = active & tile.last & Mux(slot.sums, tile.state_out, slot.numerators & (full | word.last))
         with m.If(write):
             m.d.sync += output.eq(Mux(output == config.output_beats - 1, 0, output + 1))
         results = Signal()
         m.d.sync += [
-            lane.max.eq(slot.maximum),
+            lane.max.eq(slot.maximum & ~self.fixed_reference if config.linear else slot.maximum),
             lane.sum.eq(active & slot.sums),
-            lane.slnv.eq(active & slot.slnv),
-            lane.first_max.eq(previous.tile.first),
+            lane.slnv.eq(active & slot.numerators),
+            lane.first_max.eq(moved.tile.first),
             lane.first.eq(tile.first),
             lane.last.eq(tile.last),
             lane.hold.eq(slot.entry.hold),
-            lane.hold_max.eq(previous.hold),
-            lane.reference.eq(previous.tile.reference),
+            lane.hold_max.eq(moved.hold),
+            lane.reference.eq(moved.tile.reference),
             lane.state.eq(tile.state + word.index),
             lane.float32_out.eq(tile.float32_out),
             lane.raw_out.eq(tile.raw_out),
@@ -321,6 +364,11 @@ class Sequencer(wiring.Component):
             lane.output.eq(output),
             results.eq(ends["slnv"] & tile.last),
         ]
+        if config.linear:
+            m.d.sync += [
+                lane.check.eq(slot.maximum | (active & (word.op == OpCode.LIN))),
+                lane.fixed.eq(self.fixed_reference),
+            ]
         return lane, results
 
     def _corner(self, m: Module, west: data.View, north: data.View, lane: data.View, results: Signal) -> None:
@@ -342,6 +390,7 @@ class Sequencer(wiring.Component):
             events.slots_sum.eq(active & slot.sums),
             events.slots_slnv.eq(active & slot.slnv),
             events.slots_max.eq(slot.maximum),
+            events.slots_function.eq(active & Cat(word.op == op for op in function_ops(self.config)).any()),
             events.slots_empty.eq(slot.issue & (~slot.present | (word.op == OpCode.NOP))),
             events.stall_q.eq(stalls.query),
             events.stall_k.eq(stalls.key & ~stalls.query),

@@ -33,6 +33,7 @@ class Lane(wiring.Component):
     * SUM with ``last``: the reciprocal of the new denominator serves the SLNV of the same hold index that follow, the
       first of them a cycle later or more.
     * SUM with ``write``: the new denominator is put into the output buffer, beside the reference.
+    * With ``fixed`` there is no reference: states are not rescaled, and SUM with ``write`` puts 0 beside the denominator.
     * SLNV with ``last``: the new numerator times that reciprocal, or with ``raw_out`` as it is, is put into the output buffer.
 
     Parameters
@@ -48,7 +49,7 @@ class Lane(wiring.Component):
     partial : In(partial_bus(config))
     reference_out : Out(reference_word(config))
     overflow : Out(1)
-        Strobe: a visible score of a tile left its range.
+        Strobe: a visible score of a tile left its range, or that of LIN.
     store, store_out
         The store engine's requests, a lane a cycle; see :class:`~fusemax_hw.lane.output_buffer.OutputBuffer`.
 
@@ -117,12 +118,14 @@ class Lane(wiring.Component):
             running_reference.partial.eq(self.partial),
             self.reference_out.eq(running_reference.reference),
         ]
-        m.d.sync += self.overflow.eq(now.max & self.partial.overflow)
+        m.d.sync += self.overflow.eq((now.check if config.linear else now.max) & self.partial.overflow)
 
         # SUM, SLNV: normalise. The adder wants the rescale distance in the sum's exponent.
         add = timing.normalise  # cycles to the adder
         updated = add + timing.adder  # to the new state
-        distance = running_reference.distances[now.hold]
+        distance, latest = running_reference.distances[now.hold], running_reference.latest[now.hold]
+        if config.linear:
+            distance, latest = Mux(now.fixed, 0, distance), Mux(now.fixed, 0, latest)
         coarse = later(self.partial.coarse, timing.coarse_lead, "coarse")[-1]
         unit = Signal(signed(10))
         m.submodules.normalise = normalise = Normalise(config.sum_bits)
@@ -169,7 +172,7 @@ class Lane(wiring.Component):
         with m.If(is_denominator):
             m.d.sync += reciprocals[place.o.hold].eq(reciprocal.reciprocal)
         m.submodules.final_references = final_reference = DelayLine(signed(config.reference_bits), divided + timing.output)
-        m.d.comb += final_reference.i.eq(running_reference.latest[now.hold])
+        m.d.comb += final_reference.i.eq(latest)
 
         # Results.
         is_numerator = later(now.slnv & now.last, divided + timing.output, "numerator")[-1]

@@ -126,8 +126,8 @@ class _Tiling:
         late = next((operand for operand in einsum.operands if operand.tensor in self._late), None)
         if late is not None:
             reason = (
-                f"{einsum.result.tensor} reads {late.tensor}, which is known behind the last tile of {variable} only, for every "
-                f"{variable} again; a running value (iterative) would be known tile by tile"
+                f"{einsum.result.tensor} reads {late.tensor}, which is known behind the last tile of {variable} only, for "
+                f"every {variable} again; a running value (iterative) would be known tile by tile"
             )
             raise ReachError(f"the array cannot run this: {reason}", late.at, self.source.name)
         if variable in einsum.result.variables:
@@ -136,8 +136,8 @@ class _Tiling:
         named = next((reduction for reduction in einsum.reductions if variable in reduction.ranks), None)
         if named is not None and named.operation not in ("add", "sum"):
             reason = (
-                f"{einsum.result.tensor} is the {named.operation} over the whole of {variable}, known behind the last tile only; "
-                "write the running one as attention_1pass does (iterative)"
+                f"{einsum.result.tensor} is the {named.operation} over the whole of {variable}, known behind the last tile "
+                "only; write the running one as attention_1pass does (iterative)"
             )
             raise ReachError(f"the array cannot run this: {reason}", named.at or einsum.at, self.source.name)
         tensor = einsum.result.tensor
@@ -151,9 +151,7 @@ class _Tiling:
             for r in einsum.reductions
         )
         tile_sum = self._placed(part, einsum.result, outer)
-        self.extended.append(
-            Einsum(tile_sum, self._renamed(einsum.expression, variable), reductions, at=einsum.at)
-        )
+        self.extended.append(Einsum(tile_sum, self._renamed(einsum.expression, variable), reductions, at=einsum.at))
         old, new = (self._placed(state, einsum.result, step) for step in (outer, Binary("+", outer, Number(1.0))))
         self.start.append(Einsum(self._placed(state, einsum.result, Number(0.0)), Number(0.0), at=einsum.at))
         self.extended.append(Einsum(new, Binary("+", old, tile_sum, at=einsum.at), at=einsum.at))

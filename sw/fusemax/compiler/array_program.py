@@ -85,6 +85,6 @@ class ArrayProgram:
     def __str__(self) -> str:
         width = max(len(str(step.einsum)) for step in self.steps)
         return "\n".join(
-            f"{step.einsum!s:{width}}  {step.unit.value:5}  {step.operation.name if step.unit is not Unit.EDGE else ''}".rstrip()
+            f"{step.einsum!s:{width}}  {step.unit.value:5}  {'' if step.unit is Unit.EDGE else step.operation.name}".rstrip()
             for step in self.steps
         )

@@ -35,7 +35,7 @@ def compile(
         A cascade, the name of a shipped one (:data:`fusemax.cascade.CASCADES`) or the path of a file
         (docs/reference/cascades.md).
     head_dim
-        Head dim of queries and keys (E), 1 to ``config.max_e``. A number that the cascade adds to its scores takes one more.
+        Head dim of queries and keys (E), 1 to ``config.max_e``. A number that the cascade adds to its scores takes two more.
     value_dim
         Head dim of values (F), 1 to ``config.max_f``; ``head_dim`` if not given.
     config
@@ -84,7 +84,7 @@ def _compile(cascade: Cascade, e: int, f: int, config: Config, binding: Binding,
     mapped.check_dims(e, f)
     lowered: Lowered = lower(mapped, config, e, f, score_bound)
     e, f = lowered.e, lowered.f
-    check_dim("head_dim, with an element for the bias of the scores,", e, config.max_e, config)
+    check_dim("head_dim, with the elements for the bias of the scores,", e, config.max_e, config)
     check_dim("value_dim, with columns for the sums of scores,", f, config.max_f, config)
     schedule = modulo_schedule(lowered.micros, config, e, f, binding=binding, spare_hold=lowered.spare_hold)
     return Program(

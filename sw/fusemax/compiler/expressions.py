@@ -30,9 +30,7 @@ def value_of(scope: Scope, expression: Expression, *, whole: bool = False) -> Va
     """
     value = _reference(scope, expression) if isinstance(expression, Reference) else _computed(scope, expression)
     if value.operation.unit is Unit.ARRAY and not whole and not isinstance(expression, Reference):
-        raise scope.refusal(
-            f"{value.name} must be an Einsum of their own, because the array computes them", expression.at
-        )
+        raise scope.refusal(f"{value.name} must be an Einsum of their own, because the array computes them", expression.at)
     return value
 
 
@@ -98,8 +96,11 @@ def _function_of_scores(scope: Scope, expression: Expression) -> Value | None:
     operations = [scope.operations.get(reference.tensor) for reference in references]
     if not references or len(set(references)) > 1 or not all(isinstance(operation, Contract) for operation in operations):
         return None
-    if scope.maximum is not None or any(isinstance(node, Variable) for node in _outside(expression)):
+    if scope.maximum is not None:
         return None
+    place = next((node for node in _outside(expression) if isinstance(node, Variable)), None)
+    if place is not None:
+        raise scope.refusal(f"it has no operation for {place}, the place of an element; {MASK_HINT}", place.at or expression.at)
     value_of(scope, references[0])
     found = identify(scope.cascade, expression)
     if found is None:
@@ -207,4 +208,3 @@ def _state_behind(scope: Scope, tensor: str) -> str:
 
     einsum = next(step.einsum for step in scope.steps if step.einsum.result.tensor == tensor)
     return next(operand.tensor for operand in einsum.operands if operand.tensor in scope.initial and is_sum(operand.tensor))
-

@@ -27,7 +27,6 @@ from .micro import Constant, Micro, Operation, Register
 __all__ = ["WEIGHT_FUNCTIONS", "Lowering", "WeightFunction"]
 
 
-
 @dataclass(frozen=True)
 class Lowering:
     """Micro operations of a function, and what the host multiplies by.
@@ -71,6 +70,9 @@ class WeightFunction:
         Largest absolute error of a weight at its default bound.
     spare_hold
         It needs the spare hold register.
+    sign
+        1 if the machine's weights are never negative, -1 if never positive; none if they have both signs, so that a lane cannot
+        divide by their sum.
     """
 
     text: str
@@ -82,6 +84,7 @@ class WeightFunction:
     relative_error: float | None = None
     absolute_error: float | None = None
     spare_hold: bool = False
+    sign: float | None = 1.0
 
 
 SPARE = Register.SPARE
@@ -91,7 +94,9 @@ def _move(*, rides: bool = False) -> Micro:
     return Micro(Operation.MAX, rides=rides)
 
 
-def _exp(reference: int = 0, *, source: Register = Register.HOLD, target: Register = Register.HOLD, absolute: bool = False) -> Micro:
+def _exp(
+    reference: int = 0, *, source: Register = Register.HOLD, target: Register = Register.HOLD, absolute: bool = False
+) -> Micro:
     return Micro(Operation.EXP, source=source, target=target, first=absolute, reference=reference)
 
 
@@ -209,6 +214,7 @@ WEIGHT_FUNCTIONS: dict[str, WeightFunction] = {
         ("linear",),
         bound=31.5,
         absolute_error=2.0**-13,
+        sign=None,
     ),
     "relu": WeightFunction(
         "max(x, 0)",
@@ -234,6 +240,7 @@ WEIGHT_FUNCTIONS: dict[str, WeightFunction] = {
         bound=20.0,
         most=20.0,
         absolute_error=2.2e-4,
+        sign=-1.0,
     ),
     "exp_min": WeightFunction(
         "exp(min(x, 0))",

@@ -1,7 +1,7 @@
 """Text form of programs.
 
-A line is ``slot: operation [index] stage [src] [dst] [const] [flags]``; ``.e`` and ``.f`` give the head dims, ``.flags`` what the
-program's jobs must set; ``#`` starts a comment::
+A line is ``slot: operation [index] stage [src] [dst] [const] [flags]``; ``.e`` and ``.f`` give the head dims, ``.flags`` what
+the program's jobs must set; ``#`` starts a comment::
 
     .e 2
     .f 1
@@ -11,8 +11,8 @@ program's jobs must set; ``#`` starts a comment::
     2: EXP stage=4 dst=aux const=2
     3: ADD stage=4 src=aux const=-234*2^-11 first
 
-``aux`` is the spare hold register. ``const`` is a number: sig*2^k for SET and ADD, with \\|sig\\| up to 255, and a whole number for
-EXP. Words have no operation (``NOP``) in slots that no line names, up to the last slot that one does.
+``aux`` is the spare hold register. ``const`` is a number: sig*2^k for SET and ADD, with \\|sig\\| up to 255, and a whole number
+for EXP. Words have no operation (``NOP``) in slots that no line names, up to the last slot that one does.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ def assemble(text: str, config: Config) -> Listing:
     Raises
     ------
     ProgramError
-        If a line is not understood, a slot is named twice or is not on the machine, a number does not fit its field, or ``.e`` or
-        ``.f`` is missing; names the line.
+        If a line is not understood, a slot is named twice or is not on the machine, a number does not fit its field, or ``.e``
+        or ``.f`` is missing; names the line.
     """
     dims: dict[str, int] = {}
     words: dict[int, int] = {}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import MissingOptionError
 from ..spec import Config
 from .array_program import ArrayProgram
-from .feeding import Feeding
+from .feeding import BIAS_ELEMENTS, Feeding
 from .functions import WEIGHT_FUNCTIONS, Lowering
 from .micro import Micro, Operation
 
@@ -27,7 +27,7 @@ class Lowered:
     micros
         Of a tile, in the order of what they mean.
     e, f
-        Head dims of the program: an element more for a bias of the scores, columns more for sums of scores.
+        Head dims of the program: elements more for a bias of the scores, columns more for sums of scores.
     fixed_reference
         There is no running maximum.
     spare_hold
@@ -41,7 +41,7 @@ class Lowered:
     f: int
     fixed_reference: bool = False
     spare_hold: bool = False
-    feeding: Feeding = Feeding()
+    feeding: Feeding = field(default_factory=Feeding)
 
 
 def lower(program: ArrayProgram, config: Config, e: int, f: int, score_bound: float | None = None) -> Lowered:
@@ -69,7 +69,7 @@ def lower(program: ArrayProgram, config: Config, e: int, f: int, score_bound: fl
     # A factor of an exponential is one of the results.
     bias = 0.0 if weigh.function == "exp" else weigh.bias
     columns = ENTROPY_COLUMNS if program.sums_scores else 0
-    e, f = e + (bias != 0), f + columns
+    e, f = e + BIAS_ELEMENTS * (bias != 0), f + columns
     scores = tuple(Micro(Operation.QK, index=index, first=index == 0) for index in range(e))
     values = tuple(Micro(Operation.SLNV, index=index) for index in range(columns, f))
     total = Micro(Operation.SUM, index=f)
@@ -85,9 +85,10 @@ def lower(program: ArrayProgram, config: Config, e: int, f: int, score_bound: fl
     lowering: Lowering = function.lower(config, bound or 0.0)
     feeding = Feeding(
         score_factor=lowering.score_factor * weigh.scale,
-        score_bias=bias,
-        score_bound=bound,
+        score_bias=bias / weigh.scale,
+        score_bound=None if bound is None else bound / abs(weigh.scale),
         result_factor=lowering.result_factor * (math.exp(weigh.bias) if weigh.function == "exp" else 1.0),
+        quotient_factor=function.sign or 1.0,
         raw=not program.divides,
     )
     micros = (*scores, *lowering.micros, total, *values)

@@ -1,8 +1,8 @@
 """Which cascades the array can run, and as what: one pass over tiles of keys, however its lines are named and split up.
 
 Every expression is looked up in the table of rules (:mod:`.rules`), line by line; what no rule fits, the machine has no
-operation for. Array operations are Einsums of their own; what the lanes compute may be written in one line or in more. A cascade
-without tiles gets them first (:mod:`fusemax.cascade.tiling`), and its divisions are moved behind its sums.
+operation for. Array operations are Einsums of their own; what the lanes compute may be written in one line or in more. A
+cascade without tiles gets them first (:mod:`fusemax.cascade.tiling`), and its divisions are moved behind its sums.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ..cascade.kinds import Kind, Tiles, kind_of
 from ..cascade.tiling import tile, tileable_rank
 from .array_program import ArrayProgram
 from .expressions import apply_rule, value_of, values_of
+from .functions import WEIGHT_FUNCTIONS
 from .machine_sections import check_sections
 from .operations import (
     Accumulate,
@@ -90,8 +91,8 @@ def _check_first(cascade: Cascade) -> None:
     if {operand.tensor for operand in first.operands} <= inputs and not isinstance(first.expression, Binary):
         raise refusal(
             cascade,
-            f"{first.result.tensor} is a function of an input, one point per element of it, which is the host's to compute; the "
-            "array begins with scores, queries times keys",
+            f"{first.result.tensor} is a function of an input, one point per element of it, which is the host's to compute; "
+            "the array begins with scores, queries times keys",
             first.at,
         )
 
@@ -150,6 +151,7 @@ class _Mapper:
             self._end(einsum)
         self._check_results()
         program = self.scope.program()
+        self._check_division(program)
         check_sections(cascade, program)
         return program
 
@@ -188,7 +190,8 @@ class _Mapper:
         if str(einsum.expression) != start:
             line = f"line {update.at.line}" if update.at else "the iteration"
             raise self.scope.refusal(
-                f"{tensor} must start at {start}, not at {einsum.expression}, because {line} makes it {operation.name}: {update}",
+                f"{tensor} must start at {start}, not at {einsum.expression}, because {line} makes it "
+                f"{operation.name}: {update}",
                 einsum.expression.at or einsum.at,
             )
         if isinstance(operation, RunningMaximum) and self.scope.maximum is not None:
@@ -249,7 +252,8 @@ class _Mapper:
                 )
             if isinstance(operation, Weigh) and scope.identity is not None:
                 raise scope.refusal(
-                    f"{tensor} gives weights, but {scope.identity.result.tensor} sums the scores themselves; a tile has one kind",
+                    f"{tensor} gives weights, but {scope.identity.result.tensor} sums the scores themselves; "
+                    "a tile has one kind",
                     einsum.at,
                 )
             self._check_indices(einsum, operation)
@@ -331,14 +335,16 @@ class _Mapper:
         wanted = {self.tiles.tile, f"{self.scope.column}"} | ({self.tiles.row} if operation.kind is Kind.GRID else set())
         if operation.kind is Kind.VECTOR:
             if len(variables) != 3 or not wanted < variables:
-                raise self.scope.refusal(f"{name} must have {self.tiles.tile}, {self.scope.column} and one more index", einsum.at)
+                raise self.scope.refusal(
+                    f"{name} must have {self.tiles.tile}, {self.scope.column} and one more index", einsum.at
+                )
         elif variables != wanted:
             raise self.scope.refusal(
                 f"{name} must have the indices {', '.join(sorted(wanted))}, not {', '.join(sorted(variables))}", einsum.at
             )
 
     def _check_complete(self) -> None:
-        """What every program does must be there: scores, and weights times values; with a running maximum all of the softmax."""
+        """Scores and weights times values must be there; with a running maximum all of the softmax."""
         scope = self.scope
         wanted: list[type[MachineOperation]] = [Contract, WeightedSum]
         if scope.maximum is None and scope.step_of(ScoreSum) is not None:
@@ -371,12 +377,22 @@ class _Mapper:
             raise scope.refusal(f"{tensor} must be the numerator divided by the denominator, the one result", einsum.at)
         other = next((s for s in scope.steps if s.operation.kind is Kind.RESULT and s.operation != value.operation), None)
         if other is not None:
-            raise scope.refusal(f"{tensor} is not divided as {other.einsum.result.tensor} is; all columns go out alike", einsum.at)
-        if any(step.einsum.operands == einsum.operands for step in scope.steps if step.operation.kind is Kind.RESULT):
             raise scope.refusal(
-                f"{tensor} must be the numerator divided by the denominator, the one result", einsum.at
+                f"{tensor} is not divided as {other.einsum.result.tensor} is; all columns go out alike", einsum.at
             )
+        if any(step.einsum.operands == einsum.operands for step in scope.steps if step.operation.kind is Kind.RESULT):
+            raise scope.refusal(f"{tensor} must be the numerator divided by the denominator, the one result", einsum.at)
         scope.give(einsum, value)
+
+    def _check_division(self, program: ArrayProgram) -> None:
+        """The lanes divide by a positive denominator."""
+        step = program.step(Divide)
+        if step is not None and WEIGHT_FUNCTIONS[program.weigh.function].sign is None:
+            raise self.scope.refusal(
+                f"{step.einsum.result.tensor} divides by a sum of weights that may be negative or zero, and the lanes divide "
+                "by positive ones only; leave the numerator as it is and divide on the host",
+                step.einsum.at,
+            )
 
     def _check_results(self) -> None:
         """A result must be there, and nothing else may leave the cascade."""

@@ -70,9 +70,7 @@ def _fields(config: Config, micro: Micro) -> dict[str, int]:
     return fields
 
 
-def decode(
-    microwords: Sequence[int], config: Config, e: int, f: int, *, fixed_reference: bool = False
-) -> Schedule:
+def decode(microwords: Sequence[int], config: Config, e: int, f: int, *, fixed_reference: bool = False) -> Schedule:
     """Unpack microwords into a schedule. Whether the machine can run them is the checker's question.
 
     Parameters

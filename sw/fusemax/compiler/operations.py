@@ -173,9 +173,11 @@ class Accumulate(LaneOperation):
     @property
     def name(self) -> str:
         """What errors call it."""
-        return {TileSum: "the running denominator", WeightedSum: "the running numerator", ScoreSum: "the running sum of scores"}[
-            self.sums
-        ]
+        return {
+            TileSum: "the running denominator",
+            WeightedSum: "the running numerator",
+            ScoreSum: "the running sum of scores",
+        }[self.sums]
 
 
 @dataclass(frozen=True)

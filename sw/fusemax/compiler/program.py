@@ -48,7 +48,7 @@ class Program:
     microwords: tuple[int, ...]
     fixed_reference: bool = False
     spare_hold: bool = False
-    feeding: Feeding = field(default=Feeding(), compare=False)
+    feeding: Feeding = field(default_factory=Feeding, compare=False)
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.microwords) <= self.config.program_words:

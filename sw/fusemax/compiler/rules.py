@@ -127,8 +127,12 @@ def _state_rules(sums: type[MachineOperation]) -> tuple[Rule, ...]:
 #: In the order in which the nearest one is looked for.
 RULES: tuple[Rule, ...] = (
     Rule(Form.PRODUCTS, ((Operand, None), (Operand, None)), Contract(), "queries times keys, summed over the head dim"),
-    Rule(Form.PRODUCTS, ((Weigh, None), (Operand, None)), WeightedSum(), "weights times values, summed over the rows of a tile"),
-    Rule(Form.PRODUCTS, ((Contract, None), (Operand, None)), WeightedSum(), "scores times values, summed over the rows of a tile"),
+    Rule(
+        Form.PRODUCTS, ((Weigh, None), (Operand, None)), WeightedSum(), "weights times values, summed over the rows of a tile"
+    ),
+    Rule(
+        Form.PRODUCTS, ((Contract, None), (Operand, None)), WeightedSum(), "scores times values, summed over the rows of a tile"
+    ),
     Rule(Form.PRODUCTS, ((Weigh, None), (Contract, None)), ScoreSum(), "weights times scores, summed over the rows of a tile"),
     Rule(Form.LARGEST, ((Contract, None),), TileMaximum(), "the maximum of scores over the rows of a tile"),
     Rule(Form.SUM, ((Weigh, None),), TileSum(), "the sum of weights over the rows of a tile"),

@@ -30,11 +30,10 @@ RULES: dict[str, str] = {
     "north bus": "QK, EXP and MASK share the bus from the north.",
     "write port": "MAX, EXP, LIN and SET share the write port of the hold registers.",
     "move": "A stage 1 tile's MAX is in slot 0, beside the first QK or alone.",
-    "mask": "MASK is once a tile, in SUM's slot or one without an operation.",
+    "mask": "MASK is once a tile, in SUM's slot or one without an operation; MAX and SET find their own tile's mask bit.",
     "kind": "EXP and LIN find a score in a hold register, all others a weight.",
     "undefined": "No operation reads what its tile has not written.",
     "accumulator": "Whoever reads the accumulator finds its own tile's score, as far as it is then.",
-    "visible": "MAX and SET find their own tile's mask bit.",
     "hold": "Whoever reads a hold register finds what its own tile wrote there last.",
     "spare hold": "The same of the register that all tiles share.",
     "reference": "EXP finds its tile's reference in the ring beside the north feeder.",
@@ -75,7 +74,11 @@ class Issue:
     word: dict[str, int]
 
     def __str__(self) -> str:
-        return f"{self.name} {self.index} of tile {self.tile}" if self.name in ("QK", "SLNV") else f"{self.name} of tile {self.tile}"
+        return (
+            f"{self.name} {self.index} of tile {self.tile}"
+            if self.name in ("QK", "SLNV")
+            else f"{self.name} of tile {self.tile}"
+        )
 
 
 #: Cycle, phase within it, and what happens then.
@@ -156,7 +159,9 @@ def same_meaning(
     for microwords in (one, other):
         column = _Column(timing, fixed_reference, spare_hold, symbols)
         column.run(_one_after_another([MICROWORD.unpack(word) for word in microwords], 2, timing))
-        states.append({register: symbol for register, symbol in column.registers.items() if register[0] in ("state", "maximum")})
+        states.append(
+            {register: symbol for register, symbol in column.registers.items() if register[0] in ("state", "maximum")}
+        )
     return states[0] == states[1]
 
 
@@ -173,9 +178,7 @@ def _read(microwords: Sequence[int], config: Config) -> list[dict[str, int]]:
     return words
 
 
-def _check_words(
-    words: list[dict[str, int]], config: Config, e: int, f: int, fixed_reference: bool, spare_hold: bool
-) -> None:
+def _check_words(words: list[dict[str, int]], config: Config, e: int, f: int, fixed_reference: bool, spare_hold: bool) -> None:
     """What can be seen in the words themselves."""
     for flag, option in ((fixed_reference, "linear"), (spare_hold, "functions")):
         if flag and not getattr(config, option):
@@ -236,7 +239,9 @@ def _check_walks(words: list[dict[str, int]], e: int, f: int) -> None:
             if op not in ops:
                 continue
             if index not in wanted:
-                raise RuleError("walk", slot, f"the index of {op.name} must be in {range(wanted[0], wanted[-1] + 1)}, not {index}")
+                raise RuleError(
+                    "walk", slot, f"the index of {op.name} must be in {range(wanted[0], wanted[-1] + 1)}, not {index}"
+                )
             seen[index] += 1
             if seen[index] > 1:
                 raise RuleError("walk", slot, f"{op.name} {index} must be issued once per tile, not again")
@@ -446,7 +451,9 @@ class _Column:
         if self.meaning is None:
             wanted = "score" if o.name in ("EXP", "LIN") else "weight"
             if self.kinds[register] != wanted:
-                raise RuleError("kind", o.slot, f"{o} must find a {wanted} in the {register[0]}, but finds a {self.kinds[register]}")
+                raise RuleError(
+                    "kind", o.slot, f"{o} must find a {wanted} in the {register[0]}, but finds a {self.kinds[register]}"
+                )
 
     def read_score(self, o: Issue) -> None:
         self.read(o, "accumulator", ("accumulator", 0), "accumulator")
@@ -455,7 +462,7 @@ class _Column:
         self.read(o, "accumulator", ("accumulator", 0), "accumulator's sign")
 
     def read_visible(self, o: Issue) -> None:
-        self.read(o, "visible", ("visible", 0), "mask bit")
+        self.read(o, "mask", ("visible", 0), "mask bit")
 
     def read_reference(self, o: Issue) -> None:
         self.read(o, "reference", ("reference", o.tile % self.rotating), "reference")
@@ -494,7 +501,11 @@ class _Column:
 
     def write_score(self, o: Issue) -> None:
         self.registers["accumulator", 0] = self.symbols(
-            f"{o}", o.word["first"], o.word["constant"], *(self.operand(o, what) for what in ("accumulator", "hold", "spare hold"))
+            f"{o}",
+            o.index,
+            o.word["first"],
+            o.word["constant"],
+            *(self.operand(o, what) for what in ("accumulator", "hold", "spare hold")),
         )
 
     def write_visible(self, o: Issue) -> None:

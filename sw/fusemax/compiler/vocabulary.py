@@ -11,8 +11,8 @@ from .refusal import refusal
 __all__ = ["ARRAY_CAN", "MASK_HINT", "SCALE_HINT", "check_vocabulary"]
 
 ARRAY_CAN = (
-    "it multiplies queries by keys, takes the maximum over a tile, exp(score - running maximum) or another function of the score "
-    f"({', '.join(WEIGHT_FUNCTIONS)}), and sums weights and weighted values"
+    "it multiplies queries by keys, takes the maximum over a tile, exp(score - running maximum) or another function of the "
+    f"score ({', '.join(WEIGHT_FUNCTIONS)}), and sums weights and weighted values"
 )
 SCALE_HINT = "a scale of the scores is an argument of the call (scale)"
 MASK_HINT = "masks are arguments of the call (causal, window, key_lengths, prefix)"
@@ -51,8 +51,11 @@ def check_vocabulary(cascade: Cascade) -> None:
 def _is_map(cascade: Cascade, einsum: Einsum) -> bool:
     """Whether it is a function of one computed tensor, whose words may be any: what function it is, is asked later."""
     read = set(einsum.operands)
-    return len(read) == 1 and not einsum.reduced and read.isdisjoint(einsum.result.indices) and not (
-        {reference.tensor for reference in read} & set(cascade.inputs)
+    return (
+        len(read) == 1
+        and not einsum.reduced
+        and read.isdisjoint(einsum.result.indices)
+        and not ({reference.tensor for reference in read} & set(cascade.inputs))
     )
 
 

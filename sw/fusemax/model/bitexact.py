@@ -341,7 +341,10 @@ def _mantissas(frac_bits: int) -> NDArray[np.float64]:
 
 
 def running_references(
-    config: Config, scores: NDArray[np.float64] | NDArray[np.int64], visible: NDArray[np.bool_] | None, before: NDArray[np.int64]
+    config: Config,
+    scores: NDArray[np.float64] | NDArray[np.int64],
+    visible: NDArray[np.bool_] | None,
+    before: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """References after every tile, and rescale distances, both (tiles, P), from scores (M, P).
 

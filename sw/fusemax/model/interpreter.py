@@ -42,9 +42,7 @@ Reals = NDArray[np.float64]
 def is_softmax(program: Program) -> bool:
     """Whether a program does what softmax attention needs and nothing else."""
     order = [placed.operation for placed in program.schedule.placed if placed.operation is not Operation.MASK]
-    wanted = (
-        [Operation.QK] * program.e + [Operation.MAX, Operation.EXP, Operation.SUM] + [Operation.SLNV] * program.f
-    )
+    wanted = [Operation.QK] * program.e + [Operation.MAX, Operation.EXP, Operation.SUM] + [Operation.SLNV] * program.f
     return order == wanted and not program.fixed_reference and not program.spare_hold
 
 
@@ -205,7 +203,7 @@ class _Tiles:
             weights = self.weights[indices[0]]
             columns = [index for index in indices if index < f]
             signed = bool((weights.mantissa < 0).any())
-            values = Values(self.config, self.segment.v[:, columns], signed=signed)
+            values = Values(self.config, np.ascontiguousarray(self.segment.v[:, columns]), signed=signed)
             # The last column is that of ones, whether it is wanted or not.
             rows = [*columns, f]
             state = block.state[rows]
@@ -221,4 +219,3 @@ class _Tiles:
                 add_to_state(state, total[None], np.empty_like(state), np.empty(state.shape, np.int64))
                 state[np.abs(state) < 2.0 ** (ZERO_EXPONENT + 1)] = 0.0
         block.reference = self.references[-1] if not block.program.fixed_reference else block.reference
-

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-
-
 from fusemax.cascade import CASCADES
 from fusemax.compiler.mapper import map_cascade
 from fusemax.compiler.operations import Contract, TileMaximum, TileSum, Weigh, WeightedSum

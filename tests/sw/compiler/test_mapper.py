@@ -70,7 +70,9 @@ def test_a_cascade_of_the_users_own_is_compiled(tmp_path) -> None:
     program = fusemax.compile(path, head_dim=16, value_dim=9)
     assert program.to_bytes() == fusemax.compile(head_dim=16, value_dim=9).to_bytes()
     assert fusemax.compile(str(path), head_dim=16, value_dim=9) is program
-    units = [{(type(step.operation), step.unit) for step in map_cascade(c).steps} for c in (read(path), CASCADES["attention_1pass"])]
+    units = [
+        {(type(step.operation), step.unit) for step in map_cascade(c).steps} for c in (read(path), CASCADES["attention_1pass"])
+    ]
     assert units[0] < units[1], "all operations but those of the copies and of the factor's own lines"
 
 
@@ -98,7 +100,11 @@ def line_of(text: str, part: str) -> int:
 @pytest.mark.parametrize(
     ("name", "line", "reason"),
     [
-        ("attention_3pass", "- GM[", "GM is the max over the whole of m, known behind the last tile only; write the running one"),
+        (
+            "attention_3pass",
+            "- GM[",
+            "GM is the max over the whole of m, known behind the last tile only; write the running one",
+        ),
         ("attention_2pass", "- BQK[", "BQK is computed over whole ranks, but the array works tile by tile"),
         ("attention_splitk", "- BQK[", "the keys' rank must be split"),
         ("linear_attention", "- FQ[", "FQ is a function of an input, one point per element of it, which is the host's"),

@@ -136,8 +136,8 @@ def test_text_that_is_no_program(text: str, message: str) -> None:
 def test_words_that_text_cannot_say() -> None:
     with pytest.raises(ProgramError, match="the reserved bits of microword 1 must be zero, not 0x80000000"):
         Program(SMALL, 8, 8, (some_operation, 1 << 31)).listing()
-    with pytest.raises(ProgramError, match="the operation of microword 1 must be one of NOP, QK, EXP, SUM, SLNV, not 7"):
-        Program(SMALL, 8, 8, (some_operation, 7)).listing()
+    with pytest.raises(ProgramError, match=r"the operation of microword 1 must be one of NOP, QK, .*, ENT, not 15"):
+        Program(SMALL, 8, 8, (some_operation, 15)).listing()
     with pytest.raises(ProgramError, match="must hold an operation"):
         Program(SMALL, 8, 8, (0, 0)).listing()
 
