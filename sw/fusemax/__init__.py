@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 
     from .attentions.biased import biased_attention
     from .attentions.calibrated import calibrated_attention
+    from .attentions.elu import elu_attention
     from .attentions.entropy import attention_entropy, entropy_bins, entropy_penalty
     from .attentions.flow import flow_attention
+    from .attentions.linear import linear_attention
     from .attentions.routing import routing_attention, routing_members
+    from .attentions.sigmoid import sigmoid_attention
     from .attentions.sink_rate import sink_rate
     from .plan.run import run
 
@@ -51,14 +54,17 @@ __all__ = [
     "biased_attention",
     "calibrated_attention",
     "compile",
+    "elu_attention",
     "entropy_bins",
     "entropy_penalty",
     "flow_attention",
+    "linear_attention",
     "merge",
     "open",
     "routing_attention",
     "routing_members",
     "run",
+    "sigmoid_attention",
     "sink_rate",
 ]
 
@@ -67,12 +73,15 @@ LAZY = {
     "attention_entropy": "attentions.entropy",
     "biased_attention": "attentions.biased",
     "calibrated_attention": "attentions.calibrated",
+    "elu_attention": "attentions.elu",
     "entropy_bins": "attentions.entropy",
     "entropy_penalty": "attentions.entropy",
     "flow_attention": "attentions.flow",
+    "linear_attention": "attentions.linear",
     "routing_attention": "attentions.routing",
     "routing_members": "attentions.routing",
     "run": "plan.run",
+    "sigmoid_attention": "attentions.sigmoid",
     "sink_rate": "attentions.sink_rate",
 }
 

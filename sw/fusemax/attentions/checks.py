@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..runtime.argument_checks import check_array, check_shapes, is_integer, num
 __all__ = [
     "check_choice",
     "check_fraction",
+    "check_options",
     "check_parts",
     "check_qkv",
     "check_square",
@@ -61,6 +63,19 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+
+def check_options(function: str, options: Mapping[str, Any], more: tuple[str, ...] = ()) -> None:
+    """Options that say which keys a query sees, and ``more``.
+
+    Raises
+    ------
+    TypeError
+        If another one is given.
+    """
+    for name in options:
+        if name not in ("causal", "key_lengths", "prefix", "query_offset", "window", *more):
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
 
 
 def check_fraction(name: str, value: object) -> float:

@@ -13,12 +13,9 @@ from ..plan.array import array_of
 from ..runtime.argument_checks import numbers_of
 from ..runtime.device import Counters, Device
 from ..runtime.options import AttentionOptions
-from .checks import check_choice, check_fraction, check_qkv, softmax_scale
+from .checks import check_choice, check_fraction, check_options, check_qkv, softmax_scale
 
 __all__ = ["AttentionEntropy", "attention_entropy", "entropy_bins", "entropy_penalty"]
-
-#: Options of a call that mean something here.
-OPTIONS = ("causal", "key_lengths", "prefix", "query_offset", "temperature", "window")
 
 
 @dataclass(frozen=True)
@@ -75,9 +72,7 @@ def attention_entropy(
     TypeError, ValueError and others
         If an argument is not as above; as :func:`fusemax.attention`.
     """
-    for name in options:
-        if name not in OPTIONS:
-            raise TypeError(f"attention_entropy() got an unexpected keyword argument {name!r}")
+    check_options("attention_entropy", options, ("temperature",))
     queries, keys, values = check_qkv(q, k, v)
     factor = softmax_scale(scale, q.shape[-1])
     columns = np.concatenate([values, keys], axis=-1)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ..plan.array import array_of
 from ..runtime.device import Counters, Device
-from .checks import check_choice, check_parts, check_qkv, repeat_heads
+from .causal_product import CHUNK, causal_product
+from .checks import check_choice, check_parts, check_qkv, check_square, repeat_heads
 
 __all__ = ["FLOW_VARIANTS", "Flow", "FlowVariant", "flow_attention"]
 
@@ -55,7 +56,9 @@ def flow_attention(
     k: NDArray[Any],
     v: NDArray[Any],
     *,
+    causal: bool = False,
     variant: str = "core",
+    chunk: int | None = CHUNK,
     parts: int = 2,
     device: Device | None = None,
     counters: list[Counters] | None = None,
@@ -70,14 +73,21 @@ def flow_attention(
     The paper has neither the ε nor the clamp; the public code has both, and differs from task to task:
     :data:`FLOW_VARIANTS`. The paper's P/M is left out in its text and stands in the code.
 
+    ``causal``: every sum runs up to the present token, and products of flows are divided by its number n_i, so that
+    c_i = e^{Ô_i} / Σ_{j≤i} e^{Ô_j} · n_i and the output is σ(Î_i) σ(q_i) / (I_i n_i) · Σ_{j≤i} σ(k_j)ᵀ c_j v_j. There is no P/M.
+
     The flows, which grow as n · d, are the host's, in float64; the two products of n · d² are the array's.
 
     Parameters
     ----------
     q, k, v : arrays (..., P, E), (..., M, E), (..., M, F)
         As :func:`fusemax.attention`'s.
+    causal
+        A token sees those up to its own place; queries and keys of equal length. The machine needs the option ``linear``.
     variant
-        A name of :data:`FLOW_VARIANTS`.
+        A name of :data:`FLOW_VARIANTS`; ``reinforcement`` and ``language`` are causal in the public code.
+    chunk
+        With ``causal``: tokens whose pairs are products of their own, behind a state; None for all tokens.
     parts
         bfloat16 numbers that the host's numbers are split into on their way to the array: 2 for a relative error of 1e-5,
         1 for some 4e-4 at half of the cycles.
@@ -92,14 +102,21 @@ def flow_attention(
     ------
     TypeError, ValueError
         If an argument is not as above.
+    MissingOptionError
+        If the machine was made without the option ``linear``, and ``causal`` is asked for. A ValueError too.
     NonFiniteError and others
         As :func:`fusemax.attention`.
     """
     queries, keys, values = check_qkv(q, k, v)
     check_choice("variant", variant, tuple(FLOW_VARIANTS))
     check_parts(parts)
-    flow = Flow.of(queries, repeat_heads(keys, q), FLOW_VARIANTS[variant])
+    if causal:
+        check_square(q, k)
+    flow = Flow.of(queries, repeat_heads(keys, q), FLOW_VARIANTS[variant], causal=causal)
     with array_of(device, counters) as array:
+        if causal:
+            rows = causal_product(array, flow.queries, flow.keys, repeat_heads(values, q), parts=parts, chunk=chunk)
+            return (flow.rows * rows).astype(np.float32)
         context = array.product(flow.keys.swapaxes(-1, -2), repeat_heads(values, q), parts)
         rows = array.product(flow.queries, context, parts)
     return (flow.rows * rows).astype(np.float32)
@@ -127,9 +144,11 @@ class Flow:
     competition: Matrix
 
     @classmethod
-    def of(cls, q: Matrix, k: Matrix, variant: FlowVariant) -> Flow:
+    def of(cls, q: Matrix, k: Matrix, variant: FlowVariant, *, causal: bool = False) -> Flow:
         """The flows between queries and keys."""
         queries, keys = _feature(q, variant), _feature(k, variant)
+        if causal:
+            return cls._causal(queries, keys, variant)
 
         def product(x: Matrix, total: Matrix) -> Matrix:
             return ((x + EPSILON) * (total + EPSILON)).sum(axis=-1, keepdims=True) + variant.added
@@ -144,6 +163,22 @@ class Flow:
         competition = weights / weights.sum(axis=-2, keepdims=True) * length
         rows = _sigmoid(allocated * (q.shape[-2] / length)) / incoming
         return cls(queries, keys * competition, rows, competing)
+
+    @classmethod
+    def _causal(cls, queries: Matrix, keys: Matrix, variant: FlowVariant) -> Flow:
+        """Sums up to the present token, over its number."""
+        number = np.arange(1, queries.shape[-2] + 1)[:, None]
+
+        def product(x: Matrix, terms: Matrix) -> Matrix:
+            totals = terms.cumsum(axis=-2)
+            return (((x + EPSILON) * (totals + EPSILON)).sum(axis=-1, keepdims=True) + variant.added) / number
+
+        incoming, outgoing = product(queries, keys), product(keys, queries)
+        allocated, competing = product(queries, keys / outgoing), product(keys, queries / incoming)
+        clamped = competing if variant.clamp is None else np.clip(competing, -variant.clamp, variant.clamp)
+        weights = np.exp(clamped - clamped.max(axis=-2, keepdims=True))
+        competition = weights / weights.cumsum(axis=-2) * number
+        return cls(queries, keys * competition, _sigmoid(allocated) / (incoming * number), competing)
 
 
 def _sigmoid(x: Matrix) -> Matrix:

@@ -14,8 +14,10 @@ __all__ = [
     "column_means",
     "entropy",
     "flow_attention",
+    "flow_attention_causal",
     "routing_attention",
     "softmax_weights",
+    "weighted_attention",
 ]
 
 Array = NDArray[np.float64]
@@ -84,6 +86,32 @@ def flow_attention(q: ArrayLike, k: ArrayLike, v: ArrayLike, *, clamp: float | N
     allocation = 1 / (1 + np.exp(-sink * query.shape[-2] / key.shape[-2]))
     context = np.einsum("...me,...mf->...ef", fk, value * competition[..., None])
     return np.einsum("...pe,...ef->...pf", fq / incoming[..., None], context) * allocation[..., None]
+
+
+def flow_attention_causal(q: ArrayLike, k: ArrayLike, v: ArrayLike) -> Array:
+    """The causal form: every sum up to the present token, products of flows over its number, and no factor P/M."""
+    query, key, value = _float(q, k, v)
+    eps, number = 1e-6, np.arange(1, np.shape(q)[-2] + 1)
+    fq, fk = 1 / (1 + np.exp(-query)), 1 / (1 + np.exp(-key))
+    incoming = np.einsum("...pe,...pe->...p", fq + eps, fk.cumsum(-2) + eps) / number
+    outgoing = np.einsum("...pe,...pe->...p", fk + eps, fq.cumsum(-2) + eps) / number
+    sink = np.einsum("...pe,...pe->...p", fq + eps, (fk / outgoing[..., None]).cumsum(-2) + eps) / number
+    source = np.einsum("...pe,...pe->...p", fk + eps, (fq / incoming[..., None]).cumsum(-2) + eps) / number
+    weights = np.exp(np.clip(source, -1, 1))
+    competition = weights / weights.cumsum(-1) * number
+    scores = fq / (incoming * number)[..., None] @ fk.swapaxes(-1, -2)
+    scores = np.where(triangle(len(number)), scores, 0)
+    return scores @ (value * competition[..., None]) / (1 + np.exp(-sink))[..., None]
+
+
+def weighted_attention(
+    weights: Array, v: ArrayLike, *, normaliser: str | None = None, sees: NDArray[np.bool_] | None = None
+) -> Array:
+    """W v with weights that a mask may leave out, over 1, their ``sum`` or ``max1`` = max(\\|Σ\\|, 1) (2410.10781, table 4)."""
+    seen = weights if sees is None else np.where(sees, weights, 0)
+    total = seen.sum(axis=-1, keepdims=True)
+    divisor = {None: np.ones_like(total), "sum": total, "max1": np.maximum(np.abs(total), 1)}[normaliser]
+    return seen @ _float(v)[0] / np.where(divisor == 0, 1, divisor)
 
 
 def routing_attention(
