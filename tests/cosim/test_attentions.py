@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
@@ -55,6 +56,36 @@ SYSTEMS: dict[str, Callable[..., Any]] = {
         "calibration", {"Q": random(0, E, 40), "K": random(1, E, 40), "V": random(2, 5, 40)}, **to
     )["AV"],
 }
+
+
+#: Those that need operations which only some machines have.
+OPTIONAL: dict[str, Callable[..., Any]] = {
+    "flow, causal": lambda **to: fusemax.flow_attention(*qkv(37), causal=True, chunk=16, **to),
+    "sigmoid": lambda **to: fusemax.sigmoid_attention(*qkv(37), causal=True, window=(11, 0), **to),
+    "sigmoid, normalised, with a bias": lambda **to: fusemax.sigmoid_attention(*qkv(37), bias=-3.5, normalised=True, **to),
+    "elu, one sweep": lambda **to: fusemax.elu_attention(*qkv(37), form="one", causal=True, **to),
+    "elu, two sweeps": lambda **to: fusemax.elu_attention(*qkv(37), form="two", normalised=True, **to),
+    "identity kernel": lambda **to: fusemax.linear_attention(*qkv(37), kernel="identity", normaliser="max1", **to),
+    "no key seen": lambda **to: fusemax.sigmoid_attention(*qkv(20), causal=True, query_offset=-9, **to),
+}
+
+
+@pytest.fixture(scope="module")
+def optional() -> Iterator[list[fusemax.Device]]:
+    """A machine with all options, as Verilog and as the model."""
+    config = replace(fusemax.CONFIGS["tiny"], name="tiny_functions", contexts=4, functions=True, entropy=True)
+    with fusemax.open("rtl", config) as rtl, fusemax.open("model", config) as model:
+        yield [rtl, model]
+
+
+@pytest.mark.parametrize("system", [*OPTIONAL, "flow", "entropy"])
+def test_bits_and_cycles_with_options(optional, system: str) -> None:
+    results, counters = [], []
+    for device in optional:
+        counters.append([])
+        results.append((OPTIONAL | SYSTEMS)[system](device=device, counters=counters[-1]))
+    np.testing.assert_array_equal(*results)
+    assert [c.values for c in counters[0]] == [c.values for c in counters[1]]
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

@@ -17,8 +17,8 @@ __all__ = ["elu_attention"]
 #: Largest score of one sweep: it has a fixed point, and one exponential.
 MOST_SCORE = 20.0
 
-#: Least mean weight, as a share of the largest possible one, of which one sweep's fixed point is exact enough.
-LEAST_MEAN = 0.06
+#: Least mean weight of a query for which one sweep's fixed point is exact enough: its error is 7e-5 over the weights' size.
+LEAST_MEAN = 0.8
 
 
 def elu_attention(
@@ -38,10 +38,10 @@ def elu_attention(
     elu(x) + 1 is x + 1 for x > 0, else exp(x). Gu et al., When Attention Sink Emerges (arXiv 2410.10781), section 7.2 and
     table 4; ``normalised`` divides by the sum of the weights, to which the public code adds 1e-8.
 
-    One sweep has weights in fixed point, with an error of 2^-18 of the largest possible one. If all of a query's scores are far
-    below 0 its weights are not much more than that. Then there are two sweeps, exp(min(x, 0)) and max(x, 0), each exact by
-    itself. ``auto`` takes two if the mean weight of a query may be too small: elu + 1 is convex, so it is at least that of the
-    mean score, which the host knows from the keys' mean. It takes two too if a score may be above 20.
+    One sweep has weights in fixed point, with an error of 7e-5 of a weight of 1. If all of a query's scores are far below 0 its
+    weights are not much more than that. Then there are two sweeps, exp(min(x, 0)) and max(x, 0), each exact by itself. ``auto``
+    takes two if the mean weight of a query may be below 0.8: elu + 1 is convex, so it is at least that of the mean score, which
+    the host knows from the keys' mean. It takes two too if a score may be above 20.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def elu_attention(
         raise ValueError(f"form must be 'two' or 'auto' for scores that may be above {MOST_SCORE:g}, here {bound:.4g}")
     if form == "auto":
         least = _least_mean_weight(queries, keys, factor, options)
-        form = "one" if bound <= MOST_SCORE and least >= LEAST_MEAN * (1 + bound) else "two"
+        form = "one" if bound <= MOST_SCORE and least >= LEAST_MEAN else "two"
     with array_of(device, counters) as array:
         if form == "one":
             out = array.weighted("elu1", queries, keys, values, factor, bound=bound, normalised=normalised, **options)

@@ -74,7 +74,7 @@ def flow_attention(
     :data:`FLOW_VARIANTS`. The paper's P/M is left out in its text and stands in the code.
 
     ``causal``: every sum runs up to the present token, and products of flows are divided by its number n_i, so that
-    c_i = e^{Ô_i} / Σ_{j≤i} e^{Ô_j} · n_i and the output is σ(Î_i) σ(q_i) / (I_i n_i) · Σ_{j≤i} σ(k_j)ᵀ c_j v_j. There is no P/M.
+    c_i = e^{Ô_i} / Σ_{j≤i} e^{Ô_j} · n_i and the output is σ(Î_i) σ(q_i) / (I_i n_i) · Σ_{j≤i} σ(k_j)ᵀ c_j v_j, without P/M.
 
     The flows, which grow as n · d, are the host's, in float64; the two products of n · d² are the array's.
 

@@ -36,8 +36,8 @@ def linear_attention(
 
     Kernels of Gu et al., When Attention Sink Emerges (arXiv 2410.10781), section 7.2 and table 4: ``elu1``, φ(x) = elu(x) + 1
     (Katharopoulos et al., arXiv 2006.16236); ``identity``; ``mlp``, φ(x) = relu(x W₁) W₂, the same for queries and keys. The
-    public code applies the last behind the rotary positions and divides by max(\\|Σ\\|, 1) or not at all; to the sum of ``elu1``
-    it adds 1e-8.
+    public code applies the last behind the rotary positions and divides by max(\\|Σ\\|, 1) or not at all; to the sum of
+    ``elu1`` it adds 1e-8.
 
     Sums of weights, which are a product of a query with a sum of keys, are the host's, in float64. So are the features, but for
     the products of ``mlp``, which grow as n · d².
@@ -91,6 +91,9 @@ def linear_attention(
             queries, keys = _elu1(queries), _elu1(keys)
         elif weights is not None:
             queries, keys = (_perceptron(array, x, weights, parts) for x in (queries, keys))
+        if parts == 1:
+            # Rounded for the sums of weights too: what rounding does to weights and to their sum is the same then.
+            queries, keys = bfloat16(queries), bfloat16(keys)
         if causal:
             out = causal_product(array, queries, keys, values, parts=parts, chunk=chunk)
         else:

@@ -31,7 +31,8 @@ def sigmoid_attention(
 
     Gu et al., When Attention Sink Emerges (arXiv 2410.10781), section 7.2 and table 4: without normalisation the weights of a
     query have no sum that they must reach, and the sink on the first token is gone. ``normalised`` divides by Σ σ; the public
-    code adds 1e-8 to that sum, which is less than float32 sees. Ramapuram et al. (arXiv 2409.04431) train with a bias of -log n.
+    code adds 1e-8 to that sum, which is less than float32 sees. A bias of -log n makes the weights' sum about 1 at the start of
+    training.
 
     Parameters
     ----------

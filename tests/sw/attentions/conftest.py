@@ -1,4 +1,4 @@
-"""A model device for all tests here, and random queries, keys and values."""
+"""A model device with all options for all tests here, and random queries, keys and values."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import fusemax
+from fusemax.plan.array import DEFAULT
 
 
 @pytest.fixture(scope="session")
 def device() -> Iterator[fusemax.Device]:
-    with fusemax.open("model", "base", memory_bytes=1 << 28) as opened:
+    with fusemax.open("model", DEFAULT, memory_bytes=1 << 28) as opened:
         yield opened
 
 

@@ -9,6 +9,7 @@ import fusemax
 from fusemax.attentions.flow import FLOW_VARIANTS, Flow
 from fusemax.cascade import CASCADES
 from fusemax.cascade.interpreter import interpret
+from fusemax.errors import MissingOptionError
 from fusemax.evaluation import attentions as exact
 from fusemax.evaluation.exact import relative_error
 
@@ -73,6 +74,28 @@ def test_variants_differ(device, qkv) -> None:
     assert relative_error(found["lra"], found["core"].astype(np.float64)) > 1e-2
     # 1e-6 more in four products of numbers of some hundreds.
     assert relative_error(found["vision"], found["core"].astype(np.float64)) < 1e-4
+
+
+@pytest.mark.parametrize("length", [1, 100, 256, 700])
+@pytest.mark.parametrize("chunk", [None, 128])
+@pytest.mark.parametrize(("parts", "most"), [(2, 2e-5), (1, 5e-4)])
+def test_causal(device, qkv, length: int, chunk: int | None, parts: int, most: float) -> None:
+    q, k, v = qkv(length, leading=(2,))
+    out = fusemax.flow_attention(q, k, v, causal=True, chunk=chunk, parts=parts, device=device)
+    # One query's features are not averaged over a head's many.
+    assert relative_error(out, exact.flow_attention_causal(q, k, v)) <= (most if length > 1 else 8 * most)
+
+
+def test_causal_reference_is_the_cascade(qkv) -> None:
+    q, k, v = (x.astype(np.float64) for x in qkv(12, e=5, f=3))
+    found = interpret(CASCADES["flowformer_causal"], {"Q": q.T, "K": k.T, "V": v.T})["AV"].T
+    np.testing.assert_allclose(found, exact.flow_attention_causal(q, k, v), rtol=1e-12)
+
+
+def test_causal_needs_an_option(qkv) -> None:
+    with fusemax.open("model", "base") as plain, pytest.raises(MissingOptionError, match="the option linear") as caught:
+        fusemax.flow_attention(*qkv(8, e=8), causal=True, device=plain)
+    assert caught.value.option == "linear"
 
 
 @pytest.mark.parametrize(
