@@ -87,6 +87,8 @@ def test_softmax_needs_nothing() -> None:
         ("max(QK[m, p], 0)", "relu(QK[m, p])"),
         ("where(QK[m, p] > 0, QK[m, p] + 1, exp(QK[m, p]))", "elu1(QK[m, p])"),
         ("sigmoid(QK[m, p] / 2)", "sigmoid(0.5 * QK[m, p])"),
+        ("1 / (1 + exp(-(QK[m, p] / 2 + 3)))", "sigmoid(QK[m, p] / 2 + 3)"),
+        ("1 / (1 + exp(-3 - 2 * QK[m, p]))", "sigmoid(2 * QK[m, p] + 3)"),
     ],
 )
 def test_it_does_not_matter_how_a_function_is_written(weight: str, same: str) -> None:
