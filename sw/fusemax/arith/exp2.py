@@ -95,7 +95,9 @@ class Weight(NamedTuple):
 
 
 def exp2(config: Config, score: ArrayLike, reference: ArrayLike, absolute: bool = False) -> Weight:
-    """2^(score - reference), or 2^(-|score| - reference) if ``absolute``: weight of visible scores; masked rows have mantissa 0 instead, which is the caller's business.
+    """2^(score - reference), or 2^(-|score| - reference) if ``absolute``: weight of visible scores.
+
+    Masked rows have mantissa 0 instead, which is the caller's business.
 
     Parameters
     ----------

@@ -83,8 +83,8 @@ def _computed(scope: Scope, expression: Expression) -> Value:
         case Binary("*" | "+" | "/" as operator, left, right):
             return _operation(scope, expression, FORMS[operator], left, right)
         case Call(name, _) if name in WEIGHT_FUNCTIONS:
-            what = next((value_of(scope, node).name for node in walk(expression) if isinstance(node, Reference)), "numbers")
-            raise scope.refusal(f"{name} is of scores, which the array has, not of {what}", expression.at)
+            argument = ", ".join(map(str, expression.arguments))
+            raise scope.refusal(f"{name} is of scores alone, without a running maximum, not of {argument}", expression.at)
     if not _reads(expression):
         raise _no_place(scope, expression)
     raise scope.refusal(f"it has no operation for {expression}; {ARRAY_CAN}", expression.at)

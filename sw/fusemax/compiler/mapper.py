@@ -23,6 +23,7 @@ from .operations import (
     Accumulate,
     Contract,
     Divide,
+    Header,
     LaneOperation,
     MachineOperation,
     Operand,
@@ -373,14 +374,18 @@ class _Mapper:
         if isinstance(einsum.expression, Reference):
             reason = f"{tensor} must be the last state of a sum, or a numerator divided by the denominator, not {value.name}"
             value = apply_rule(scope, Form.ALONE, (value,), reason, einsum.at)
+        if isinstance(value.operation, Header):
+            scope.give(einsum, value)
+            return
         if not isinstance(value.operation, Divide | Raw):
             raise scope.refusal(f"{tensor} must be the numerator divided by the denominator, the one result", einsum.at)
-        other = next((s for s in scope.steps if s.operation.kind is Kind.RESULT and s.operation != value.operation), None)
+        rows = [step for step in scope.steps if isinstance(step.operation, Divide | Raw)]
+        other = next((step for step in rows if step.operation != value.operation), None)
         if other is not None:
             raise scope.refusal(
                 f"{tensor} is not divided as {other.einsum.result.tensor} is; all columns go out alike", einsum.at
             )
-        if any(step.einsum.operands == einsum.operands for step in scope.steps if step.operation.kind is Kind.RESULT):
+        if any(step.einsum.operands == einsum.operands for step in rows):
             raise scope.refusal(f"{tensor} must be the numerator divided by the denominator, the one result", einsum.at)
         scope.give(einsum, value)
 
@@ -398,7 +403,7 @@ class _Mapper:
         """A result must be there, and nothing else may leave the cascade."""
         cascade, operations = self.cascade, self.scope.operations
         results = {name for name, operation in operations.items() if operation.kind is Kind.RESULT}
-        if not results:
+        if not any(isinstance(operations[name], Divide | Raw) for name in results):
             raise self.scope.refusal(
                 "no Einsum under finally divides the numerator by the denominator, or gives the numerator",
                 cascade.extended[-1].at,

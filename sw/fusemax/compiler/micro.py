@@ -157,6 +157,10 @@ ACCESS = {
 }
 
 
+#: What a lane divides by the denominator.
+NUMERATORS = (Operation.SLNV, Operation.ENT)
+
+
 class Edge(NamedTuple):
     """Operation ``after`` comes at least ``slots`` slots after operation ``before``; both are numbers in the program."""
 
@@ -202,7 +206,7 @@ def edges(program: Sequence[Micro], timing: Timing) -> list[Edge]:
         if micro.operation is Operation.EXP and micro.reference is None:
             need(latest[Operation.MAX], number, timing.max_to_exp)
         # Lanes and buffers take a kind's operations in their order, and a denominator before its numerators.
-        for earlier in (micro.operation, *((Operation.SUM,) if micro.operation is Operation.SLNV else ())):
+        for earlier in (micro.operation, *((Operation.SUM,) if micro.operation in NUMERATORS else ())):
             if earlier in latest:
                 need(latest[earlier], number, 1)
         latest[micro.operation] = number

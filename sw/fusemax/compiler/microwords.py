@@ -19,8 +19,8 @@ WORD_BYTES = MICROWORD.bits // 8
 REGISTERS = (Register.HOLD, Register.SPARE)
 #: Operations whose constant is sig · 2^shift, with the sig in the index.
 SCALED = (Operation.SET, Operation.ADD)
-#: Operations that wait for a buffer, by ``first``, and free it, by ``last``.
-BUFFERED = (Operation.QK, Operation.SLNV)
+#: Operations that wait for a buffer, or room in one, by ``first``; the others than ENT free it by ``last``.
+BUFFERED = (Operation.QK, Operation.SLNV, Operation.ENT)
 
 
 def encode(schedule: Schedule) -> tuple[int, ...]:
@@ -50,7 +50,8 @@ def encode(schedule: Schedule) -> tuple[int, ...]:
             word |= _fields(schedule.config, placed.micro) | {"stage": stage}
         ends = buffered.get(placed.operation)
         if ends:
-            word |= {"first": int(placed is ends[0]), "last": int(placed is ends[-1])}
+            word["first"] = int(placed is ends[0])
+            word["last"] = int(placed is ends[-1] and placed.operation is not Operation.ENT)
     return tuple(MICROWORD.pack(word) for word in words)
 
 
@@ -139,7 +140,7 @@ def _micro(config: Config, fields: Mapping[str, int], fixed_reference: bool) -> 
         index=0 if scaled else fields["index"],
         source=REGISTERS[fields["src"]],
         target=REGISTERS[fields["dst"] if writes_hold else 0],
-        first=bool(fields["first"]) and operation is not Operation.SLNV,
+        first=bool(fields["first"]) and operation not in (Operation.SLNV, Operation.ENT),
         constant=Constant(sig, _power(config, operation, fields["constant"])) if scaled else None,
         reference=fields["constant"] if fixed_reference and operation is Operation.EXP else None,
     )

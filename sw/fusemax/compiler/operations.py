@@ -17,6 +17,7 @@ __all__ = [
     "Contract",
     "Divide",
     "Factor",
+    "Header",
     "LaneOperation",
     "MachineOperation",
     "Operand",
@@ -206,4 +207,12 @@ class Raw(LaneOperation):
     """The result: the last numerator as it is."""
 
     text: ClassVar[str] = "the result, not divided"
+    kind: ClassVar[Kind] = Kind.RESULT
+
+
+@dataclass(frozen=True)
+class Header(LaneOperation):
+    """A denominator or a maximum, which a job can write in front of its rows."""
+
+    text: ClassVar[str] = "what is written in front of a row"
     kind: ClassVar[Kind] = Kind.RESULT

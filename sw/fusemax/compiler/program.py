@@ -13,6 +13,7 @@ from .listing import PROGRAM_FLAGS, assemble, disassemble
 from .micro import Operation
 from .microwords import WORD_BYTES, as_bytes, decode, tag_of
 from .schedule import Schedule
+from .symbolic_checker import check
 
 __all__ = ["Program"]
 
@@ -72,6 +73,24 @@ class Program:
     def schedule(self) -> Schedule:
         """Where each operation of a tile is; it can be plotted."""
         return decode(self.microwords, self.config, self.e, self.f, fixed_reference=self.fixed_reference)
+
+    def check(self) -> None:
+        """Check that the machine can run it (:func:`fusemax.compiler.symbolic_checker.check`).
+
+        Raises
+        ------
+        RuleError
+            If it cannot.
+        """
+        check(
+            self.microwords,
+            self.config,
+            self.e,
+            self.f,
+            fixed_reference=self.fixed_reference,
+            spare_hold=self.spare_hold,
+            raw=self.feeding.raw,
+        )
 
     @cached_property
     def needs(self) -> tuple[str, ...]:

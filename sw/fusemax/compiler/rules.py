@@ -11,6 +11,7 @@ from .operations import (
     Contract,
     Divide,
     Factor,
+    Header,
     MachineOperation,
     Operand,
     Raw,
@@ -164,9 +165,14 @@ RULES: tuple[Rule, ...] = (
     ),
     *(
         Rule(Form.ALONE, ((Accumulate(sums, rescaled), When.LAST),), Raw(), f"the last {name} alone")
-        for sums, name in ((WeightedSum, "numerator"), (TileSum, "denominator"), (ScoreSum, "sum of scores"))
+        for sums, name in ((WeightedSum, "numerator"), (ScoreSum, "sum of scores"))
         for rescaled in (True, False)
     ),
+    *(
+        Rule(Form.ALONE, ((Accumulate(TileSum, rescaled), When.LAST),), Header(), "the last denominator alone")
+        for rescaled in (True, False)
+    ),
+    Rule(Form.ALONE, ((RunningMaximum, When.LAST),), Header(), "the last running maximum alone"),
 )
 #: Where the lanes start their states.
 START = {RunningMaximum: "-inf", Accumulate: "0"}

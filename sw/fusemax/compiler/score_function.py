@@ -8,7 +8,7 @@ import numpy as np
 
 from ..cascade.builtins import BINARY, MAPS
 from ..cascade.cascade import Cascade
-from ..cascade.expression import Binary, Call, Expression, Name, Number, Reference, Unary
+from ..cascade.expression import Binary, Call, Expression, Name, Number, Reference, Unary, walk
 from .functions import WEIGHT_FUNCTIONS
 
 __all__ = ["identify"]
@@ -38,10 +38,21 @@ def identify(cascade: Cascade, expression: Expression) -> tuple[str, float, floa
     direct = _affine_call(cascade, expression)
     if direct is not None:
         return direct
-    for name, function in WEIGHT_FUNCTIONS.items():
-        if np.allclose(values, function.compute(SCORES), rtol=1e-9, atol=1e-12):
-            return name, 1.0, 0.0
+    for scale, bias in _affine_parts(cascade, expression):
+        for name, function in WEIGHT_FUNCTIONS.items():
+            if np.allclose(values, function.compute(scale * SCORES + bias), rtol=1e-9, atol=1e-12):
+                return name, scale, bias
     return None
+
+
+def _affine_parts(cascade: Cascade, expression: Expression) -> list[tuple[float, float]]:
+    """Scale and bias of all parts of an expression that are scale · score + bias, and of their opposites."""
+    found = dict.fromkeys([(1.0, 0.0)])
+    for node in walk(expression):
+        part = _affine(cascade, node)
+        if part is not None:
+            found |= dict.fromkeys([part, (-part[0], -part[1])])
+    return list(found)
 
 
 def _affine_call(cascade: Cascade, expression: Expression) -> tuple[str, float, float] | None:
@@ -49,13 +60,18 @@ def _affine_call(cascade: Cascade, expression: Expression) -> tuple[str, float, 
     name, argument = "identity", expression
     if isinstance(expression, Call) and expression.function in WEIGHT_FUNCTIONS and len(expression.arguments) == 1:
         name, (argument,) = expression.function, expression.arguments
+    part = _affine(cascade, argument)
+    return None if part is None else (name, *part)
+
+
+def _affine(cascade: Cascade, expression: Expression) -> tuple[float, float] | None:
+    """Scale and bias of scale · score + bias; none if the expression is not that."""
     at = np.array([0.0, 1.0, -7.0, 12.5])
-    with np.errstate(all="ignore"):
-        values = _value(cascade, argument, at)
+    values = _value(cascade, expression, at)
     if values is None:
         return None
     bias, scale = float(values[0]), float(values[1] - values[0])
-    return (name, scale, bias) if scale and np.allclose(values, scale * at + bias, rtol=1e-12) else None
+    return (scale, bias) if scale and np.allclose(values, scale * at + bias, rtol=1e-12) else None
 
 
 def _value(cascade: Cascade, expression: Expression, scores: Any) -> Any:

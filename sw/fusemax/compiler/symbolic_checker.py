@@ -25,7 +25,7 @@ RULES: dict[str, str] = {
     "word": "Operations are known, reserved bits are zero, and so are fields that an operation does not use.",
     "option": "The machine was made with the operations and registers that the program uses.",
     "walk": "Head dim indices of QK, of SLNV (with ENT) and of SUM are there once a tile, QKs and numerators in their order.",
-    "flags": "first is on the first QK and the first numerator of a tile, last on the last ones.",
+    "flags": "first is on the first QK, SLNV and ENT of a tile, last on the last QK and SLNV.",
     "partial bus": "MAX, SUM, SLNV and ENT share the bus down the columns.",
     "north bus": "QK, EXP and MASK share the bus from the north.",
     "write port": "MAX, EXP, LIN and SET share the write port of the hold registers.",
@@ -93,6 +93,7 @@ def check(
     *,
     fixed_reference: bool = False,
     spare_hold: bool = False,
+    raw: bool = False,
     timing: Timing | None = None,
     seed: int = 0,
 ) -> None:
@@ -108,6 +109,8 @@ def check(
         Head dim of queries and keys, and of values.
     fixed_reference, spare_hold
         As in the job's descriptor.
+    raw
+        Its jobs do not divide (``raw_out``), so that numerators need no reciprocal.
     timing
         Latencies in cycles; the machine's if not given.
     seed
@@ -123,10 +126,10 @@ def check(
     timing = timing or Timing(config)
     tiles = 2 * config.holds + 3
     symbols = _Symbols()
-    meaning = _Column(timing, fixed_reference, spare_hold, symbols)
+    meaning = _Column(timing, fixed_reference, spare_hold, symbols, raw=raw)
     meaning.run(_one_after_another(words, tiles, timing))
     for stalls in (None, random.Random(seed)):
-        overlapped = _Column(timing, fixed_reference, spare_hold, symbols, meaning)
+        overlapped = _Column(timing, fixed_reference, spare_hold, symbols, meaning, raw=raw)
         overlapped.run(_overlapped(words, tiles, stalls))
 
 
@@ -157,7 +160,7 @@ def same_meaning(
     timing, symbols = Timing(config), _Symbols()
     states = []
     for microwords in (one, other):
-        column = _Column(timing, fixed_reference, spare_hold, symbols)
+        column = _Column(timing, fixed_reference, spare_hold, symbols, raw=True)
         column.run(_one_after_another([MICROWORD.unpack(word) for word in microwords], 2, timing))
         states.append(
             {register: symbol for register, symbol in column.registers.items() if register[0] in ("state", "maximum")}
@@ -234,6 +237,8 @@ def _check_walks(words: list[dict[str, int]], e: int, f: int) -> None:
         name = "numerator" if ops is NUMERATORS else ops[0].name
         seen: Counter[int] = Counter()
         latest = -1
+        # Slices come first, but values are waited for at their own first one.
+        firsts = {op: min((word["index"] for word in words if word["op"] == op), default=0) for op in ops}
         for slot, word in sorted(enumerate(words), key=lambda entry: entry[1]["stage"] * len(words) + entry[0]):
             op, index = Op(word["op"]), word["index"]
             if op not in ops:
@@ -248,7 +253,8 @@ def _check_walks(words: list[dict[str, int]], e: int, f: int) -> None:
             if index < latest:
                 raise RuleError("walk", slot, f"{op.name} {index} must come before {name} {latest}, but comes behind it")
             latest = index
-            for flag, end in (("first", wanted[0]), ("last", wanted[-1])):
+            ends = {"first": firsts[op], "last": -1 if op is Op.ENT else wanted[-1]}
+            for flag, end in ends.items():
                 if op is not Op.SUM and word[flag] != (index == end):
                     raise RuleError("flags", slot, f"{flag} must be {1 - word[flag]} for {op.name} {index}, not {word[flag]}")
         for index in wanted:
@@ -344,9 +350,17 @@ class _Column:
     """
 
     def __init__(
-        self, timing: Timing, fixed_reference: bool, spare_hold: bool, symbols: _Symbols, meaning: _Column | None = None
+        self,
+        timing: Timing,
+        fixed_reference: bool,
+        spare_hold: bool,
+        symbols: _Symbols,
+        meaning: _Column | None = None,
+        *,
+        raw: bool,
     ) -> None:
         self.timing, self.fixed_reference, self.symbols, self.meaning = timing, fixed_reference, symbols, meaning
+        self.raw = raw
         self.holds = timing.config.holds
         self.rotating = self.holds - spare_hold
         self.registers: dict[tuple[str, int], Symbol] = {}
@@ -411,7 +425,8 @@ class _Column:
                 yield done, WRITE, self.write_reciprocal
             else:
                 yield first, READ, self.walk
-                yield done, READ, self.read_reciprocal
+                if not self.raw:
+                    yield done, READ, self.read_reciprocal
 
     # -- what: reading ---------------------------------------------------------------------------------------------
 

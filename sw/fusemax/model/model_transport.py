@@ -16,8 +16,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ..compiler.feeding import Feeding
 from ..compiler.program import Program
-from ..compiler.symbolic_checker import check
 from ..errors import DeviceClosedError
 from ..spec import (
     COUNTERS,
@@ -243,7 +243,7 @@ class ModelTransport:
         job = self._fetch_descriptor(place)
         self._load_program(job)
         flags = bool(job.fixed_reference), bool(job.spare_hold)
-        self._loaded = Program(self._config, job.e, job.f, self._program, *flags)
+        self._loaded = Program(self._config, job.e, job.f, self._program, *flags, Feeding(raw=bool(job.raw_out)))
         slots = _count_slots(self._loaded)
         self._programs[job.program_tag] = self._loaded
         for entry in range(job.batch):
@@ -381,8 +381,7 @@ def _count_slots(program: Program) -> dict[str, int]:
     RuleError
         If the program breaks a rule of the machine; hardware would go wrong without a word.
     """
-    flags = {"fixed_reference": program.fixed_reference, "spare_hold": program.spare_hold}
-    check(program.microwords, program.config, program.e, program.f, **flags)
+    program.check()
     words = [MICROWORD.unpack(word) for word in program.microwords]
     counts = {name: sum(word["op"] in ops for word in words) for name, ops in SLOT_COUNTERS.items()}
     counts["slots_max"] = sum(word["max"] for word in words)

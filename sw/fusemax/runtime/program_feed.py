@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..compiler.feeding import BIAS_ELEMENTS, Feeding
 from ..compiler.program import Program
-from ..compiler.symbolic_checker import check
 from ..spec import Config
 from .score_bias import append_bias
 
@@ -88,5 +87,4 @@ class ProgramFeed:
 
 @lru_cache(maxsize=64)
 def _check_rules(program: Program) -> None:
-    flags = {"fixed_reference": program.fixed_reference, "spare_hold": program.spare_hold}
-    check(program.microwords, program.config, program.e, program.f, **flags)
+    program.check()

@@ -32,9 +32,11 @@ def pack(parts, bits: int) -> int:
     return sum((part & (1 << bits) - 1) << bits * index for index, part in enumerate(parts))
 
 
-def test_west_feeder():
+@pytest.mark.parametrize("option", [{}, {"linear": True}, {"functions": True}])
+def test_west_feeder(option):
     rng = np.random.default_rng(1)
-    dut = WestFeeder(CONFIG)
+    dut = WestFeeder(replace(CONFIG, **option))
+    constants = bool(option.get("functions"))
     bank = [0] * dut.depth
     loaded = set()
     expected, seen = [], set()
@@ -62,6 +64,9 @@ def test_west_feeder():
             control["mask"] = int(op not in (OpCode.QK, OpCode.SLNV))
             element, row = int(rng.integers(CONFIG.beat_elements)), int(rng.integers(256))
             word = {"control": control, "beat": beat, "element": element, "row": row}
+            if constants:
+                sig, shift = int(rng.integers(-256, 256)), int(rng.integers(256))
+                word |= {"constant": int(rng.random() < 0.3), "sig": sig, "exponent": shift}
             ctx.set(dut.word, word)
             ctx.set(dut.load, load)
 
@@ -69,6 +74,10 @@ def test_west_feeder():
                 out = ctx.get(dut.word_out)
                 assert out.row == (last_word["row"] + 1) % 256
                 assert (out.beat, out.element) == (last_word["beat"], last_word["element"])
+                if constants:
+                    assert [out[name] for name in ("constant", "sig", "exponent")] == [
+                        last_word[name] for name in ("constant", "sig", "exponent")
+                    ]
                 for name, value in last_word["control"].items():
                     got = out.control[name]
                     assert (got.value if name == "op" else got) == value
@@ -89,7 +98,9 @@ def test_west_feeder():
                 assert bus.sig == want_sig or want_sig is None
 
             sig, exponent = (int(part) for part in bf16.unpack(bank[beat] >> 16 * element & 0xFFFF))
-            if op in (OpCode.QK, OpCode.SLNV):
+            if word.get("constant"):
+                expected.append((control, word["sig"], word["exponent"]))
+            elif op in (OpCode.QK, OpCode.SLNV):
                 expected.append((control, sig, 255 - exponent))
             else:
                 expected.append((control, None, row))
@@ -104,7 +115,7 @@ def test_west_feeder():
     assert {"just loaded", (OpCode.QK, True), (OpCode.QK, False), (OpCode.SLNV, True), (OpCode.SLNV, False)} <= seen
 
 
-@pytest.mark.parametrize("changes", [{}, {"contexts": 2}, {"rows": 256}])
+@pytest.mark.parametrize("changes", [{}, {"contexts": 2}, {"rows": 256}, {"linear": True}])
 def test_north_feeder(changes):
     config = replace(CONFIG, **changes)
     rng = np.random.default_rng(2)
@@ -130,9 +141,10 @@ def test_north_feeder(changes):
                 load["valid"] = 0
             reference = {"valid": int(rng.random() < 0.4), "hold": int(rng.integers(config.holds))}
             reference["reference"] = int(rng.integers(-(1 << config.reference_bits - 1), 1 << config.reference_bits - 1))
-            source = NorthSource(rng.choice([source.value for source in NorthSource]))
+            source = NorthSource(rng.choice([source.value for source in list(NorthSource)[: 4 if config.linear else 3]]))
             word = {"source": source.value, "hold": hold, "beat": beat, "element": int(rng.integers(config.beat_elements))}
-            word |= {"keys": int(rng.integers(config.rows + 1)), "queries": int(rng.choice([0, 1, rng.integers(257)]))}
+            keys = int(rng.integers(512 if source == NorthSource.CONSTANT else config.rows + 1))
+            word |= {"keys": keys, "queries": int(rng.choice([0, 1, rng.integers(257)]))}
             share = int(rng.integers(256))
             word |= {"share": share, "phase": int(rng.choice([share, rng.integers(share + 1)]))}
             word |= {name: int(rng.choice([-512, 511, rng.integers(-8, config.rows + 8)])) for name in ("lo", "hi")}
@@ -175,6 +187,8 @@ def test_north_feeder(changes):
                 expected.append(bank[beat][word["element"]])
             elif source == NorthSource.REFERENCE:
                 expected.append(None)
+            elif source == NorthSource.CONSTANT:
+                expected.append((word["keys"] - 512 if word["keys"] > 255 else word["keys"], None))
             else:
                 lo = min(max(word["lo"], 0), config.rows)
                 hi = min(max(word["hi"], 0), word["keys"]) if word["queries"] else 0

@@ -5,23 +5,34 @@ out (words, releases, events) follows from the cycles in which it takes microwor
 when it can.
 """
 
+from dataclasses import dataclass, replace
+
 import pytest
 from bench import Bench, Stalls, unpack
 from jobs import random_job, random_mask, tiles_of
 from models.sequencer import INTERVAL, SLOTS, STALLS, SequencerModel
 
 import fusemax
-from fusemax.spec import Config, Op
+from fusemax.spec import MICROWORD, Config, Op
 from fusemax_hw.control.sequencer import Sequencer, sequencer_events
+from fusemax_hw.words import NorthSource
 
 PULSES = ("query_release", "key_release", "value_release", "results_issued")
 
 
-def corner(west, north, lane):
+def corner(config, fixed_reference, west, north, lane):
     """The outputs in the model's terms."""
     control = west["control"]
     op = Op(control["op"])
-    assert (lane["sum"], lane["slnv"], lane["max"]) == (op is Op.SUM, op is Op.SLNV, control["max"])
+    if op is Op.SLNV and config.entropy and control["first"]:
+        op = Op.ENT
+    maximum = control["max"] and not fixed_reference
+    assert (lane["sum"], lane["slnv"], lane["max"]) == (op is Op.SUM, op in (Op.SLNV, Op.ENT), maximum)
+    if config.linear:
+        assert lane["check"] == (control["max"] or op is Op.LIN)
+        assert lane["fixed"] == fixed_reference or op is Op.NOP
+    if (config.functions or config.entropy) and (op is not Op.NOP or control["mask"]):
+        assert west["constant"] == (op in (Op.SET, Op.ADD, Op.ENT))
     assert west["row"] == 0
     out = {"op": op, "max": control["max"], "mask": control["mask"]}
     if control["max"]:
@@ -37,11 +48,17 @@ def corner(west, north, lane):
             "source": north["source"],
         }
         out |= {"north_beat": north["beat"], "north_element": north["element"]}
-    if op is Op.EXP:
-        assert north["hold"] == control["hold"]
-        out["source"] = north["source"]
-    if op in (Op.SUM, Op.SLNV):
-        assert lane["hold"] == control["hold"]
+    if op in (Op.EXP, Op.LIN):
+        out |= {"source": north["source"], "first": control["first"]}
+        if north["source"] == NorthSource.CONSTANT.value:
+            out["constant"] = north["keys"] - 512 if north["keys"] > 255 else north["keys"]
+        else:
+            assert north["hold"] == lane["hold"]
+    if op in (Op.EXP, Op.LIN, Op.SET) and config.linear:
+        out["made"] = control["hold_max"]
+    if op in (Op.SET, Op.ADD, Op.ENT):
+        out |= {"sig": west["sig"], "shift": west["exponent"], "first": control["first"]}
+    if op in (Op.SUM, Op.SLNV, Op.ENT):
         out |= {
             "tile_first": lane["first"],
             "tile_last": lane["last"],
@@ -49,10 +66,11 @@ def corner(west, north, lane):
             "float32_out": lane["float32_out"],
             "raw_out": lane["raw_out"],
         }
-    if op in (Op.EXP, Op.SUM, Op.SLNV):
+    if op not in (Op.NOP, Op.QK):
         out["hold"] = control["hold"]
     if op is Op.SLNV:
         out |= {"west_beat": west["beat"], "west_element": west["element"]}
+    if op in (Op.SLNV, Op.ENT):
         out |= {"element": lane["element"], "write": lane["write"], "output": lane["output"]}
     elif lane["write"]:
         assert op is Op.SUM
@@ -60,12 +78,63 @@ def corner(west, north, lane):
     return out
 
 
+@dataclass(frozen=True)
+class Words:
+    """Microwords that need not make sense: the sequencer takes them one by one."""
+
+    e: int
+    f: int
+    microwords: tuple[int, ...]
+
+    @property
+    def ii(self):
+        return len(self.microwords)
+
+
+def all_operations(rng, config, e, f):
+    """Every operation that the machine has, for random registers and constants; weights are read an iteration later."""
+    own = config.functions or config.entropy
+
+    def registers():
+        return {"src": rng.getrandbits(1), "dst": rng.getrandbits(1)} if config.functions else {}
+
+    def some(op, stage=0):
+        index = rng.getrandbits(9) if op in (Op.SET, Op.ADD) else 0
+        constant = rng.randrange(128) if op in (Op.SET, Op.ADD) else rng.randrange(-128, 128) if op is Op.EXP else 0
+        first = rng.getrandbits(1) if config.functions or op is Op.LIN else 0
+        return {"op": op, "stage": stage, "index": index, "first": first, "constant": constant, **registers()}
+
+    words = [{"op": Op.QK, "index": index, "first": not index, "last": index == e - 1} for index in range(e)]
+    words[0]["max"] = not own or rng.getrandbits(1)
+    words += [{"max": 1, "dst": 1} for _ in range(own * rng.randrange(1, 3))]
+    middle = [some(Op.EXP), *([some(Op.LIN)] if config.linear else [])]
+    middle += [some(rng.choice((Op.SET, Op.ADD))) for _ in range(6 * config.functions)]
+    words += rng.sample(middle, len(middle))
+    words.append({"op": Op.SUM, "stage": 1, "index": f, "mask": 1})
+    slices = 3 * config.entropy
+    words += [{"op": Op.ENT, "stage": 1, "index": index, "first": not index} for index in range(slices)]
+    return tuple(
+        MICROWORD.pack(word)
+        for word in (
+            *words,
+            *(
+                {"op": Op.SLNV, "stage": 1, "index": index, "first": index == slices, "last": index == f - 1}
+                for index in range(slices, f)
+            ),
+        )
+    )
+
+
 class Case:
     """A program, and random jobs with their tiles."""
 
-    def __init__(self, rng, config, e, f, jobs):
+    def __init__(self, rng, config, e, f, jobs, fixed_reference=0, spare_hold=0):
         self.config = config
-        self.program = fusemax.compile(head_dim=e, value_dim=f, config=config)
+        self.fixed_reference, self.spare_hold = fixed_reference, spare_hold
+        if config.linear or config.entropy:
+            self.program = Words(e, f, all_operations(rng, config, e, f))
+        else:
+            self.program = fusemax.compile(head_dim=e, value_dim=f, config=config)
         self.jobs = []
         # Another number of rooms comes only after the machine has drained.
         slots = rng.choice((1, 1, 2))
@@ -179,7 +248,7 @@ class Checker:
     def __init__(self, bench, stimulus):
         self.bench, self.stimulus = bench, stimulus
         case = stimulus.case
-        self.expected = Expected(SequencerModel(case.config, case.program))
+        self.expected = Expected(SequencerModel(case.config, case.program, case.fixed_reference, case.spare_hold))
         self.counts = dict.fromkeys(sequencer_events().members, 0)
         self.seen, dut = {}, bench.dut
         for name in PULSES:
@@ -206,7 +275,10 @@ class Checker:
             assert sum(events.get(name, 0) for name in (*SLOTS, *STALLS, "idle")) == 1, f"cycle {cycle}"
         for name in events:
             self.counts[name] += 1
-        assert corner(seen["west"], seen["north"], seen["lane"]) == self.expected.corner(), f"cycle {cycle}"
+        case = self.stimulus.case
+        assert corner(case.config, case.fixed_reference, seen["west"], seen["north"], seen["lane"]) == self.expected.corner(), (
+            f"cycle {cycle}"
+        )
         assert {name: seen[name] for name in PULSES} == self.expected.pulses(), f"cycle {cycle}"
 
     def check_end(self):
@@ -214,15 +286,9 @@ class Checker:
         stimulus, model, program = self.stimulus, self.expected.model, self.stimulus.case.program
         done = [operations for tile, operations in zip(model.iterations, model.done, strict=True) if tile is not None]
         e, f, tiles = program.e, program.f, len(stimulus.case.tiles)
-        operations_of_a_tile = [
-            "MASK",
-            "MAX",
-            f"SUM {f}",
-            "EXP 0",
-            "last SLNV",
-            *(f"QK {i}" for i in range(e)),
-            *(f"SLNV {i}" for i in range(f)),
-        ]
+        words = [MICROWORD.unpack(word) for word in program.microwords]
+        operations_of_a_tile = ["MASK", "last SLNV", *("MAX" for word in words if word["max"])]
+        operations_of_a_tile += [f"{Op(word['op']).name} {word['index']}" for word in words if word["op"]]
         assert len(done) == tiles
         for operations in done:
             assert sorted(operations) == sorted(operations_of_a_tile)
@@ -231,15 +297,17 @@ class Checker:
                 assert order == sorted(order)
         assert self.counts["tiles"] == tiles
         assert self.counts["slots_qk"] == e * tiles
-        assert self.counts["slots_slnv"] == f * tiles
+        assert self.counts["slots_slnv"] == (f - 3 * stimulus.case.config.entropy) * tiles
         assert stimulus.resident == dict.fromkeys("qkv", 0)
         assert not any(stimulus.to_load.values())
 
 
-def run(config, e, f, seed, jobs, stalled):
+def run(config, e, f, seed, jobs, stalled, **flags):
     """Work through random jobs; returns the stimulus and the checker."""
     bench = Bench(Sequencer(config), seed)
-    case = Case(bench.rng, config, e, f, jobs)
+    case = Case(bench.rng, config, e, f, jobs, **flags)
+    for name, value in flags.items():
+        bench.drive(getattr(bench.dut, name), lambda value=value: value)
     stimulus = Stimulus(bench, case, stalled)
     checker = Checker(bench, stimulus)
     limit = 60 * case.program.ii * (len(case.tiles) + 5)
@@ -275,3 +343,21 @@ def test_no_bubbles(machine):
     taken, ii, tiles = stimulus.tiles.taken, stimulus.case.program.ii, len(stimulus.case.tiles)
     assert taken == list(range(taken[0], taken[0] + ii * tiles, ii))
     assert not any(checker.counts[name] for name in STALLS)
+
+
+@pytest.mark.parametrize(
+    ("option", "flags"),
+    [
+        ({"linear": True}, {"fixed_reference": 1}),
+        ({"entropy": True}, {}),
+        ({"functions": True}, {"fixed_reference": 1, "spare_hold": 1}),
+        ({"functions": True, "entropy": True}, {"fixed_reference": 0, "spare_hold": 0}),
+    ],
+)
+def test_options(option, flags):
+    config = replace(MACHINES[0][0], **option)
+    happened = set()
+    for seed in (2, 3):
+        _, checker = run(config, 5, 6, seed, jobs=2, stalled=True, **flags)
+        happened |= {name for name, count in checker.counts.items() if count}
+    assert happened >= {"slots_function", "slots_max", "tiles"} and happened & set(STALLS)

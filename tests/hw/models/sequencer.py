@@ -5,7 +5,8 @@ from fusemax_hw.words import NorthSource
 
 __all__ = ["INTERVAL", "SLOTS", "STALLS", "SequencerModel"]
 
-SLOTS = ("slots_qk", "slots_exp", "slots_sum", "slots_slnv", "slots_empty")
+SLOTS = ("slots_qk", "slots_exp", "slots_sum", "slots_slnv", "slots_function", "slots_empty")
+FUNCTIONS = (Op.LIN, Op.SET, Op.ADD, Op.ENT)
 STALLS = ("stall_q", "stall_k", "stall_v", "stall_output")
 #: Of a tile, what the north edge gets with a MASK.
 INTERVAL = ("lo", "hi", "phase", "share", "keys", "queries")
@@ -14,8 +15,12 @@ INTERVAL = ("lo", "hi", "phase", "share", "keys", "queries")
 class SequencerModel:
     """One call of :meth:`step` per cycle, with what was offered in it."""
 
-    def __init__(self, config, program):
+    def __init__(self, config, program, fixed_reference=0, spare_hold=0):
         self.config = config
+        self.fixed_reference = fixed_reference
+        self.rotation = config.holds - spare_hold
+        #: Hold register of every iteration's tile, and of the next one.
+        self.holds, self.hold = [], 0
         self.words = [MICROWORD.unpack(word) for word in program.microwords]
         #: Tile of every iteration so far, or None.
         self.iterations = []
@@ -46,7 +51,7 @@ class SequencerModel:
                 events[stall] = 1
             else:
                 issued = True
-                name = "empty" if tile is None or op is Op.NOP else op.name.lower()
+                name = "empty" if tile is None or op is Op.NOP else "function" if op in FUNCTIONS else op.name.lower()
                 events[f"slots_{name}"] = 1
                 self.beside(word, out, events)
                 if name != "empty":
@@ -59,7 +64,11 @@ class SequencerModel:
             self.running = takes or alive
             if self.running:
                 self.iterations.append(tile_offered)
+                self.holds.append(self.hold)
+                self.hold = (self.hold + 1) % self.rotation
                 self.done.append([])
+            elif self.config.functions:
+                self.hold = 0
         if takes:
             events["tiles"] = 1
         for name in "qkv":
@@ -80,19 +89,24 @@ class SequencerModel:
             return "stall_k"
         if op is Op.SLNV and tile["new_keys"] and not self.waiting["v"]:
             return "stall_v"
-        if op is Op.SLNV and tile["last"] and not tile["state_out"] and self.rows >= tile["output_slots"]:
+        if self.begins_row(word, op) and tile["last"] and not tile["state_out"] and self.rows >= tile["output_slots"]:
             return "stall_output"
         return None
 
+    @staticmethod
+    def begins_row(word, op):
+        """Whether these are the first of a tile's numerators."""
+        return bool(word["first"] and op in (Op.SLNV, Op.ENT) and word["index"] == 0)
+
     def beside(self, word, out, events):
         """What a word does beside its main operation."""
-        if word["max"] and self.tile(1)[1]:
-            number, tile = self.tile(1)
+        number, tile = self.tile(word["stage"] if word["dst"] else 1)
+        if word["max"] and tile:
             self.done[number].append("MAX")
             events["slots_max"] = 1
             out |= {
                 "max": 1,
-                "hold_max": number % self.config.holds,
+                "hold_max": self.holds[number],
                 "first_max": tile["first"],
                 "reference": tile["reference"],
             }
@@ -114,10 +128,24 @@ class SequencerModel:
             if word["last"]:
                 pulses["query_release"], pulses["key_release"] = tile["last"], tile["free_keys"]
             return
-        out["hold"] = number % config.holds
+        spare = config.holds - 1
+        out["hold"] = spare if word["src"] else self.holds[number]
+        if op in (Op.EXP, Op.LIN, Op.SET) and config.linear:
+            out["made"] = spare if word["dst"] else self.holds[number]
         if op is Op.EXP:
-            out["source"] = NorthSource.REFERENCE.value
+            out |= {"first": word["first"], "source": NorthSource.REFERENCE.value}
+            if self.fixed_reference:
+                out |= {"source": NorthSource.CONSTANT.value, "constant": word["constant"] + 1}
             return
+        if op is Op.LIN:
+            out |= {"first": word["first"], "source": NorthSource.CONSTANT.value, "constant": -128}
+            return
+        if op in (Op.SET, Op.ADD):
+            sig = index - 512 if index > 255 else index
+            out |= {"first": word["first"], "sig": sig, "shift": word["constant"]}
+            return
+        if op is Op.ENT:
+            out |= {"first": 1, "sig": 0, "shift": 117 + 8 * index}
         out |= {"tile_first": tile["first"], "tile_last": tile["last"], "state": tile["state"] + index}
         out |= {"float32_out": tile["float32_out"], "raw_out": tile["raw_out"]}
         if op is Op.SUM:
@@ -126,10 +154,11 @@ class SequencerModel:
                 out |= {"write": 1, "output": self.output}
                 self.output = (self.output + 1) % config.output_beats
             return
-        self.waiting["v"] -= word["first"] & tile["new_keys"]
-        self.rows += word["first"] & tile["last"] & ~tile["state_out"]
-        address = tile["buffer"] * config.value_beats + beat
-        out |= {"west_beat": 2 * config.key_beats + address, "west_element": element}
+        self.rows += self.begins_row(word, op) & tile["last"] & ~tile["state_out"]
+        if op is Op.SLNV:
+            self.waiting["v"] -= word["first"] & tile["new_keys"]
+            address = tile["buffer"] * config.value_beats + beat
+            out |= {"west_beat": 2 * config.key_beats + address, "west_element": element}
         per_word = config.beat_elements // 2 if tile["float32_out"] else config.beat_elements
         complete = index % per_word == per_word - 1 or word["last"]
         out |= {"element": index % per_word, "write": tile["last"] & complete, "output": self.output}

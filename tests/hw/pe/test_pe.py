@@ -91,8 +91,8 @@ def random_words(config: Config, rng: np.random.Generator, count: int):
             score, visible = model.holds[hold]
             weight = linear_weight(config, score, fields["first"])
             seen["LIN too large"] += visible and bool(weight.overflow)
-            seen["LIN rounded out of range"] += visible and bool(weight.overflow) and not fields["first"] and (
-                0 <= score >> config.linear_shift < 1 << 17
+            seen["LIN rounded out of range"] += (
+                visible and bool(weight.overflow) and not fields["first"] and (0 <= score >> config.linear_shift < 1 << 17)
             )
             seen["LIN in range"] += visible and not weight.overflow and weight.mantissa != 0
             seen["rectified"] += visible and fields["first"] and score < 0
