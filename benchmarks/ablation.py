@@ -20,7 +20,7 @@ from rows import Row, Rows, markdown
 
 import fusemax
 from fusemax.cli.options import table
-from fusemax.compiler.array_program import Operation
+from fusemax.compiler.micro import Operation
 from fusemax.compiler.modulo_schedule import Binding
 from fusemax.compiler.program import Program
 from fusemax.compiler.waterfall import COLOURS, MEANINGS
@@ -184,7 +184,8 @@ def plot(path: Path) -> None:
     )
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    shown = [operation for operation in COLOURS if operation is not Operation.MASK]
+    used = {placed.operation for placed in Run(PICTURE, Binding.SERIAL).program.schedule.placed}
+    shown = [operation for operation in COLOURS if operation in used - {Operation.MASK}]
     figure.legend(
         handles=[
             *(

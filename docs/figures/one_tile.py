@@ -11,7 +11,7 @@ import sys
 
 import fusemax
 from fusemax.cli.options import table
-from fusemax.compiler.array_program import Operation
+from fusemax.compiler.micro import Operation
 from fusemax.compiler.program import Program
 from fusemax.spec import Timing
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .api.attention import attention
@@ -18,6 +19,17 @@ from .spec import CONFIGS, Config
 
 if TYPE_CHECKING:
     from fusemax_sim.memory import Memory
+
+    from .attentions.biased import biased_attention
+    from .attentions.calibrated import calibrated_attention
+    from .attentions.elu import elu_attention
+    from .attentions.entropy import attention_entropy, entropy_bins, entropy_penalty
+    from .attentions.flow import flow_attention
+    from .attentions.linear import linear_attention
+    from .attentions.routing import routing_attention, routing_members
+    from .attentions.sigmoid import sigmoid_attention
+    from .attentions.sink_rate import sink_rate
+    from .plan.run import run
 
     ATTENTION_1PASS: Cascade
     __version__: str
@@ -38,13 +50,45 @@ __all__ = [
     "Transport",
     "__version__",
     "attention",
+    "attention_entropy",
+    "biased_attention",
+    "calibrated_attention",
     "compile",
+    "elu_attention",
+    "entropy_bins",
+    "entropy_penalty",
+    "flow_attention",
+    "linear_attention",
     "merge",
     "open",
+    "routing_attention",
+    "routing_members",
+    "run",
+    "sigmoid_attention",
+    "sink_rate",
 ]
+
+#: Modules of functions that few calls need; each is imported when it is asked for.
+LAZY = {
+    "attention_entropy": "attentions.entropy",
+    "biased_attention": "attentions.biased",
+    "calibrated_attention": "attentions.calibrated",
+    "elu_attention": "attentions.elu",
+    "entropy_bins": "attentions.entropy",
+    "entropy_penalty": "attentions.entropy",
+    "flow_attention": "attentions.flow",
+    "linear_attention": "attentions.linear",
+    "routing_attention": "attentions.routing",
+    "routing_members": "attentions.routing",
+    "run": "plan.run",
+    "sigmoid_attention": "attentions.sigmoid",
+    "sink_rate": "attentions.sink_rate",
+}
 
 
 def __getattr__(name: str) -> Any:
+    if name in LAZY:
+        return getattr(import_module(f".{LAZY[name]}", __name__), name)
     # Reading a cascade takes longer than most of this package takes to import; it is read when it is asked for.
     if name == "ATTENTION_1PASS":
         return CASCADES["attention_1pass"]

@@ -18,6 +18,7 @@ __all__ = [
     "FusemaxError",
     "MismatchError",
     "MissingExtraError",
+    "MissingOptionError",
     "NonFiniteError",
     "ProgramError",
     "ProgramFaultError",
@@ -46,7 +47,7 @@ class RuleError(ScheduleError):
     Members
     -------
     rule : str
-        Name of the rule, as in :mod:`fusemax.compiler.rule_checker`.
+        Name of the rule, as in :mod:`fusemax.compiler.symbolic_checker`.
     slot : int
         Microword that breaks it.
     """
@@ -59,6 +60,20 @@ class RuleError(ScheduleError):
 
 class ProgramError(FusemaxError, ValueError):
     """Bytes or text that are not a program."""
+
+
+class MissingOptionError(FusemaxError, ValueError):
+    """A program needs an operation that the machine was made without.
+
+    Members
+    -------
+    option : str
+        The field of :class:`fusemax.spec.Config` that the machine needs.
+    """
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(message)
+        self.option = option
 
 
 class MissingExtraError(FusemaxError, ImportError):

@@ -7,7 +7,7 @@ import re
 from doc_pages import ROOT
 
 from fusemax.cascade import CASCADES
-from fusemax.compiler.array_program import Operation
+from fusemax.compiler.micro import Operation
 
 GLOSSARY = (ROOT / "docs" / "reference" / "glossary.md").read_text(encoding="utf-8")
 PACKAGE = ROOT / "sw" / "fusemax"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fusemax
+from fusemax.cascade.catalog import DIRECTORY
 from fusemax.cli import info, main
 from fusemax.cli.options import table
 from fusemax.cli.run import progress_bar
@@ -149,9 +150,30 @@ def test_compile(tmp_path, capsys):
 
 def test_compile_prints_what_it_wrote(tmp_path, capsys):
     assert main(["compile", "--config", "tiny", "-o", str(tmp_path)]) == 0
-    first, *files = capsys.readouterr().out.splitlines()
-    assert first == "130 slots a tile, 2 stages, utilisation at most 0.9846"
+    *mapped, empty, first, a, b, c, d = capsys.readouterr().out.splitlines()
+    files = [a, b, c, d]
+    assert "LM[m1, p] = BQK[m1, m0, p] ::max(m0)                array  the maximum of a tile" in mapped
+    assert (empty, first) == ("", "130 slots a tile, 2 stages, utilisation at most 0.9846")
     assert files == [str(tmp_path / name) for name in PROGRAM_FILES]
+
+
+def test_compile_says_what_is_around_a_program(tmp_path, capsys):
+    common = ["-o", str(tmp_path), "--head-dim", "16"]
+    assert main(["compile", "sigmoid_attention", *common]) == 1
+    assert capsys.readouterr().err == "error: sigmoid needs the option linear, which 'base' does not have\n"
+    assert main(["compile", "sigmoid_attention", "--set", "functions=1", *common]) == 0
+    printed = capsys.readouterr().out
+    assert "W[m1, m0, p] = sigmoid(QK[m1, m0, p])                      array  weights sigmoid(score)" in printed
+    assert "needs linear, functions\nresults are not divided; the host multiplies them by 1\n43 slots a tile" in printed
+    assert "const=-234*2^-11 first" in (tmp_path / "listing.txt").read_text()
+    assert (tmp_path / "schedule.png").read_bytes().startswith(b"\x89PNG")
+    mine = tmp_path / "mine.yaml"
+    text = (DIRECTORY / "sigmoid_attention.yaml").read_text(encoding="utf-8")
+    mine.write_text(text.replace("sigmoid(QK[m, p])", "elu1(QK[m, p] / 2 - 3)"), encoding="utf-8")
+    assert main(["compile", str(mine), "--set", "functions=1", "--score-bound", "10", *common]) == 0
+    printed = capsys.readouterr().out
+    assert "the host multiplies scores by -0.721348\n" in printed
+    assert "the host adds -6 to scores, by two elements of queries and keys\nthe largest score may be 20\n" in printed
 
 
 # -- verilog -------------------------------------------------------------------------------------------------------

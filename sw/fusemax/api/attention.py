@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import lru_cache
 from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..compiler.program import Program
-from ..compiler.rule_checker import check
 from ..planning.memory_map import Shape, align, required_bytes
 from ..runtime.device import MEMORY_BYTES, Device
-from ..runtime.options import AttentionOptions, check_names
+from ..runtime.options import AttentionOptions, RequestOptions, check_names
 from ..runtime.request import Request
 from ..runtime.softmax_state import State
 from ..spec import PAGE_BYTES, config_named
@@ -175,37 +172,22 @@ def attention(
         If the machine stopped. It has been reset and takes the next call.
     """
     check_names("attention", options, AttentionOptions)
-    request = Request.of(q, k, v, {**options, "scale": scale, "return_lse": return_lse, "return_state": return_state})
+    if program is not None and not isinstance(program, Program):
+        raise TypeError(f"program must be a Program or None, not {program!r}")
+    given: RequestOptions = {**options, "scale": scale, "return_lse": return_lse, "return_state": return_state}
+    request = Request.of(q, k, v, given, program)
     if device is not None and not isinstance(device, Device):
         raise TypeError(f"device must be a Device or None, not {device!r}")
     if device is None:
         with open_device("model", "small", memory_bytes=_room(request, k)) as opened:
-            return _run(request, opened, q, k, v, program)
-    return _run(request, device, q, k, v, program)
+            return _run(request, opened, q, k, v)
+    return _run(request, device, q, k, v)
 
 
-def _run(request: Request, device: Device, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], program: Program | None) -> Any:
+def _run(request: Request, device: Device, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> Any:
     driver = device.driver
     call = request.call(device.config)
-    if program is not None:
-        _check_program(program, device, request.e + request.extra_columns, request.f)
-        call = replace(call, program=program)
     return request.finish(device.config, driver.attention(*request.operands(q, k, v), call))
-
-
-def _check_program(program: object, device: Device, e: int, f: int) -> None:
-    if not isinstance(program, Program):
-        raise TypeError(f"program must be a Program or None, not {program!r}")
-    if program.config != device.config:
-        raise ValueError(f"program must be for {device.config.name!r}, as the device is, not for {program.config.name!r}")
-    if (program.e, program.f) != (e, f):
-        raise ValueError(f"program must be for head dims {e} and {f}, as q and v have, not {program.e} and {program.f}")
-    _check_rules(program)
-
-
-@lru_cache(maxsize=64)
-def _check_rules(program: Program) -> None:
-    check(program.microwords, program.config, program.e, program.f)
 
 
 def _room(request: Request, k: NDArray[Any]) -> int:
@@ -218,7 +200,7 @@ def _room(request: Request, k: NDArray[Any]) -> int:
         queries=request.queries,
         keys=request.keys,
         e=request.e + request.extra_columns,
-        f=request.f,
+        f=request.output_columns,
         out_dtype="float32",
         row_scale=True,
         state_out=True,

@@ -15,7 +15,7 @@ from .einsum import Einsum, NamedReduction
 from .errors import CascadeError
 from .expression import Binary, Call, Expression, Name, Number, Reference, Unary, Variable, factors, index_text
 
-__all__ = ["interpret", "shapes_of"]
+__all__ = ["Interpreter", "interpret", "shapes_of"]
 
 Array = npt.NDArray[Any]
 
@@ -43,7 +43,7 @@ def interpret(cascade: Cascade, inputs: Mapping[str, npt.ArrayLike], **sizes: in
     CascadeError
         If inputs are missing or superfluous, or shapes contradict each other.
     """
-    return _Interpreter(cascade, inputs, sizes).run()
+    return Interpreter(cascade, inputs, sizes).run()
 
 
 def shapes_of(cascade: Cascade, known: Mapping[str, int]) -> dict[str, int]:
@@ -99,7 +99,7 @@ def shapes_of(cascade: Cascade, known: Mapping[str, int]) -> dict[str, int]:
     return shapes
 
 
-class _Interpreter:
+class Interpreter:
     """Evaluates the Einsums of a cascade in order, on arrays with an axis per variable; ``bound`` is the iteration's step."""
 
     def __init__(self, cascade: Cascade, inputs: Mapping[str, npt.ArrayLike], sizes: Mapping[str, int]) -> None:

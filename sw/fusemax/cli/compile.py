@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+from ..compiler.feeding import LOG2_E, Feeding
+from ..compiler.mapper import map_cascade
+from ..compiler.program import Program
 from .machine import add_machine, machine
-from .options import cascade_option, whole
+from .options import cascade_option, positive, whole
 from .program_files import program_figures, write_program
 
 __all__ = ["add"]
@@ -21,18 +25,25 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "compile",
         help="write a program",
-        description="Schedule a cascade for a configuration and head dims; write the program, its listing, its figures "
-        "and a picture of the schedule (extra cli).",
+        description="Map a cascade to the machine and schedule it for head dims; print which part evaluates which Einsum; "
+        "write the program, its listing, its figures and a picture of the schedule (extra cli).",
     )
-    add_machine(parser, "base")
     parser.add_argument(
-        "--cascade",
+        "cascade",
+        nargs="?",
         default="attention_1pass",
         metavar="FILE",
         help="a file, or the name of a shipped cascade; default: attention_1pass",
     )
+    add_machine(parser, "base")
     parser.add_argument("--head-dim", type=whole(), default=64, metavar="E", help="head dim of queries and keys; default: 64")
     parser.add_argument("--value-dim", type=whole(), metavar="F", help="head dim of values; default: that of the keys")
+    parser.add_argument(
+        "--score-bound",
+        type=positive,
+        metavar="X",
+        help="largest |score|, for weights that are a function of it with a range; default: the function's",
+    )
     parser.add_argument(
         "-o", dest="directory", type=Path, default=Path("build/program"), metavar="DIR", help="default: build/program"
     )
@@ -53,13 +64,36 @@ def compile_(options: argparse.Namespace) -> int:
 
     cascade = cascade_option(options.cascade)
     value_dim: int = options.head_dim if options.value_dim is None else options.value_dim
-    program = fusemax.compile(cascade, head_dim=options.head_dim, value_dim=value_dim, config=machine(options))
+    program = fusemax.compile(
+        cascade, head_dim=options.head_dim, value_dim=value_dim, config=machine(options), score_bound=options.score_bound
+    )
     written = write_program(program, cascade.name, options.directory, options.tiles)
     figures = program_figures(program, cascade.name)
     if options.json:
         print(json.dumps(figures, indent=2))
     else:
+        print(map_cascade(cascade))
+        print()
+        print("\n".join(_around(program)))
         print(f"{program.ii} slots a tile, {figures['stages']} stages, utilisation at most {figures['peak_utilisation']:.4f}")
         for path in written:
             print(path)
     return 0
+
+
+def _around(program: Program) -> Iterator[str]:
+    """What the machine needs and the host does, as far as it is not what softmax attention is without a word."""
+    feeding, usual = program.feeding, Feeding()
+    if program.needs:
+        yield f"needs {', '.join(program.needs)}"
+    if feeding.score_factor != usual.score_factor:
+        times = feeding.score_factor / LOG2_E
+        yield f"the host multiplies scores by {feeding.score_factor:.6g}" + (f" = {times:g}·log2(e)" if times % 1 == 0 else "")
+    if feeding.score_bias:
+        yield f"the host adds {feeding.score_bias:g} to scores, by two elements of queries and keys"
+    if feeding.score_bound is not None:
+        yield f"the largest score may be {feeding.score_bound:g}"
+    if feeding.raw:
+        yield f"results are not divided; the host multiplies them by {feeding.result_factor:.6g}"
+    if feeding.score_columns:
+        yield f"{feeding.score_columns} columns in front of the values' are slices of the sum of weights times scores, to base 2"

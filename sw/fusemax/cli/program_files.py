@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,10 @@ def program_figures(program: Program, cascade: str) -> dict[str, Any]:
         "value_dim": program.f,
         "initiation_interval": program.ii,
         "stages": program.schedule.stages,
+        "needs": list(program.needs),
+        "fixed_reference": program.fixed_reference,
+        "spare_hold": program.spare_hold,
+        "feeding": asdict(program.feeding),
         "peak_utilisation": (program.e + program.f) / program.ii,
     }
 

@@ -7,10 +7,11 @@ from os import PathLike
 
 from ..cascade import Cascade, cascade_named
 from ..spec import Config, config_named
+from .lowering import Lowered, lower
+from .mapper import map_cascade
 from .microwords import encode
 from .modulo_schedule import Binding, modulo_schedule
 from .program import Program
-from .recognizer import recognise
 
 __all__ = ["compile"]
 
@@ -22,6 +23,7 @@ def compile(
     value_dim: int | None = None,
     config: str | Config = "small",
     binding: Binding = Binding.CO_ISSUED,
+    score_bound: float | None = None,
 ) -> Program:
     """Compile a cascade for a machine.
 
@@ -33,13 +35,16 @@ def compile(
         A cascade, the name of a shipped one (:data:`fusemax.cascade.CASCADES`) or the path of a file
         (docs/reference/cascades.md).
     head_dim
-        Head dim of queries and keys (E), 1 to ``config.max_e``.
+        Head dim of queries and keys (E), 1 to ``config.max_e``. A number that the cascade adds to its scores takes two more.
     value_dim
         Head dim of values (F), 1 to ``config.max_f``; ``head_dim`` if not given.
     config
         A configuration or the name of a shipped one (:data:`fusemax.spec.CONFIGS`).
     binding
         What of two tiles may be under way at the same time; all that can be if not given, which is the fastest.
+    score_bound
+        Largest \\|score\\| that a call will have, for weights that are a function of the score with a range
+        (:data:`fusemax.compiler.functions.WEIGHT_FUNCTIONS`). The smaller it is, the more exact they are.
 
     Returns
     -------
@@ -52,6 +57,8 @@ def compile(
         If an argument is not as above.
     ReachError
         If the array cannot run the cascade; names the line and why. A ValueError too.
+    MissingOptionError
+        If the machine was made without an operation that it needs; names the option. A ValueError too.
     ScheduleError
         If the machine has no schedule for it.
     """
@@ -61,7 +68,7 @@ def compile(
     check_dim("value_dim", value_dim, machine.max_f, machine)
     if not isinstance(binding, Binding):
         raise TypeError(f"binding must be a Binding, not {binding!r}")
-    return _compile(cascade_named(cascade), int(head_dim), int(value_dim), machine, binding)
+    return _compile(cascade_named(cascade), int(head_dim), int(value_dim), machine, binding, score_bound)
 
 
 def check_dim(name: str, value: int, limit: int, config: Config) -> None:
@@ -72,5 +79,20 @@ def check_dim(name: str, value: int, limit: int, config: Config) -> None:
 
 
 @lru_cache(maxsize=256)
-def _compile(cascade: Cascade, e: int, f: int, config: Config, binding: Binding) -> Program:
-    return Program(config, e, f, encode(modulo_schedule(recognise(cascade), config, e, f, binding=binding)))
+def _compile(cascade: Cascade, e: int, f: int, config: Config, binding: Binding, score_bound: float | None) -> Program:
+    mapped = map_cascade(cascade)
+    mapped.check_dims(e, f)
+    lowered: Lowered = lower(mapped, config, e, f, score_bound)
+    e, f = lowered.e, lowered.f
+    check_dim("head_dim, with the elements for the bias of the scores,", e, config.max_e, config)
+    check_dim("value_dim, with columns for the sums of scores,", f, config.max_f, config)
+    schedule = modulo_schedule(lowered.micros, config, e, f, binding=binding, spare_hold=lowered.spare_hold)
+    return Program(
+        config,
+        e,
+        f,
+        encode(schedule),
+        fixed_reference=lowered.fixed_reference,
+        spare_hold=lowered.spare_hold,
+        feeding=lowered.feeding,
+    )

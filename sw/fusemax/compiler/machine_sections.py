@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..cascade.cascade import Cascade
 from ..cascade.yaml_reader import Mapping, Node, Scalar, Sequence
-from .array_program import ArrayProgram, Unit
+from .array_program import ArrayProgram
+from .operations import Unit
 from .refusal import refusal
 
 __all__ = ["check_sections"]

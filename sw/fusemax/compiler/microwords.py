@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from ..arith.score_product import add_shift, set_shift
 from ..errors import ProgramError
 from ..spec import MICROWORD, Config, Op
-from .array_program import Operation
+from .micro import Constant, Micro, Operation, Register
 from .placed import Placed
 from .schedule import Schedule
 
-__all__ = ["OPS", "WORD_BYTES", "as_bytes", "decode", "encode", "tag_of"]
+__all__ = ["WORD_BYTES", "as_bytes", "decode", "encode", "tag_of"]
 
 WORD_BYTES = MICROWORD.bits // 8
-#: Main operations that a schedule can hold.
-OPS = (Op.NOP, *(operation.op for operation in Operation if operation.op is not None))
+#: Registers by the fields ``src`` and ``dst``.
+REGISTERS = (Register.HOLD, Register.SPARE)
+#: Operations whose constant is sig · 2^shift, with the sig in the index.
+SCALED = (Operation.SET, Operation.ADD)
+#: Operations that wait for a buffer, or room in one, by ``first``; the others than ENT free it by ``last``.
+BUFFERED = (Operation.QK, Operation.SLNV, Operation.ENT)
 
 
 def encode(schedule: Schedule) -> tuple[int, ...]:
     """Pack a schedule into the microwords of one initiation interval.
-
-    ``first`` and ``last`` are set on QK and SLNV, the operations that wait for a buffer and free it, and nowhere else.
 
     Parameters
     ----------
@@ -34,24 +37,42 @@ def encode(schedule: Schedule) -> tuple[int, ...]:
         ``schedule.ii`` words of 32 bits (:data:`fusemax.spec.MICROWORD`).
     """
     words: list[dict[str, int]] = [{} for _ in range(schedule.ii)]
+    buffered = {operation: [p for p in schedule.of(operation) if p.micro.constant is None] for operation in BUFFERED}
     for placed in schedule.placed:
         stage, slot = divmod(placed.offset, schedule.ii)
+        word = words[slot]
         if placed.operation is Operation.MAX:
-            words[slot]["max"] = 1
+            # Of the stage 1 tile in slot 0; elsewhere of the word's own tile.
+            word |= {"max": 1} if placed.offset == schedule.ii else {"max": 1, "dst": 1, "stage": stage}
         elif placed.operation is Operation.MASK:
-            words[slot]["mask"] = 1
+            word["mask"] = 1
         else:
-            words[slot] |= {"op": Op[placed.operation.name], "stage": stage, "index": placed.index}
-        if placed.operation is Operation.SUM:
-            words[slot]["index"] = schedule.f
-        if placed.operation in (Operation.QK, Operation.SLNV):
-            count = schedule.e if placed.operation is Operation.QK else schedule.f
-            words[slot] |= {"first": int(placed.index == 0), "last": int(placed.index == count - 1)}
+            word |= _fields(schedule.config, placed.micro) | {"stage": stage}
+        ends = buffered.get(placed.operation)
+        if ends:
+            word["first"] = int(placed is ends[0])
+            word["last"] = int(placed is ends[-1] and placed.operation is not Operation.ENT)
     return tuple(MICROWORD.pack(word) for word in words)
 
 
-def decode(microwords: Sequence[int], config: Config, e: int, f: int) -> Schedule:
-    """Unpack microwords into a schedule. Whether the machine can run them is the rule checker's question.
+def _fields(config: Config, micro: Micro) -> dict[str, int]:
+    """Fields of a main operation, but its stage."""
+    fields = {
+        "op": int(Op[micro.operation.name]),
+        "index": micro.index,
+        "first": int(micro.first),
+        "src": REGISTERS.index(micro.source),
+        "dst": REGISTERS.index(micro.target),
+    }
+    if micro.operation in SCALED and micro.constant is not None:
+        fields |= {"index": micro.constant.sig % (1 << 9), "constant": _shift(config, micro.operation)(micro.constant.shift)}
+    if micro.reference is not None:
+        fields["constant"] = micro.reference
+    return fields
+
+
+def decode(microwords: Sequence[int], config: Config, e: int, f: int, *, fixed_reference: bool = False) -> Schedule:
+    """Unpack microwords into a schedule. Whether the machine can run them is the checker's question.
 
     Parameters
     ----------
@@ -59,6 +80,8 @@ def decode(microwords: Sequence[int], config: Config, e: int, f: int) -> Schedul
         Words of one initiation interval.
     config, e, f
         Machine and head dims that the schedule is for.
+    fixed_reference
+        EXP's reference is its constant.
 
     Returns
     -------
@@ -71,25 +94,56 @@ def decode(microwords: Sequence[int], config: Config, e: int, f: int) -> Schedul
         If a word names an operation that does not exist, or none holds any.
     """
     ii = len(microwords)
-    placed = []
+    found: list[tuple[Micro, int]] = []
     for slot, word in enumerate(microwords):
         fields = MICROWORD.unpack(word)
-        if fields["op"] not in OPS:
+        if fields["op"] not in tuple(Op):
             raise ProgramError(
-                f"the operation of microword {slot} must be one of {', '.join(op.name for op in OPS)}, not {fields['op']}"
+                f"the operation of microword {slot} must be one of {', '.join(Op.__members__)}, not {fields['op']}"
             )
         if fields["max"]:
-            placed.append(Placed(Operation.MAX, 0, ii + slot))
+            rides = not fields["dst"] and fields["op"] != Op.NOP
+            found.append((Micro(Operation.MAX, rides=rides), fields["stage"] * ii + slot if fields["dst"] else ii + slot))
         if fields["mask"]:
-            placed.append(Placed(Operation.MASK, 0, slot))
+            found.append((Micro(Operation.MASK), slot))
         if fields["op"] != Op.NOP:
-            operation = Operation[Op(fields["op"]).name]
-            index = 0 if operation is Operation.SUM else fields["index"]
-            placed.append(Placed(operation, index, fields["stage"] * ii + slot))
-    if not placed:
+            found.append((_micro(config, fields, fixed_reference), fields["stage"] * ii + slot))
+    if not found:
         raise ProgramError("a program must hold an operation, but has none")
-    placed.sort(key=lambda p: (p.offset, p.operation.op is not None))
+    found.sort(key=lambda entry: (entry[1], entry[0].operation.op is not None))
+    seen: dict[Operation, int] = {}
+    placed = []
+    for micro, offset in found:
+        placed.append(Placed(micro, seen.setdefault(micro.operation, 0), offset))
+        seen[micro.operation] += 1
     return Schedule(config, e, f, ii, tuple(placed))
+
+
+def _shift(config: Config, operation: Operation) -> Callable[[int], int]:
+    """From the power of two of a constant to the shift in its microword."""
+    function = set_shift if operation is Operation.SET else add_shift
+    return lambda power: function(config, power)
+
+
+def _power(config: Config, operation: Operation, shift: int) -> int:
+    """From the shift in a microword to the power of two of its constant: shift and power have the same sum always."""
+    return _shift(config, operation)(0) - shift
+
+
+def _micro(config: Config, fields: Mapping[str, int], fixed_reference: bool) -> Micro:
+    operation = Operation[Op(fields["op"]).name]
+    scaled = operation in SCALED
+    sig = fields["index"] - (fields["index"] >> 8 << 9)
+    writes_hold = operation in (Operation.EXP, Operation.LIN, Operation.SET)
+    return Micro(
+        operation,
+        index=0 if scaled else fields["index"],
+        source=REGISTERS[fields["src"]],
+        target=REGISTERS[fields["dst"] if writes_hold else 0],
+        first=bool(fields["first"]) and operation not in (Operation.SLNV, Operation.ENT),
+        constant=Constant(sig, _power(config, operation, fields["constant"])) if scaled else None,
+        reference=fields["constant"] if fixed_reference and operation is Operation.EXP else None,
+    )
 
 
 def as_bytes(microwords: Sequence[int]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .array_program import Operation
+from .micro import Micro, Operation
 
 __all__ = ["Placed"]
 
@@ -15,14 +15,19 @@ class Placed:
 
     Members
     -------
-    operation
+    micro
         What is issued.
     index
-        Its number among those of its kind: 0 to E - 1 for QK, 0 to F - 1 for SLNV, else 0.
+        Its number among those of its kind.
     offset
         Slot, counted from the tile's start.
     """
 
-    operation: Operation
+    micro: Micro
     index: int
     offset: int
+
+    @property
+    def operation(self) -> Operation:
+        """What kind of operation it is."""
+        return self.micro.operation

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..errors import ProgramError
 from ..spec import MICROWORD, PROGRAM_HEADER, PROGRAM_MAGIC, PROGRAM_VERSION, Config, config_named
 from ..spec.integers import ceil_div
-from .listing import assemble, disassemble
+from .feeding import Feeding
+from .listing import PROGRAM_FLAGS, assemble, disassemble
+from .micro import Operation
 from .microwords import WORD_BYTES, as_bytes, decode, tag_of
 from .schedule import Schedule
+from .symbolic_checker import check
 
 __all__ = ["Program"]
 
@@ -29,6 +32,10 @@ class Program:
         Head dim of queries and keys, and of values.
     microwords : tuple of int
         Word *s* is issued in slot *s* of every iteration.
+    fixed_reference, spare_hold : bool
+        Flags that jobs need that run it (:class:`fusemax.spec.Descriptor`).
+    feeding : Feeding
+        What the host must do for it to compute what its cascade says.
 
     Raises
     ------
@@ -40,6 +47,9 @@ class Program:
     e: int
     f: int
     microwords: tuple[int, ...]
+    fixed_reference: bool = False
+    spare_hold: bool = False
+    feeding: Feeding = field(default_factory=Feeding, compare=False)
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.microwords) <= self.config.program_words:
@@ -62,7 +72,38 @@ class Program:
     @cached_property
     def schedule(self) -> Schedule:
         """Where each operation of a tile is; it can be plotted."""
-        return decode(self.microwords, self.config, self.e, self.f)
+        return decode(self.microwords, self.config, self.e, self.f, fixed_reference=self.fixed_reference)
+
+    def check(self) -> None:
+        """Check that the machine can run it (:func:`fusemax.compiler.symbolic_checker.check`).
+
+        Raises
+        ------
+        RuleError
+            If it cannot.
+        """
+        check(
+            self.microwords,
+            self.config,
+            self.e,
+            self.f,
+            fixed_reference=self.fixed_reference,
+            spare_hold=self.spare_hold,
+            raw=self.feeding.raw,
+        )
+
+    @cached_property
+    def needs(self) -> tuple[str, ...]:
+        """Options that a machine must have to run it (:class:`fusemax.spec.Config`)."""
+        micros = [placed.micro for placed in self.schedule.placed]
+        operations = {micro.operation for micro in micros}
+        absolute = any(micro.operation is Operation.EXP and micro.first for micro in micros)
+        wanted = {
+            "linear": self.fixed_reference or Operation.LIN in operations,
+            "functions": self.spare_hold or absolute or bool({Operation.SET, Operation.ADD} & operations),
+            "entropy": Operation.ENT in operations,
+        }
+        return tuple(option for option, needed in wanted.items() if needed)
 
     @cached_property
     def words_bytes(self) -> bytes:
@@ -88,8 +129,10 @@ class Program:
         return header.to_bytes(HEADER_BYTES, "little") + self.words_bytes
 
     @classmethod
-    def from_bytes(cls, data: bytes, config: str | Config = "small") -> Program:
-        """Read the program that :meth:`to_bytes` wrote.
+    def from_bytes(
+        cls, data: bytes, config: str | Config = "small", *, fixed_reference: bool = False, spare_hold: bool = False
+    ) -> Program:
+        """Read the program that :meth:`to_bytes` wrote. The flags are those of its jobs; they are not in the bytes.
 
         Raises
         ------
@@ -107,7 +150,7 @@ class Program:
         if len(data) != expected:
             raise ProgramError(f"a program of {header['ii']} microwords must have {expected} bytes, not {len(data)}")
         words = tuple(int.from_bytes(data[at : at + WORD_BYTES], "little") for at in range(HEADER_BYTES, len(data), WORD_BYTES))
-        program = cls(machine, header["e"], header["f"], words)
+        program = cls(machine, header["e"], header["f"], words, fixed_reference, spare_hold)
         if program.tag != header["tag"]:
             raise ProgramError(
                 f"a program's tag must be the CRC-32 of its microwords, {program.tag:#010x}, not {header['tag']:#010x}"
@@ -122,7 +165,8 @@ class Program:
         ProgramError
             If a word has reserved bits or an operation that does not exist: text cannot say so.
         """
-        return disassemble(self.microwords, self.config, self.e, self.f)
+        flags = [name for name in PROGRAM_FLAGS if getattr(self, name)]
+        return disassemble(self.microwords, self.config, self.e, self.f, flags)
 
     @classmethod
     def from_listing(cls, text: str, config: str | Config = "small") -> Program:
@@ -135,5 +179,5 @@ class Program:
             head dim is missing; names the line.
         """
         machine = config_named(config)
-        listed = assemble(text, machine.program_words)
-        return cls(machine, listed.e, listed.f, listed.microwords)
+        listed = assemble(text, machine)
+        return cls(machine, listed.e, listed.f, listed.microwords, *(name in listed.flags for name in PROGRAM_FLAGS))

@@ -7,7 +7,7 @@ from os import PathLike
 
 from ..spec import Config
 from . import waterfall
-from .array_program import Operation
+from .micro import Operation
 from .placed import Placed
 
 __all__ = ["Schedule"]

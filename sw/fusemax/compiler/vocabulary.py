@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from ..cascade.cascade import Cascade
+from ..cascade.einsum import Einsum
 from ..cascade.expression import Binary, Call, Expression, Unary, walk
+from .functions import WEIGHT_FUNCTIONS
 from .refusal import refusal
 
 __all__ = ["ARRAY_CAN", "MASK_HINT", "SCALE_HINT", "check_vocabulary"]
 
 ARRAY_CAN = (
-    "it multiplies queries by keys, takes the maximum over a tile, exp(score - running maximum), and sums weights and weighted "
-    "values"
+    "it multiplies queries by keys, takes the maximum over a tile, exp(score - running maximum) or another function of the "
+    f"score ({', '.join(WEIGHT_FUNCTIONS)}), and sums weights and weighted values"
 )
 SCALE_HINT = "a scale of the scores is an argument of the call (scale)"
 MASK_HINT = "masks are arguments of the call (causal, window, key_lengths, prefix)"
 
-FUNCTIONS = ("exp", "max")
+FUNCTIONS = ("exp", "max", *WEIGHT_FUNCTIONS)
 OPERATORS = ("+", "-", "*", "/")
 REDUCTIONS = ("max", "add", "sum")
 #: What people mean by a word that the machine does not have, if it is an argument of the call.
@@ -34,7 +36,7 @@ def check_vocabulary(cascade: Cascade) -> None:
         If there is one; names its line and column.
     """
     for einsum in cascade.einsums:
-        for node in walk(einsum.expression):
+        for node in () if _is_map(cascade, einsum) else walk(einsum.expression):
             word = _missing(node)
             if word is not None:
                 what = word if isinstance(node, Call) else f"operator {word}"
@@ -44,6 +46,17 @@ def check_vocabulary(cascade: Cascade) -> None:
         for reduction in einsum.reductions:
             if reduction.operation not in REDUCTIONS:
                 raise refusal(cascade, f"it reduces by max and add, not by {reduction.operation}", reduction.at)
+
+
+def _is_map(cascade: Cascade, einsum: Einsum) -> bool:
+    """Whether it is a function of one computed tensor, whose words may be any: what function it is, is asked later."""
+    read = set(einsum.operands)
+    return (
+        len(read) == 1
+        and not einsum.reduced
+        and read.isdisjoint(einsum.result.indices)
+        and not ({reference.tensor for reference in read} & set(cascade.inputs))
+    )
 
 
 def _missing(node: Expression) -> str | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from ..errors import MissingExtraError
 from ..plotting import save_picture
 from ..spec import Config, Timing
-from .array_program import Operation
+from .micro import Operation
 from .placed import Placed
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ COLOURS = {
     Operation.MASK: "#bbbbbb",
     Operation.MAX: "#ee6677",
     Operation.EXP: "#ccbb44",
+    Operation.LIN: "#999933",
+    Operation.SET: "#ddaa33",
+    Operation.ADD: "#66ccee",
+    Operation.ENT: "#bb5566",
     Operation.SUM: "#aa3377",
     Operation.SLNV: "#228833",
 }
@@ -30,11 +34,17 @@ MEANINGS = {
     Operation.MASK: "MASK: key intervals",
     Operation.MAX: "MAX: maximum, reference",
     Operation.EXP: "EXP: weights",
+    Operation.LIN: "LIN: weights with a sign",
+    Operation.SET: "SET: weight to score",
+    Operation.ADD: "ADD: weight onto score",
+    Operation.ENT: "ENT: sums of scores",
     Operation.SUM: "SUM: denominator",
     Operation.SLNV: "SLNV: numerators",
 }
 #: Half the height of a bar, rows being 1 apart.
 HALF_HEIGHT = 0.36
+#: Names that fit a line of the legend.
+MOST_IN_A_LINE = 6
 #: A run of slots: first slot, length, operation, tile.
 Run = tuple[int, int, Operation, int]
 
@@ -106,14 +116,17 @@ def plot(schedule: Timetable, path: str | PathLike[str], tiles: int = 5) -> None
     issued = [(tile * ii + p.offset, p.operation, tile) for tile in range(tiles) for p in schedule.placed]
     issued.sort(key=lambda entry: entry[0])
     beside = (Operation.MAX, Operation.MASK)
-    lane_reference = [(slot + to_lane, operation, tile) for slot, operation, tile in issued if operation is Operation.MAX]
-    lane_add = [
-        (slot + to_lane, operation, tile) for slot, operation, tile in issued if operation in (Operation.SUM, Operation.SLNV)
+    running = any(p.operation is Operation.EXP and p.micro.reference is None for p in schedule.placed)
+    lane_reference = [
+        (slot + to_lane, operation, tile) for slot, operation, tile in issued if operation is Operation.MAX and running
     ]
+    sums = (Operation.SUM, Operation.SLNV, Operation.ENT)
+    lane_add = [(slot + to_lane, operation, tile) for slot, operation, tile in issued if operation in sums]
+    used = {p.operation for p in schedule.placed}
     resources: list[tuple[str, list[Run]]] = [
         ("array:\nmain operation", list(_runs(entry for entry in issued if entry[1] not in beside))),
         ("array:\nbeside it", list(_runs(entry for entry in issued if entry[1] in beside))),
-        ("lane 0:\nreference", [(slot, timing.reference, operation, tile) for slot, operation, tile in lane_reference]),
+        *([("lane 0:\nreference", [(slot, timing.reference, *of) for slot, *of in lane_reference])] if running else []),
         ("lane 0:\nrescale, add", list(_runs(lane_add))),
     ]
 
@@ -142,9 +155,11 @@ def plot(schedule: Timetable, path: str | PathLike[str], tiles: int = 5) -> None
         f"a tile every {ii} slots, {schedule.stages} stages"
     )
     figure.legend(
-        handles=[Patch(color=COLOURS[operation], label=meaning) for operation, meaning in MEANINGS.items()],
+        handles=[
+            Patch(color=COLOURS[operation], label=meaning) for operation, meaning in MEANINGS.items() if operation in used
+        ],
         loc="outside lower center",
-        ncols=len(MEANINGS),
+        ncols=len(used) if len(used) <= MOST_IN_A_LINE else -(-len(used) // 2),
         frameon=False,
     )
     save_picture(figure, path, dpi=150)

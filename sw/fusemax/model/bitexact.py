@@ -44,7 +44,23 @@ from ..arith.reference import MAX_DISTANCE, ceil_score
 from ..arith.state import FRACTION_BITS, ZERO_EXPONENT, StateFloat
 from ..spec import Config
 
-__all__ = ["Head", "Result", "Segment", "attention", "attention_head"]
+__all__ = [
+    "NO_REFERENCE",
+    "NO_WEIGHT",
+    "QUERY_BLOCK",
+    "Head",
+    "Keys",
+    "Result",
+    "Segment",
+    "Values",
+    "add_to_state",
+    "attention",
+    "attention_head",
+    "finish_head",
+    "from_float64",
+    "running_references",
+    "smallest_state",
+]
 
 #: Queries worked on together.
 QUERY_BLOCK = 512
@@ -215,8 +231,8 @@ def attention_head(
         float32 factor, of all rows or one per row.
     """
     scale_bits = np.broadcast_to(np.asarray(scale, np.float32), len(q)).view(np.uint32)
-    keys = [_Keys(config, segment.k) for segment in segments]
-    values = [_Values(config, segment.v) for segment in segments]
+    keys = [Keys(config, segment.k) for segment in segments]
+    values = [Values(config, segment.v) for segment in segments]
     states, references, overflow = [], [], False
     for start in range(0, len(q), QUERY_BLOCK):
         rows = slice(start, start + QUERY_BLOCK)
@@ -225,8 +241,7 @@ def attention_head(
         columns = len(scaled.operand)
         state = np.zeros((values[0].value.shape[-1], columns))
         reference = np.full(columns, NO_REFERENCE)
-        # No state but zero is smaller than 2 to this power.
-        smallest = np.full(columns, int(unit_exponent(config, LEAST_COARSE)))
+        smallest = np.full(columns, smallest_state(config))
         for segment, key, value in zip(segments, keys, values, strict=True):
             visible = segment.visible(rows)
             scores, score_overflow = key.scores(scaled, visible)
@@ -234,8 +249,24 @@ def attention_head(
             weights, exponents, distances, reference = _weights(config, scores, visible, reference)
             smallest -= distances.sum(axis=0)
             value.accumulate(state, weights, exponents, distances, bool((smallest <= ZERO_EXPONENT).any()))
-        states.append(_from_float64(state))
+        states.append(from_float64(state))
         references.append(np.where(reference == NO_REFERENCE, 0, reference))
+    return finish_head(q, segments, states, references, overflow)
+
+
+def smallest_state(config: Config) -> int:
+    """No state but zero is smaller than 2 to this power, if it has not been rescaled."""
+    return int(unit_exponent(config, LEAST_COARSE))
+
+
+def finish_head(
+    q: NDArray[np.uint16],
+    segments: Sequence[Segment],
+    states: Sequence[StateFloat],
+    references: Sequence[NDArray[np.int64]],
+    overflow: bool,
+) -> Head:
+    """Put blocks of queries together: their states (F+1, P), the denominator last, and references."""
     sums = StateFloat(*(np.concatenate(parts, axis=1) for parts in zip(*states, strict=True)))
     nonfinite = any(bool(bf16.is_nonfinite(array).any()) for array in (q, *(x for s in segments for x in (s.k, s.v))))
     return Head(
@@ -247,7 +278,7 @@ def attention_head(
     )
 
 
-class _Keys:
+class Keys:
     """Keys of a head, ready for scores; arrays are (E, M)."""
 
     def __init__(self, config: Config, k: NDArray[np.uint16]) -> None:
@@ -309,14 +340,15 @@ def _mantissas(frac_bits: int) -> NDArray[np.float64]:
     return Exp2Table(frac_bits).model(np.arange(1 << frac_bits)).astype(np.float64)
 
 
-def _weights(
-    config: Config, scores: NDArray[np.float64], visible: NDArray[np.bool_] | None, before: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int16], NDArray[np.int64], NDArray[np.int64]]:
-    """Weights against the references of their tiles; rescale distances, (tiles, P); last references.
+def running_references(
+    config: Config,
+    scores: NDArray[np.float64] | NDArray[np.int64],
+    visible: NDArray[np.bool_] | None,
+    before: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """References after every tile, and rescale distances, both (tiles, P), from scores (M, P).
 
-    Weights are mantissa · 2^-w and w, (M, P); the w of a weight of 0 is ``NO_WEIGHT``.
-
-    ``before`` are the references before the first tile.
+    ``before`` are the references before the first tile, ``NO_REFERENCE`` where no key was seen.
     """
     keys = len(scores)
     starts = np.arange(0, keys, config.rows)
@@ -331,8 +363,20 @@ def _weights(
     distances = np.minimum(np.diff(reference, axis=0), MAX_DISTANCE)
     # States are zero then.
     distances[reference[:-1] == NO_REFERENCE] = 0
-    reference = reference[1:]
+    return reference[1:], distances
 
+
+def _weights(
+    config: Config, scores: NDArray[np.float64], visible: NDArray[np.bool_] | None, before: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int16], NDArray[np.int64], NDArray[np.int64]]:
+    """Weights against the references of their tiles; rescale distances, (tiles, P); last references.
+
+    Weights are mantissa · 2^-w and w, (M, P); the w of a weight of 0 is ``NO_WEIGHT``.
+
+    ``before`` are the references before the first tile.
+    """
+    reference, distances = running_references(config, scores, visible, before)
+    keys = len(scores)
     score = scores.astype(np.int64)
     weights = _mantissas(config.score_frac_bits)[score & (1 << config.score_frac_bits) - 1]
     score >>= config.score_frac_bits
@@ -346,18 +390,22 @@ def _weights(
     return weights, score.astype(np.int16), distances, reference[-1]
 
 
-class _Values:
-    """Values of a head in their tiles, with a last column of ones for the denominator; arrays are (tiles, rows, F+1)."""
+class Values:
+    """Values of a head in their tiles, with a last column of ones for the denominator; arrays are (tiles, rows, F+1).
 
-    def __init__(self, config: Config, v: NDArray[np.uint16]) -> None:
+    With ``signed``, weights may be negative: then not the values are moved off a tie, but the products.
+    """
+
+    def __init__(self, config: Config, v: NDArray[np.uint16], *, signed: bool = False) -> None:
         sig, exponent = bf16.unpack(v)
         rows = -len(v) % config.rows
         sig = np.pad(np.pad(sig, ((0, 0), (0, 1)), constant_values=ONE_SIG), ((0, rows), (0, 0)))
         word = np.pad(np.pad(255 - exponent, ((0, 0), (0, 1)), constant_values=ONE_EXPONENT), ((0, rows), (0, 0)))
         shape = -1, config.rows, sig.shape[1]
         # Times 2^-16, since a weight's mantissa is an integer.
-        value = np.ldexp(sig.astype(np.float64), 255 - bf16.BIAS - 7 - 16 - word)
-        self.value = (value + np.abs(value) * OFF_TIE).reshape(shape)
+        value = np.ldexp(sig.astype(np.float64), 255 - bf16.BIAS - 7 - 16 - word).reshape(shape)
+        self.signed = signed
+        self.value = value if signed else value + np.abs(value) * OFF_TIE
         #: Exponent, as in a float64, of 1 in units of a partial sum whose products have the exponent 0.
         self.scale_bias = FLOAT64_BIAS - int(unit_exponent(config, TOP_COARSE))
         self.exponent = word.astype(np.int16).reshape(shape)
@@ -386,7 +434,7 @@ class _Values:
             sums = self._column_sums(block, weights[block], exponents[block])
             for total, factor in zip(sums, rescale[block], strict=True):
                 state *= factor
-                _add_to_state(state, total, part, bits)
+                add_to_state(state, total, part, bits)
                 if may_vanish:
                     state[np.abs(state) < 2.0 ** (ZERO_EXPONENT + 1)] = 0.0
 
@@ -401,6 +449,8 @@ class _Values:
         scale_bits <<= FLOAT64_FRACTION
         scale = scale_bits.view(np.float64)
         total = value[:, 0] * weights[:, 0]
+        if self.signed:
+            total += np.abs(total) * OFF_TIE
         total *= scale
         total += INTEGERS
         placed, amount, raises = np.empty_like(total), np.empty_like(lowest), np.empty(total.shape, np.bool_)
@@ -420,6 +470,8 @@ class _Values:
                 flat_lowest[found] = new
                 flat_scale_bits[found] = new.astype(np.int64) + self.scale_bias << FLOAT64_FRACTION
             np.multiply(value[:, row], weights[:, row], out=placed)
+            if self.signed:
+                placed += np.abs(placed) * OFF_TIE
             placed *= scale
             total += placed
         total -= INTEGERS
@@ -431,7 +483,7 @@ class _Values:
 _KEPT = np.append(np.ldexp(1.0, -STEP * np.arange(STEPS + 1)), 0.0)
 
 
-def _add_to_state(
+def add_to_state(
     state: NDArray[np.float64], addend: NDArray[np.float64], work: NDArray[np.float64], bits: NDArray[np.int64]
 ) -> None:
     """state ← state + addend, rounded once to nearest even to 24 bits."""
@@ -451,7 +503,7 @@ def _add_to_state(
     np.bitwise_and(bits, -(1 << drop), out=state.view(np.int64))
 
 
-def _from_float64(values: NDArray[np.float64]) -> StateFloat:
+def from_float64(values: NDArray[np.float64]) -> StateFloat:
     """State floats of float64 numbers that are 24-bit numbers."""
     fraction, exponent = np.frexp(values)
     zero = values == 0

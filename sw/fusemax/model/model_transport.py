@@ -16,8 +16,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ..compiler.feeding import Feeding
 from ..compiler.program import Program
-from ..compiler.rule_checker import check
 from ..errors import DeviceClosedError
 from ..spec import (
     COUNTERS,
@@ -44,6 +44,7 @@ from ..spec import (
 from .bitexact import Segment, attention_head
 from .cycles import SLOT_COUNTERS, ring_cycles
 from .descriptor_check import is_valid, settings
+from .interpreter import is_softmax, program_head
 from .job_memory import JobMemory, Stop, key_rows, query_rows
 from .tiles import issued_tiles, job_rows, query_tiles, read_beats
 
@@ -241,8 +242,10 @@ class ModelTransport:
         place += self._next % (1 << registers["RING_SIZE_LOG2"]) * DESCRIPTOR_STRIDE_BYTES
         job = self._fetch_descriptor(place)
         self._load_program(job)
-        slots = _count_slots(self._program, self._config, job.e, job.f)
-        self._programs[job.program_tag] = Program(self._config, job.e, job.f, self._program)
+        flags = bool(job.fixed_reference), bool(job.spare_hold)
+        self._loaded = Program(self._config, job.e, job.f, self._program, *flags, Feeding(raw=bool(job.raw_out)))
+        slots = _count_slots(self._loaded)
+        self._programs[job.program_tag] = self._loaded
         for entry in range(job.batch):
             for head in range(job.heads):
                 self._run_head(job, entry, head)
@@ -308,7 +311,10 @@ class ModelTransport:
         else:
             scale = np.uint32(self._query_job.scale).view(np.float32)
         q = np.ascontiguousarray(self._queries[:, self._query_job.row_scale * config.bus_bytes :]).view("<u2")
-        result = attention_head(config, q, segments, scale)
+        if is_softmax(self._loaded):
+            result = attention_head(config, q, segments, scale)
+        else:
+            result = program_head(self._loaded, q, segments, scale)
         for flags in (self._flags, self._job_flags):
             flags["overflow"] |= int(result.overflow)
             flags["nonfinite"] |= int(result.nonfinite)
@@ -367,7 +373,7 @@ def _unpack(name: str, value: int) -> dict[str, int]:
 
 
 @lru_cache(maxsize=64)
-def _count_slots(program: tuple[int, ...], config: Config, e: int, f: int) -> dict[str, int]:
+def _count_slots(program: Program) -> dict[str, int]:
     """What a program issues per tile, by counter. A program that the machine could not run is refused.
 
     Raises
@@ -375,8 +381,8 @@ def _count_slots(program: tuple[int, ...], config: Config, e: int, f: int) -> di
     RuleError
         If the program breaks a rule of the machine; hardware would go wrong without a word.
     """
-    check(program, config, e, f)
-    words = [MICROWORD.unpack(word) for word in program]
+    program.check()
+    words = [MICROWORD.unpack(word) for word in program.microwords]
     counts = {name: sum(word["op"] in ops for word in words) for name, ops in SLOT_COUNTERS.items()}
     counts["slots_max"] = sum(word["max"] for word in words)
     return counts

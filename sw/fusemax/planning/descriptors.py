@@ -225,6 +225,8 @@ def describe(
         raw_out=int(shape.raw_out),
         program_tag=program.tag,
         program_address=program_address,
+        fixed_reference=int(program.fixed_reference),
+        spare_hold=int(program.spare_hold),
         ii=program.ii,
         e=shape.e,
         f=shape.f,

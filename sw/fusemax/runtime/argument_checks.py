@@ -19,6 +19,8 @@ __all__ = [
     "check_shapes",
     "is_integer",
     "numbers_of",
+    "per_entry",
+    "per_head",
     "to_bits",
 ]
 
@@ -119,7 +121,7 @@ def check_shapes(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> None:
 
 
 def check_head_dims(config: Config, e: int, f: int, extra: int = 0) -> None:
-    """Head dims that the machine has room for; ``extra`` columns of queries and keys are for ALiBi.
+    """Head dims that the machine has room for; ``extra`` columns of queries and keys are for ALiBi or a bias.
 
     Raises
     ------
@@ -161,3 +163,44 @@ def to_bits(name: str, array: NDArray[Any], unseen: NDArray[np.bool_] | None = N
         place = tuple(int(index) for index in np.unravel_index(first[0], array.shape))
         raise NonFiniteError(f"{name} must be finite in bfloat16, not {array[place]} at {place}")
     return bits
+
+
+def per_entry(name: str, batch: int, value: Any, low: int | None = None, high: int | None = None) -> tuple[int, ...]:
+    """An integer, or one for each of ``batch`` entries.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is neither, or one is out of its range.
+    """
+    numbers = numbers_of(value, kinds="iuO")
+    found = () if numbers is None else tuple(numbers.reshape(-1).tolist())
+    if numbers is None or not all(is_integer(number) for number in found):
+        raise TypeError(f"{name} must be an integer or one per batch entry, not {value!r}")
+    if numbers.ndim and numbers.size != batch:
+        raise ValueError(f"{name} must be an integer or {batch} of them, one per batch entry, not {value!r}")
+    for number in found:
+        if (low is not None and number < low) or (high is not None and number > high):
+            limits = f"at least {low}" if high is None else f"from {low} to {high}"
+            raise ValueError(f"{name} must be {limits}, not {number}")
+    return found
+
+
+def per_head(name: str, heads: int, value: Any) -> NDArray[np.float32]:
+    """A number for each query head.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not that, or one is not finite in float32.
+    """
+    numbers = numbers_of(value)
+    if numbers is None:
+        raise TypeError(f"{name} must be numbers, one per query head, not {value!r}")
+    if numbers.shape != (heads,):
+        raise ValueError(f"{name} must be {heads} numbers, one per query head, not of shape {numbers.shape}")
+    with np.errstate(over="ignore"):
+        found = numbers.astype(np.float32)
+    if not np.isfinite(found).all():
+        raise ValueError(f"{name} must be finite in float32, not {value!r}")
+    return found

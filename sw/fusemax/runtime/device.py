@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from numpy.typing import NDArray
 
+from ..compiler.program import Program
 from ..errors import DeviceClosedError, MismatchError
 from ..spec import COUNTERS, IDENTITY, INTERFACE_VERSION, Config, config_named, counter_offset, register
 from .driver import Driver
@@ -109,7 +110,15 @@ class Device:
             values[name] = self.transport.read_register(offset) | self.transport.read_register(offset + 4) << 32
         return Counters(values)
 
-    def submit(self, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], **options: Unpack[SubmitOptions]) -> Submission:
+    def submit(
+        self,
+        q: NDArray[Any],
+        k: NDArray[Any],
+        v: NDArray[Any],
+        *,
+        program: Program | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> Submission:
         """Queue a call behind those that are queued, and go on; any thread may, and may wait for the result.
 
         Jobs of several calls follow each other in the machine without a pause. If the machine stops, or sees a score out of
@@ -118,8 +127,9 @@ class Device:
         Parameters
         ----------
         q, k, v, options
-            As :func:`fusemax.attention`'s, but for ``device``, ``program``, ``timeout`` and ``progress``. The arrays are copied
-            at once.
+            As :func:`fusemax.attention`'s, but for ``device``, ``timeout`` and ``progress``. The arrays are copied at once.
+        program
+            As :func:`fusemax.attention`'s.
 
         Raises
         ------
@@ -130,7 +140,7 @@ class Device:
             if name in options:
                 raise TypeError(f"{name} must be given to the submission's result(), not to submit()")
         check_names("submit", options, SubmitOptions)
-        request = Request.of(q, k, v, {**options})
+        request = Request.of(q, k, v, {**options}, program)
         driver = self.driver
         call = request.call(self.config)
         return Submission(driver, self.config, request, driver.submit(*request.operands(q, k, v), call))

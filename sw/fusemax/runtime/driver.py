@@ -249,7 +249,7 @@ class Driver:
             If there is no room for the arrays beside those of the calls that are queued.
         """
         shape = self._shape(q, k.shape[1], k.shape[2], v.shape[3], call)
-        program = compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
+        program = call.program or compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
         with self.memory.lock:
             self._clean_up()
             program_address = self._programs.reserve(program)

@@ -9,13 +9,25 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from ..compiler.program import Program
 from ..planning.masks import Mask
 from ..planning.memory_map import OUTPUT_BYTES
 from ..spec import Config
 from .alibi import MOST_KEYS, Alibi
-from .argument_checks import check_array, check_head_dims, check_seconds, check_shapes, is_integer, numbers_of, to_bits
+from .argument_checks import (
+    check_array,
+    check_head_dims,
+    check_seconds,
+    check_shapes,
+    is_integer,
+    numbers_of,
+    per_entry,
+    per_head,
+    to_bits,
+)
 from .driver import Call, Rows
 from .options import RequestOptions
+from .program_feed import ProgramFeed
 from .softmax_state import State, state_of_device
 
 __all__ = ["Request"]
@@ -35,6 +47,8 @@ class Request:
         Leading axes of q: none, heads, batch and heads, or more.
     queries, keys, e, f
         Shape of a head.
+    program
+        What computes it; attention in one pass if not given.
 
     Members
     -------
@@ -49,7 +63,17 @@ class Request:
         If an option is not what :func:`fusemax.attention` says.
     """
 
-    def __init__(self, options: RequestOptions, leading: tuple[int, ...], queries: int, keys: int, e: int, f: int) -> None:
+    def __init__(
+        self,
+        options: RequestOptions,
+        leading: tuple[int, ...],
+        queries: int,
+        keys: int,
+        e: int,
+        f: int,
+        program: Program | None = None,
+    ) -> None:
+        self._feed = ProgramFeed(program)
         self.out_dtype = options.get("out_dtype", "bfloat16")
         self.timeout, self.progress = options.get("timeout"), options.get("progress")
         self.return_lse, self.return_state = options.get("return_lse", False), options.get("return_state", False)
@@ -60,14 +84,22 @@ class Request:
         self._check_plain(options.get("causal", False))
         self.mask = self._mask(options)
         given = options.get("alibi_slopes")
-        slopes = None if given is None else self._per_head("alibi_slopes", given)
+        slopes = None if given is None else per_head("alibi_slopes", self.heads, given)
         self._scale = self._scales(options.get("scale"))
         self._factor = self._factors(options.get("scale"), options.get("temperature"))
         self._alibi = None if slopes is None else self._columns(slopes)
         self._initial = self._initial_state(options)
+        softmax_only = {
+            "return_lse": self.return_lse,
+            "state or sink": self._initial is not None,
+            "alibi_slopes": given is not None,
+        }
+        self._feed.check_options(softmax_only)
 
     @classmethod
-    def of(cls, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], options: RequestOptions) -> Self:
+    def of(
+        cls, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], options: RequestOptions, program: Program | None = None
+    ) -> Self:
         """A call with these arrays.
 
         Raises
@@ -78,7 +110,7 @@ class Request:
         for name, array in (("q", q), ("k", k), ("v", v)):
             check_array(name, array)
         check_shapes(q, k, v)
-        return cls(options, q.shape[:-2], q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1])
+        return cls(options, q.shape[:-2], q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1], program)
 
     # -- checks ----------------------------------------------------------------------------------------------
 
@@ -113,36 +145,10 @@ class Request:
         return Mask(
             left=left,
             right=right,
-            offsets=self._per_entry("query_offset", options.get("query_offset", 0)),
-            key_lengths=None if lengths is None else self._per_entry("key_lengths", lengths, 0, self.keys),
-            prefixes=(0,) if prefix is None else self._per_entry("prefix", prefix, 0),
+            offsets=per_entry("query_offset", self.batch, options.get("query_offset", 0)),
+            key_lengths=None if lengths is None else per_entry("key_lengths", self.batch, lengths, 0, self.keys),
+            prefixes=(0,) if prefix is None else per_entry("prefix", self.batch, prefix, 0),
         )
-
-    def _per_entry(self, name: str, value: Any, low: int | None = None, high: int | None = None) -> tuple[int, ...]:
-        """An integer, or one for each batch entry."""
-        numbers = numbers_of(value, kinds="iuO")
-        found = () if numbers is None else tuple(numbers.reshape(-1).tolist())
-        if numbers is None or not all(is_integer(number) for number in found):
-            raise TypeError(f"{name} must be an integer or one per batch entry, not {value!r}")
-        if numbers.ndim and numbers.size != self.batch:
-            raise ValueError(f"{name} must be an integer or {self.batch} of them, one per batch entry, not {value!r}")
-        for number in found:
-            if (low is not None and number < low) or (high is not None and number > high):
-                limits = f"at least {low}" if high is None else f"from {low} to {high}"
-                raise ValueError(f"{name} must be {limits}, not {number}")
-        return found
-
-    def _per_head(self, name: str, value: Any) -> NDArray[np.float32]:
-        numbers = numbers_of(value)
-        if numbers is None:
-            raise TypeError(f"{name} must be numbers, one per query head, not {value!r}")
-        if numbers.shape != (self.heads,):
-            raise ValueError(f"{name} must be {self.heads} numbers, one per query head, not of shape {numbers.shape}")
-        with np.errstate(over="ignore"):
-            found = numbers.astype(np.float32)
-        if not np.isfinite(found).all():
-            raise ValueError(f"{name} must be finite in float32, not {value!r}")
-        return found
 
     def _scales(self, scale: Any) -> NDArray[np.float64]:
         """Softmax scale, one number or one per query head."""
@@ -150,7 +156,7 @@ class Request:
             scale = 1 / math.sqrt(self.e)
         numbers = numbers_of(scale)
         if isinstance(scale, (list, tuple)) or (numbers is not None and numbers.ndim):
-            return self._per_head("scale", scale).astype(np.float64)
+            return per_head("scale", self.heads, scale).astype(np.float64)
         if numbers is None:
             raise TypeError(f"scale must be a number, one per query head, or None, not {scale!r}")
         return numbers.astype(np.float64)
@@ -158,7 +164,7 @@ class Request:
     def _factors(self, scale: Any, temperature: Any) -> NDArray[np.float32] | np.float32:
         """Factor of the queries, to base 2: a number, or (batch, heads, queries)."""
         with np.errstate(over="ignore"):
-            factor = np.asarray(self._scale, np.float64) * math.log2(math.e)
+            factor = np.asarray(self._scale, np.float64) * self._feed.feeding.score_factor
         limits = np.finfo(np.float32)
         wrong = ~((np.abs(factor) >= float(limits.smallest_normal)) & (np.abs(factor) <= float(limits.max)))
         if wrong.any():
@@ -207,7 +213,7 @@ class Request:
                 raise ValueError(f"state must broadcast to {shape}, not be of shape {state.shape}")
             states.append(state)
         if scores is not None:
-            sink = State.sink(self._per_head("sink", scores), self.queries, self.f)
+            sink = State.sink(per_head("sink", self.heads, scores), self.queries, self.f)
             states.append(sink if self.leading else State(sink.max[0], sink.denominator[0], sink.numerator[0]))
         return states[0].merge(*states[1:]) if states else None
 
@@ -215,7 +221,7 @@ class Request:
 
     @property
     def _raw(self) -> bool:
-        return self._initial is not None or self.return_state
+        return self._initial is not None or self.return_state or self._feed.feeding.raw
 
     def call(self, config: Config) -> Call:
         """What the driver is asked for.
@@ -223,10 +229,14 @@ class Request:
         Raises
         ------
         ValueError
-            If the machine has no room for the head dims, or states are needed, and its bus is too narrow for them.
+            If the machine has no room for the head dims, or states are needed, and its bus is too narrow for them, or the
+            program is for another machine or other head dims.
+        RuleError
+            If the machine cannot run the program.
         """
+        self._feed.check(config, self.e + self.extra_columns, self.output_columns)
         check_head_dims(config, self.e, self.f, self.extra_columns)
-        state_out = self._raw or self.return_lse
+        state_out = self._initial is not None or self.return_state or self.return_lse
         if state_out and config.bus_bits < 64:
             raise ValueError(
                 f"bus_bits of {config.name!r} must be at least 64 for states and log-sum-exp, not {config.bus_bits}"
@@ -246,6 +256,7 @@ class Request:
             raw_out=self._raw,
             timeout=self.timeout,
             progress=self.progress,
+            program=self._feed.program,
         )
 
     def _added(self, config: Config) -> NDArray[np.float64]:
@@ -271,7 +282,7 @@ class Request:
         )
         if self._alibi is not None:
             q_bits, k_bits = self._alibi.extend(q_bits, k_bits)
-        return q_bits, k_bits, v_bits
+        return self._feed.operands(q_bits, k_bits, v_bits, self._factor)
 
     @property
     def _unseen(self) -> NDArray[np.bool_] | None:
@@ -285,9 +296,14 @@ class Request:
         return np.arange(self.keys)[:, None] >= entries
 
     @property
+    def output_columns(self) -> int:
+        """Columns of the output: those of the values, and in front of them sums of scores."""
+        return self.f + self._feed.feeding.score_columns
+
+    @property
     def extra_columns(self) -> int:
-        """Columns that ALiBi adds to queries and keys."""
-        return self._alibi.columns if self._alibi else 0
+        """Columns that ALiBi and a bias of the scores add to queries and keys."""
+        return (self._alibi.columns if self._alibi else 0) + self._feed.extra_columns
 
     # -- from the driver -------------------------------------------------------------------------------------
 
@@ -295,13 +311,17 @@ class Request:
         """Result of the call: output, and log-sum-exp and state if they were asked for."""
         shape = (*self.leading, self.queries)
         out: NDArray[Any] = rows.out.view(np.float32 if rows.out.dtype == np.uint32 else ml_dtypes.bfloat16)
-        out = out.reshape(*shape, self.f)
+        out = out.reshape(*shape, self.output_columns)
+        out = self._feed.result(out, raw=self._raw)
+        if self._feed.feeding.raw and not self.return_state:
+            return out.astype(self.out_dtype)
         if rows.reference is None or rows.denominator is None:
             return out
         reference = rows.reference.astype(np.float64) * math.log(2)
         if self._alibi is not None:
             reference -= self._added(config)
         reference, denominator = reference.reshape(shape), rows.denominator.reshape(shape)
+        denominator = denominator * np.float32(self._feed.feeding.result_factor)
         if not self._raw:
             with np.errstate(divide="ignore"):
                 lse = (np.where(denominator > 0, reference, 0) + np.log(denominator.astype(np.float64))).astype(np.float32)
@@ -309,7 +329,7 @@ class Request:
         state = state_of_device(reference, denominator, out)
         if self._initial is not None:
             state = state.merge(self._initial)
-        results = [state.output(self.out_dtype)]
+        results = [out.astype(self.out_dtype) if self._feed.feeding.raw else state.output(self.out_dtype)]
         if self.return_lse:
             results.append(state.lse())
         if self.return_state:

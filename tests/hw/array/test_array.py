@@ -8,9 +8,10 @@ from amaranth.sim import Simulator
 from fusemax.arith import bf16
 from fusemax.arith.query_scale import scale_query
 from fusemax.cascade import CASCADES
-from fusemax.compiler.array_program import Operation
+from fusemax.compiler.lowering import lower
+from fusemax.compiler.mapper import map_cascade
+from fusemax.compiler.micro import Operation
 from fusemax.compiler.modulo_schedule import modulo_schedule
-from fusemax.compiler.recognizer import recognise
 from fusemax.model.bitexact import attention
 from fusemax.spec import Config, Timing
 from fusemax_hw.array import Array
@@ -60,7 +61,8 @@ def corner_words(config: Config, queries: int, keys: int, v, closer: int = 0):
     timing = Timing(config)
     if closer:
         timing = Timing(config, feedback=timing.feedback - closer)
-    schedule = modulo_schedule(recognise(CASCADES["attention_1pass"]), config, E, F, timing=timing)
+    micros = lower(map_cascade(CASCADES["attention_1pass"]), config, E, F).micros
+    schedule = modulo_schedule(micros, config, E, F, timing=timing)
     words: dict[int, tuple[dict, dict, dict]] = {}
     tiles = [(key_tile, query_tile) for key_tile in range(KEY_TILES) for query_tile in range(QUERY_TILES)]
     for number, (key_tile, query_tile) in enumerate(tiles):

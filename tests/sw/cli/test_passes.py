@@ -84,12 +84,12 @@ def test_compile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text((DIRECTORY / "attention_1pass.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     common = ["--config", "tiny", "--head-dim", "8", "--json", "-o"]
-    assert main(["compile", "--cascade", str(path), *common, str(tmp_path / "a")]) == 0
+    assert main(["compile", str(path), *common, str(tmp_path / "a")]) == 0
     assert json.loads(capsys.readouterr().out)["cascade"] == "mine"
     assert main(["compile", *common, str(tmp_path / "b")]) == 0
     assert json.loads(capsys.readouterr().out)["cascade"] == "attention_1pass"
     assert (tmp_path / "a" / "program.bin").read_bytes() == (tmp_path / "b" / "program.bin").read_bytes()
-    assert main(["compile", "--cascade", "attention_2pass", *common, str(tmp_path / "c")]) == 1
+    assert main(["compile", "attention_2pass", *common, str(tmp_path / "c")]) == 1
     assert "attention_2pass, line 23, column 7: the array cannot run this" in capsys.readouterr().err
     assert not (tmp_path / "c").exists()
 
@@ -108,7 +108,7 @@ def test_tiles_of_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_messages_do_not_speak_of_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["passes", "flow"], ["compile", "--cascade", "flow", "-o", str(tmp_path)]):
+    for arguments in (["passes", "flow"], ["compile", "flow", "-o", str(tmp_path)]):
         assert main(arguments) == 1
         error = capsys.readouterr().err
         assert error.startswith("error: the cascade must be a file or one of attention_1pass, ")

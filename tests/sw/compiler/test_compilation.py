@@ -6,7 +6,7 @@ import pytest
 
 import fusemax
 from fusemax.compiler.modulo_schedule import Binding
-from fusemax.compiler.rule_checker import check
+from fusemax.compiler.symbolic_checker import check
 from fusemax.spec import CONFIGS, Config
 
 

@@ -9,15 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusemax.cascade import CASCADES
-from fusemax.compiler.array_program import Operation
+from fusemax.compiler.array_program import ArrayProgram
+from fusemax.compiler.lowering import lower
+from fusemax.compiler.mapper import map_cascade
+from fusemax.compiler.micro import Operation
 from fusemax.compiler.microwords import decode, encode
-from fusemax.compiler.modulo_schedule import Binding, modulo_schedule
-from fusemax.compiler.recognizer import recognise
-from fusemax.compiler.rule_checker import check
+from fusemax.compiler.modulo_schedule import Binding
+from fusemax.compiler.modulo_schedule import modulo_schedule as schedule_micros
+from fusemax.compiler.schedule import Schedule
+from fusemax.compiler.symbolic_checker import check
 from fusemax.errors import ScheduleError
 from fusemax.spec import CONFIGS, MICROWORD, STAGES, Config, Op, Timing
 
-ATTENTION = recognise(CASCADES["attention_1pass"])
+ATTENTION = map_cascade(CASCADES["attention_1pass"])
+
+
+def modulo_schedule(program: ArrayProgram, config: Config, e: int, f: int, **options: Binding) -> Schedule:
+    """Schedule a mapped cascade that needs no option of the machine."""
+    return schedule_micros(lower(program, config, e, f).micros, config, e, f, **options)
 
 
 def machine(rows: int, columns: int, contexts: int, pe_latency: int) -> Config:

@@ -43,6 +43,9 @@ class Mark(enum.Enum):
     LAST_QK = enum.auto()
     SUM = enum.auto()
     FIRST_SLNV = enum.auto()
+    #: SLNVs behind ENTs, which have begun the row.
+    FIRST_VALUE = enum.auto()
+    FIRST_ENT = enum.auto()
     LAST_SLNV = enum.auto()
 
 
@@ -69,7 +72,12 @@ def marks(program: Program) -> list[tuple[int, Mark, int]]:
     """Slot, kind and stage of a program's marks."""
     found = []
     for slot, word in enumerate(map(MICROWORD.unpack, program.microwords)):
-        kinds = {Op.QK: (Mark.FIRST_QK, Mark.LAST_QK), Op.SLNV: (Mark.FIRST_SLNV, Mark.LAST_SLNV)}.get(Op(word["op"]))
+        first_slnv = Mark.FIRST_VALUE if word["index"] else Mark.FIRST_SLNV
+        kinds = {
+            Op.QK: (Mark.FIRST_QK, Mark.LAST_QK),
+            Op.SLNV: (first_slnv, Mark.LAST_SLNV),
+            Op.ENT: (Mark.FIRST_ENT, Mark.LAST_SLNV),
+        }.get(Op(word["op"]))
         if kinds is not None:
             found += [(slot, kind, word["stage"]) for kind, flag in zip(kinds, ("first", "last"), strict=True) if word[flag]]
         elif word["op"] == Op.SUM:
@@ -275,12 +283,15 @@ class Issue(Walk):
                 self._query.release(cycle)
             if tile.free_keys:
                 self._key.release(cycle)
-        elif mark is Mark.FIRST_SLNV:
+        elif mark in (Mark.FIRST_SLNV, Mark.FIRST_VALUE):
             if tile.new_keys and not self._value.loaded:
                 return False
             if tile.new_keys and (there := self._value.loaded.popleft()) > cycle:
                 waits.stall_v += there - cycle
                 cycle = there
+            if tile.last and not tile.state_out and mark is Mark.FIRST_SLNV:
+                cycle = self._wait_for_output(cycle)
+        elif mark is Mark.FIRST_ENT:
             if tile.last and not tile.state_out:
                 cycle = self._wait_for_output(cycle)
         elif mark is Mark.SUM:

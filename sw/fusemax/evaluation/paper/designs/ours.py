@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from ....arith.state import STATE_BITS
 from ....cascade import CASCADES
-from ....compiler.array_program import Unit as Part
-from ....compiler.recognizer import recognise
+from ....compiler.mapper import map_cascade
+from ....compiler.operations import Unit as Part
 from ....spec import CONFIGS, ceil_div
 from ..machine import FUSEMAX_MACHINE, WORD_BYTES, Machine, Operation, Unit
 from ..plan import Move, Phase, Stage, Work
@@ -33,7 +33,7 @@ WORD_BITS = 8 * WORD_BYTES
 
 def names_on(part: Part) -> str:
     """Einsums that the compiled program leaves to a part of the machine."""
-    return " ".join(step.einsum.result.tensor for step in recognise(CASCADES["attention_1pass"]).steps if step.unit is part)
+    return " ".join(step.einsum.result.tensor for step in map_cascade(CASCADES["attention_1pass"]).steps if step.unit is part)
 
 
 #: The cascade's own operations, but for those that the machine does otherwise. The sum of the weights is a numerator with

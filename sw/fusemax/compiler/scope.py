@@ -1,4 +1,4 @@
-"""What is known of a cascade while it is recognised, line by line."""
+"""What is known of a cascade while it is mapped, line by line."""
 
 from __future__ import annotations
 
@@ -7,48 +7,47 @@ from ..cascade.einsum import Einsum
 from ..cascade.errors import Position, ReachError
 from ..cascade.expression import Reference, index_text
 from ..cascade.indices import Index, classify_all
-from .array_program import ArrayProgram, Operation, Step, Unit
+from ..cascade.kinds import Tiles
+from .array_program import ArrayProgram, Step
+from .operations import MachineOperation, Operand, RunningMaximum, Unit
 from .refusal import refusal
-from .roles import Role, Value
+from .rules import Value
 
-__all__ = ["Findings"]
+__all__ = ["Scope"]
 
 
-class Findings:
+class Scope:
     """What is known of a cascade so far.
 
     Members
     -------
     cascade : Cascade
-        What is recognised.
-    tile, row : str
+        What is mapped.
+    tiles : Tiles
         Variables of the tile and of the key within it.
     column : str or None
         Variable of the query within its tile, once the scores are found.
-    roles : dict
-        Role of each tensor that was read or written.
+    operations : dict
+        What gives each tensor that was read or written.
     steps : list
         Einsums with the part of the machine that evaluates them.
-    bound : dict
-        The Einsum of each operation of the array.
     initial : dict
         Einsum that starts each state.
-    maximum : str or None
-        The state that is the running maximum.
     updated : set
         States that were written for the next tile.
+    identity : Einsum or None
+        An Einsum that sums the scores as weights.
     """
 
-    def __init__(self, cascade: Cascade) -> None:
+    def __init__(self, cascade: Cascade, tiles: Tiles) -> None:
         self.cascade = cascade
-        self.tile = self.row = ""
+        self.tiles = tiles
         self.column: str | None = None
-        self.roles: dict[str, Role] = dict.fromkeys(cascade.inputs, Role.OPERAND)
+        self.operations: dict[str, MachineOperation] = dict.fromkeys(cascade.inputs, Operand())
         self.steps: list[Step] = []
-        self.bound: dict[Operation, Einsum] = {}
         self.initial: dict[str, Einsum] = {}
-        self.maximum: str | None = None
         self.updated: set[str] = set()
+        self.identity: Einsum | None = None
 
     def refusal(self, reason: str, at: Position | None) -> ReachError:
         """Make the error that says why the array cannot run the cascade."""
@@ -58,8 +57,17 @@ class Findings:
         """Classify the indices of a tensor."""
         return classify_all(self.cascade, reference)
 
-    def give(self, einsum: Einsum, value: Value, unit: Unit, operation: Operation | None = None) -> None:
-        """Note the role of a result and who computes it.
+    def step_of(self, operation: type[MachineOperation]) -> Step | None:
+        """The Einsum of the tile that is already such an operation of the array."""
+        return next((step for step in self.steps if isinstance(step.operation, operation)), None)
+
+    @property
+    def maximum(self) -> str | None:
+        """The state that is the running maximum."""
+        return next((name for name in self.initial if isinstance(self.operations.get(name), RunningMaximum)), None)
+
+    def give(self, einsum: Einsum, value: Value, unit: Unit | None = None) -> None:
+        """Note what gives a result and who computes it.
 
         Its indices are variables, but that of a state's step, which was checked when the cascade was read.
 
@@ -69,13 +77,13 @@ class Findings:
             If an index is something else.
         """
         for index in self.indices(einsum.result):
-            state = einsum.result.tensor in self.initial and index.rank == self.tile.upper()
+            state = einsum.result.tensor in self.initial and index.rank == self.tiles.tile.upper()
             if not state and (index.kind != "variable" or index.offset):
                 raise self.refusal(f"{index_text(index.expression)} must be a variable alone", index.expression.at)
-        self.roles[einsum.result.tensor] = value.role
-        self.steps.append(Step(einsum, unit, operation))
+        self.operations[einsum.result.tensor] = value.operation
+        self.steps.append(Step(einsum, unit or value.operation.unit, value.operation))
 
     def program(self) -> ArrayProgram:
         """Make the program, everything being known."""
         assert self.column is not None
-        return ArrayProgram(tuple(self.steps), self.tile, (self.row, self.column))
+        return ArrayProgram(tuple(self.steps), self.tiles.tile, (self.tiles.row, self.column))

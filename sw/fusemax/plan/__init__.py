@@ -1,0 +1,1 @@
+"""Plans: calls that are several sweeps of the array with steps of the host between them."""

@@ -1,0 +1,165 @@
+"""Cascades on a device against the interpreter: the shipped ones, and ones that only a test has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusemax
+from fusemax.cascade import CASCADES, CascadeError, ReachError, parse
+from fusemax.cascade.interpreter import interpret
+from fusemax.evaluation.exact import relative_error
+from fusemax.plan.parts import bfloat16
+
+SIZES = {"E": 16, "F": 8, "P": 24, "M": 40, "M0": 8, "M1": 5, "K": 12, "C": 3, "L": 64, "W": 16}
+
+
+@pytest.fixture(scope="module")
+def device() -> Iterator[fusemax.Device]:
+    with fusemax.open("model", "base", memory_bytes=1 << 26) as opened:
+        yield opened
+
+
+def inputs_of(cascade: Any, sizes: dict[str, int], seed: int = 0, leading: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    return {t: bfloat16(random.standard_normal([*leading, *(sizes[r] for r in cascade.ranks_of[t])])) for t in cascade.inputs}
+
+
+def own(declaration: str, *expressions: str, more: str = "") -> Any:
+    lines = "".join(f"    - {expression}\n" for expression in expressions)
+    return parse(f"einsum:\n  declaration: {{{declaration}}}\n  expressions:\n{lines}{more}", "own")
+
+
+SHIPPED = ["attention_2pass", "attention_2pass_deferred", "attention_3pass", "attention_3pass_deferred", "attention_splitk"]
+SHIPPED += ["calibration", "cascade1", "cascade2", "column_means", "column_means_lse", "entropy_naive", "flowformer"]
+SHIPPED += ["linear_attention", "routing"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped(device, name: str) -> None:
+    cascade = CASCADES[name]
+    inputs = inputs_of(cascade, SIZES | {"P": 40} if name == "calibration" else SIZES)
+    sizes = {rank: SIZES[rank] for rank in ("M0", "W") if rank in cascade.ranks}
+    found = fusemax.run(name, inputs, device, **sizes)
+    expected = interpret(cascade, inputs, **sizes)
+    assert set(found) == set(cascade.results)
+    for tensor, value in found.items():
+        assert value.shape == expected[tensor].shape
+        assert relative_error(value, expected[tensor]) <= (6e-5 if "column" in name else 3e-5)
+
+
+def test_axes_in_front(device) -> None:
+    """Every head has host steps of its own, and all heads are in one call."""
+    cascade = CASCADES["column_means"]
+    inputs = inputs_of(cascade, SIZES, leading=(2, 3))
+    counters: list[fusemax.Counters] = []
+    found = fusemax.run(cascade, inputs, device, counters=counters)["CM"]
+    assert found.shape == (2, 3, 40)
+    assert len(counters) == 2
+    for place in np.ndindex(2, 3):
+        expected = interpret(cascade, {name: value[place] for name, value in inputs.items()})["CM"]
+        np.testing.assert_allclose(found[place], expected, rtol=3e-4)
+
+
+@pytest.mark.parametrize(
+    ("mask", "sees"),
+    [
+        ("m <= p", lambda m, p: m <= p),
+        ("p < m", lambda m, p: p < m),
+        ("m <= p and p - m < 5", lambda m, p: (m <= p) & (p - m < 5)),
+        ("m + 2 >= p", lambda m, p: m + 2 >= p),
+        ("m - p <= M - P", lambda m, p: m - p <= 16),
+    ],
+)
+def test_masks(device, mask: str, sees: Any) -> None:
+    cascade = own(
+        "Q: [E, P], K: [E, M], V: [F, M], S: [M, P], X: [M, P], GM: [P], W: [M, P], D: [P], N: [F, P], AV: [F, P]",
+        "S[m, p] = Q[e, p] * K[e, m]",
+        f"X[m, p] = where({mask}, S[m, p], -inf)",
+        "GM[p] = X[m, p] ::max(m)",
+        "W[m, p] = exp(X[m, p] - GM[p])",
+        "D[p] = W[m, p]",
+        "N[f, p] = W[m, p] * V[f, m]",
+        "AV[f, p] = N[f, p] / D[p]",
+    )
+    inputs = inputs_of(cascade, SIZES)
+    found = fusemax.run(cascade, inputs, device)["AV"]
+    expected = interpret(cascade, inputs)["AV"]
+    seen = sees(np.arange(40)[:, None], np.arange(24)).any(axis=0)
+    assert relative_error(found[:, seen], expected[:, seen]) <= 3e-5
+    # As in the text: a query that sees no key has 0 / 0.
+    assert np.isnan(found[:, ~seen]).all()
+
+
+def test_cosine_attention_of_ones_own(device) -> None:
+    """Norms on the host, a temperature as a constant, and a bias for each key in the scores."""
+    cascade = own(
+        "Q: [E, P], K: [E, M], V: [F, M], B: [M], QL: [P], KL: [M], S: [M, P], W: [M, P], D: [P], AV: [F, P]",
+        "QL[p] = Q[e, p] * Q[e, p]",
+        "KL[m] = K[e, m] * K[e, m]",
+        "S[m, p] = TAU * Q[e, p] / sqrt(QL[p]) * (K[e, m] / sqrt(KL[m]))",
+        "W[m, p] = exp(S[m, p] + B[m])",
+        "D[p] = W[m, p]",
+        "AV[f, p] = W[m, p] / D[p] * V[f, m]",
+        more="  constants: {TAU: 10}\n",
+    )
+    inputs = inputs_of(cascade, SIZES)
+    counters: list[fusemax.Counters] = []
+    found = fusemax.run(cascade, inputs, device, counters=counters)["AV"]
+    assert relative_error(found, interpret(cascade, inputs)["AV"]) <= 3e-5
+    assert len(counters) == 1
+    coarse = fusemax.run(cascade, inputs, device, parts=1)["AV"]
+    assert 1e-4 < relative_error(coarse, interpret(cascade, inputs)["AV"]) < 1e-2
+
+
+def test_a_maximum_that_is_needed_itself_is_refused(device) -> None:
+    """The array gives a number near it; a cascade whose result is another one with another such number has no plan."""
+    cascade = own(
+        "Q: [E, P], K: [E, M], S: [M, P], GM: [P], W: [M, P], D: [P]",
+        "S[m, p] = Q[e, p] * K[e, m]",
+        "GM[p] = S[m, p] ::max(m)",
+        "W[m, p] = exp(S[m, p] - GM[p])",
+        "D[p] = W[m, p]",
+    )
+    with pytest.raises(ReachError, match="no plan for this: D needs the maximum of scores itself"):
+        fusemax.run(cascade, inputs_of(cascade, SIZES), device)
+    logarithm = own(
+        "Q: [E, P], K: [E, M], S: [M, P], GM: [P], W: [M, P], D: [P], L: [P]",
+        *("S[m, p] = Q[e, p] * K[e, m]", "GM[p] = S[m, p] ::max(m)", "W[m, p] = exp(S[m, p] - GM[p])"),
+        *("D[p] = W[m, p]", "L[p] = GM[p] + log(D[p])"),
+    )
+    inputs = inputs_of(logarithm, SIZES)
+    np.testing.assert_allclose(fusemax.run(logarithm, inputs, device)["L"], interpret(logarithm, inputs)["L"], atol=1e-4)
+
+
+def test_wrong_arguments(device) -> None:
+    cascade = CASCADES["linear_attention"]
+    inputs = inputs_of(cascade, SIZES)
+    with pytest.raises(CascadeError, match="inputs must be Q, K, V; V is missing"):
+        fusemax.run(cascade, {name: inputs[name] for name in "QK"}, device)
+    with pytest.raises(CascadeError, match=r"the axes in front of V's must be \(\), as of the inputs before, not \(2,\)"):
+        fusemax.run(cascade, inputs | {"V": np.stack([inputs["V"]] * 2)}, device)
+    with pytest.raises(ValueError, match="parts must be 1 or 2, not 3"):
+        fusemax.run(cascade, inputs, device, parts=3)
+
+
+def test_more_contraction_elements_than_there_are(device) -> None:
+    cascade = CASCADES["attention_3pass"]
+    inputs = inputs_of(cascade, SIZES | {"E": 100})
+    inputs["Q"] = inputs["Q"] * 0.3
+    with pytest.raises(ReachError, match="200 contraction elements, of which 'base' has 128; parts=1 takes fewer"):
+        fusemax.run(cascade, inputs, device)
+    assert fusemax.run(cascade, inputs, device, parts=1)["AV"].shape == (8, 24)
+
+
+def test_both_factors_with_negative_numbers(device) -> None:
+    cascade = own("X: [D, P], W: [D, O], Z: [O, P]", "Z[o, p] = W[d, o] * X[d, p]")
+    sizes = {"D": 8, "O": 5, "P": 3}
+    with pytest.raises(ReachError, match=r"line 4, column 7: no plan for this: both factors of Z.* have negative numbers"):
+        fusemax.run(cascade, inputs_of(cascade, sizes), device)
+    inputs = inputs_of(cascade, sizes)
+    inputs["W"] = np.abs(inputs["W"])
+    assert relative_error(fusemax.run(cascade, inputs, device)["Z"], interpret(cascade, inputs)["Z"]) <= 3e-5
