@@ -106,7 +106,8 @@ def design_points(
 
 def machine(workload: Workload, *, rows: int, columns: int = 2, **fields: int) -> Config:
     """A configuration for a workload's head dims."""
-    return Config(name="explored", rows=rows, columns=columns, max_e=workload.max_e, max_f=workload.max_f, **fields)
+    smallest = Config(name="explored", rows=rows, columns=columns, max_e=workload.max_e, max_f=workload.max_f)
+    return replace(smallest, **fields)
 
 
 def fewest_contexts(config: Config, workload: Workload) -> int:
