@@ -57,9 +57,9 @@ def attention_entropy(
     2501.03489). Its learnable strength of a head's attention is a temperature t per query: more than 1 diffuses the weights.
     The public code takes log(A + 1e-9), which changes H by at most 1e-9 per key.
 
-    H = lse - Σ_m A s_m for scores s. A machine with the option ``entropy`` sums weights times scores beside the values, in three
-    more columns. On others the keys are further values, and the host works out scale / t · q · Σ_m A k_m; that is half as many
-    cycles again, and an error that grows with the scores, by some 1e-5 of their size.
+    H = lse - Σ_m A s_m for scores s. A machine with the option ``entropy`` sums weights times scores beside the values, in
+    three more columns. On others the keys are further values, and the host works out scale / t · q · Σ_m A k_m; that is half
+    as many cycles again, and an error that grows with the scores, by some 1e-5 of their size.
 
     Parameters
     ----------
