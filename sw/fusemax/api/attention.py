@@ -145,7 +145,9 @@ def attention(
         A score per query head that takes part in the softmax with a value of zero.
     program
         What :func:`fusemax.compile` made for the device's configuration and these head dims; the default program if not given.
-        It is checked against the machine's rules first.
+        It is checked against the machine's rules first. What it computes is what its cascade says, of scores that are
+        scale · q kᵀ: a program without a running maximum gives no log-sum-exp and takes no state, sink or ALiBi; one that does
+        not divide gives numerators; one that sums scores gives them in front of the values' columns.
 
     Returns
     -------

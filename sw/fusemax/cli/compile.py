@@ -96,4 +96,4 @@ def _around(program: Program) -> Iterator[str]:
     if feeding.raw:
         yield f"results are not divided; the host multiplies them by {feeding.result_factor:.6g}"
     if feeding.score_columns:
-        yield f"{feeding.score_columns} columns in front of the values' are slices of the sum of weights times scores, to base 2"
+        yield f"{feeding.score_columns} columns in front of the values' are slices of the sum of weights times scores"

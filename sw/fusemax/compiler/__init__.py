@@ -1,1 +1,1 @@
-"""From the text of a cascade to a program: recognise, schedule, check, assemble."""
+"""From the text of a cascade to a program: map, lower, schedule, check, assemble."""

@@ -348,9 +348,9 @@ class _Mapper:
         """Scores and weights times values must be there; with a running maximum all of the softmax."""
         scope = self.scope
         wanted: list[type[MachineOperation]] = [Contract, WeightedSum]
-        if scope.maximum is None and scope.step_of(ScoreSum) is not None:
-            step = scope.step_of(ScoreSum)
-            raise scope.refusal("sums of weights times scores need a running maximum, as attention_1pass has", step.einsum.at)
+        scores = scope.step_of(ScoreSum)
+        if scope.maximum is None and scores is not None:
+            raise scope.refusal("sums of weights times scores need a running maximum, as attention_1pass has", scores.einsum.at)
         if scope.maximum is not None:
             wanted = [Contract, TileMaximum, Weigh, TileSum, WeightedSum]
         for operation in wanted:

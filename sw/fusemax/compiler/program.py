@@ -180,4 +180,5 @@ class Program:
         """
         machine = config_named(config)
         listed = assemble(text, machine)
-        return cls(machine, listed.e, listed.f, listed.microwords, *(name in listed.flags for name in PROGRAM_FLAGS))
+        fixed_reference, spare_hold = (name in listed.flags for name in PROGRAM_FLAGS)
+        return cls(machine, listed.e, listed.f, listed.microwords, fixed_reference, spare_hold)

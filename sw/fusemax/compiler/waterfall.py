@@ -117,8 +117,10 @@ def plot(schedule: Timetable, path: str | PathLike[str], tiles: int = 5) -> None
     issued.sort(key=lambda entry: entry[0])
     beside = (Operation.MAX, Operation.MASK)
     running = any(p.operation is Operation.EXP and p.micro.reference is None for p in schedule.placed)
-    lane_reference = [
-        (slot + to_lane, operation, tile) for slot, operation, tile in issued if operation is Operation.MAX and running
+    lane_reference: list[Run] = [
+        (slot + to_lane, timing.reference, operation, tile)
+        for slot, operation, tile in issued
+        if operation is Operation.MAX and running
     ]
     sums = (Operation.SUM, Operation.SLNV, Operation.ENT)
     lane_add = [(slot + to_lane, operation, tile) for slot, operation, tile in issued if operation in sums]
@@ -126,7 +128,7 @@ def plot(schedule: Timetable, path: str | PathLike[str], tiles: int = 5) -> None
     resources: list[tuple[str, list[Run]]] = [
         ("array:\nmain operation", list(_runs(entry for entry in issued if entry[1] not in beside))),
         ("array:\nbeside it", list(_runs(entry for entry in issued if entry[1] in beside))),
-        *([("lane 0:\nreference", [(slot, timing.reference, *of) for slot, *of in lane_reference])] if running else []),
+        *([("lane 0:\nreference", lane_reference)] if running else []),
         ("lane 0:\nrescale, add", list(_runs(lane_add))),
     ]
 

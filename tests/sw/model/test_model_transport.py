@@ -623,7 +623,7 @@ def test_a_program_that_hardware_could_not_run_is_refused(machine: Machine) -> N
     machine.store(PROGRAM - 16, np.frombuffer(program.to_bytes(), np.uint8))
     machine.descriptor(program_tag=program.tag)
     machine.write("RING_TAIL", 1)
-    with pytest.raises(RuleError, match=r"^maximum, slot 0"):
+    with pytest.raises(RuleError, match=r"^mask, slot 0: MASK must be there once"):
         machine.transport.wait_interrupt(10, None)
 
 
