@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..api.opening import open_device
 from ..compiler.compilation import compile as compile_program
+from ..compiler.program import Program
 from ..planning.output_rows import Rows
 from ..runtime.device import Counters, Device
 from ..runtime.options import AttentionOptions
@@ -169,11 +170,29 @@ class Array:
             some = value[..., start : start + self.config.max_f]
             dims = query.shape[-1], some.shape[-1]
             program = sweep_program(self.config, function, *dims, bias=bias, bound=bound, normalised=normalised)
-            request = Request.of(query, key, some, {**options, "scale": scale, "out_dtype": "float32"}, program)
-            rows = self.device.driver.attention(*request.operands(query, key, some), request.call(self.config))
-            self._count()
-            pieces.append(request.finish(self.config, rows).astype(np.float64))
+            pieces.append(self.program(program, query, key, some, scale, **options))
         return np.concatenate(pieces, axis=-1)
+
+    def program(
+        self,
+        program: Program,
+        q: NDArray[Any],
+        k: NDArray[Any],
+        v: NDArray[Any],
+        scale: float = 1.0,
+        **options: Unpack[AttentionOptions],
+    ) -> NDArray[np.float64]:
+        """Run a program on bfloat16 arrays: a sweep; returns its result, which was a float32.
+
+        Raises
+        ------
+        ValueError and others
+            As :func:`fusemax.attention`.
+        """
+        request = Request.of(q, k, v, {**options, "scale": scale, "out_dtype": "float32"}, program)
+        rows = self.device.driver.attention(*request.operands(q, k, v), request.call(self.config))
+        self._count()
+        return request.finish(self.config, rows).astype(np.float64)
 
     def score_sums(
         self, q: ArrayLike, k: ArrayLike, v: ArrayLike, scale: float, **options: Unpack[AttentionOptions]

@@ -18,6 +18,7 @@ from ..cascade.interpreter import Interpreter
 from ..runtime.argument_checks import is_integer
 from ..runtime.device import Counters, Device
 from .array import Array, Sums, array_of
+from .one_program import run_program
 from .partition import partition
 from .parts import parts_of
 from .plan import Assembly, HostStep, Part, Plan, Product, Sweep
@@ -44,7 +45,8 @@ def run(
 ) -> dict[str, NDArray[np.float64]]:
     """Compute the results of a cascade on a device.
 
-    The cascade is cut into steps (:func:`fusemax.plan.partition.partition`): what grows as n · d the host evaluates in float64,
+    A cascade that goes over tiles of keys itself is a program of the array (:func:`fusemax.compile`), and one sweep. Any other
+    is cut into steps (:func:`fusemax.plan.partition.partition`): what grows as n · d the host evaluates in float64,
     the rest are sweeps of the array. ``print`` of the plan says which.
 
     Parameters
@@ -79,9 +81,15 @@ def run(
     TypeError, ValueError and others
         If an argument is not as above; as :func:`fusemax.attention`.
     """
-    plan = cascade if isinstance(cascade, Plan) else partition(cascade_named(cascade))
     if not is_integer(parts) or parts not in (1, 2):
         raise ValueError(f"parts must be 1 or 2, not {parts!r}")
+    named = cascade if isinstance(cascade, Plan) else cascade_named(cascade)
+    if isinstance(named, Cascade) and named.iteration is not None:
+        leading, _ = _heads(named, inputs)
+        arrays = {name: np.asarray(value) for name, value in inputs.items()}
+        with array_of(device, counters) as array:
+            return run_program(named, arrays, array, len(leading), parts)
+    plan = named if isinstance(named, Plan) else partition(named)
     with array_of(device, counters) as array:
         return _Run(plan, inputs, array, parts, sizes).run()
 

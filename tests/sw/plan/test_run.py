@@ -61,6 +61,30 @@ def test_shipped(device, name: str) -> None:
         assert relative_error(value, expected[tensor]) <= (6e-5 if "column" in name else 3e-5)
 
 
+@pytest.mark.parametrize("leading", [(), (2, 3)])
+def test_a_cascade_of_tiles_is_a_program(device, leading: tuple[int, ...]) -> None:
+    """Whatever its own tile is; the machine has one of its own."""
+    cascade = CASCADES["attention_1pass"]
+    inputs = inputs_of(cascade, SIZES, leading=leading)
+    inputs["Q"] = inputs["Q"] * 0.3
+    counters: list[fusemax.Counters] = []
+    found = fusemax.run(cascade, inputs, device, counters=counters)["AV"]
+    assert found.shape == (*leading, 8, 24)
+    assert len(counters) == 1
+    for place in np.ndindex(*leading):
+        expected = interpret(cascade, {name: value[place] for name, value in inputs.items()}, M0=8)["AV"]
+        assert relative_error(found[place], expected) <= 3e-5
+
+
+def test_an_iteration_that_is_no_program(device) -> None:
+    inputs = inputs_of(CASCADES["cascade3"], SIZES)
+    with pytest.raises(ReachError, match=r"cascade3, line .*: the array cannot run this"):
+        fusemax.run("cascade3", inputs, device)
+    inputs = inputs_of(CASCADES["attention_entropy"], SIZES)
+    with pytest.raises(ReachError, match="a program has one result here, not N, T, D, MAX"):
+        fusemax.run("attention_entropy", inputs, device)
+
+
 def test_axes_in_front(device) -> None:
     """Every head has host steps of its own, and all heads are in one call."""
     cascade = CASCADES["column_means"]
