@@ -2,7 +2,8 @@
 
 Writes benchmarks/results/attentions.json and docs/measurements/attentions.md. Errors are against float64 of the papers'
 formulas, cycles are those of the cycle model at 1024 and 4096 tokens, over softmax attention of the same shape and mask.
-With --rtl every system runs on the emitted Verilog at 1024 tokens too. Exit status 1 if an error or a ratio is above its bound,
+With --rtl a head of every system runs on the emitted Verilog too, at 1024 tokens. Rows are saved as they are measured; a second
+call goes on where the first stopped, and does again what belongs to Verilog that has changed. Exit status 1 if an error or a ratio is above its bound,
 or the Verilog has other bits or other cycles than the model.
 
     python benchmarks/attentions.py [RESULTS] [--rtl]
@@ -28,10 +29,12 @@ from fusemax.cli.options import table
 from fusemax.evaluation import attentions as exact
 from fusemax.evaluation.exact import relative_error
 from fusemax.model.cycles import ring_cycles
+from fusemax.plan.array import DEFAULT
 from fusemax.plan.parts import bfloat16
 from fusemax.planning.descriptors import describe
 from fusemax.planning.masks import Mask
 from fusemax.planning.memory_map import RING_BYTES, Shape, place_arrays, place_program
+from fusemax_sim.emission import emission_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "attentions.json"
@@ -39,10 +42,11 @@ PAGE = ROOT / "docs" / "measurements" / "attentions.md"
 #: The page, with places for the tables.
 TEXT = ROOT / "benchmarks" / "pages" / "attentions.md"
 
-CONFIG = "base"
+#: ``base`` with all optional operations; softmax attention has the same bits and cycles there.
+CONFIG = DEFAULT
 E = 64
-#: Tokens and heads: of what is compared with float64 and runs on the Verilog, and of the longer cycle count.
-SHORT, LONG = (1024, 4), (4096, 1)
+#: Tokens and heads: of what is compared with float64, of the longer cycle count, and of what runs on the Verilog.
+SHORT, LONG, RTL = (1024, 4), (4096, 1), (1024, 1)
 #: Clusters, tokens of each, tokens, heads of the Routing Transformer on PG-19.
 ROUTING = (16, 512, 8192, 2)
 MEMORY_BYTES = 1 << 28
@@ -98,6 +102,11 @@ def normal(tokens: int, heads: int, peak: float = 1.0) -> Operands:
 def peaked(tokens: int, heads: int) -> Operands:
     """Scores as far apart as those of trained heads: a standard deviation of 4."""
     return normal(tokens, heads, 4.0)
+
+
+def spread(tokens: int, heads: int) -> Operands:
+    """Scores with a standard deviation of 1.4."""
+    return normal(tokens, heads, 1.4)
 
 
 def with_sinks(tokens: int, heads: int) -> Operands:
@@ -165,38 +174,106 @@ def causal(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
     return exact.softmax_weights(q, k, sees=exact.triangle(len(q))) @ v.astype(np.float64)
 
 
-def calibrated(form: str) -> System:
+def function(call: Callable[..., Any], member: str = "", **options: Any) -> Callable[..., NDArray[Any]]:
+    """The call with options, and of its result the member."""
+
     def run(*operands: NDArray[Any], **to: Any) -> NDArray[Any]:
-        return fusemax.calibrated_attention(*operands, form=form, **to)
+        out = call(*operands, **options, **to)
+        return getattr(out, member) if member else out
 
-    bounds = (2e-5, 1.65) if form == "factored" else (1e-5, 2.2)
-    return System(with_sinks, run, lambda *x: exact.calibrated_attention(*x)[0], True, *bounds)
+    return run
 
+
+def scores(q: NDArray[Any], k: NDArray[Any]) -> NDArray[np.float64]:
+    return q.astype(np.float64) @ k.astype(np.float64).T / E**0.5
+
+
+def sigmoid(bias: float) -> Callable[..., NDArray[Any]]:
+    return lambda q, k, v: exact.weighted_attention(1 / (1 + np.exp(-scores(q, k) - bias)), v)
+
+
+def elu1(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.maximum(x, 0) + np.exp(np.minimum(x, 0))
+
+
+def elu(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
+    return exact.weighted_attention(elu1(scores(q, k)), v)
+
+
+def identity(normaliser: str | None) -> Callable[..., NDArray[Any]]:
+    return lambda q, k, v: exact.weighted_attention(scores(q, k), v, normaliser=normaliser, sees=exact.triangle(len(q)))
+
+
+def elu_kernel(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
+    weights = elu1(q.astype(np.float64)) @ elu1(k.astype(np.float64)).T
+    return exact.weighted_attention(weights, v, normaliser="sum", sees=exact.triangle(len(q)))
+
+
+def below_zero(tokens: int, heads: int) -> Operands:
+    """Scores with a mean of -4: elu + 1 of them is a hundredth."""
+    q, k, v = (x.astype(np.float64) for x in normal(tokens, heads))
+    return [x.astype(ml_dtypes.bfloat16) for x in (q / 2 + 2 / E**0.25, k - 2 / E**0.25, v)]
+
+
+flow, sigmoids, linear = fusemax.flow_attention, fusemax.sigmoid_attention, fusemax.linear_attention
+calibrate, route_means = fusemax.calibrated_attention, exact.column_means
+FULL, CAUSAL = False, True
+LOG_N = float(-np.log(SHORT[0]))
 
 SYSTEMS: dict[str, System] = {
-    "softmax, causal": System(peaked, softmax(causal=True), causal, True, 2e-5, 1.0),
-    "flow attention": System(normal, lambda *x, **to: fusemax.flow_attention(*x, **to), exact.flow_attention, False, 2e-5, 0.23),
-    "flow attention, one part": System(
-        normal, lambda *x, **to: fusemax.flow_attention(*x, parts=1, **to), exact.flow_attention, False, 5e-4, 0.13
+    "softmax, causal": System(peaked, softmax(causal=True), causal, CAUSAL, 2e-5, 1.0),
+    "flow attention": System(normal, function(flow), exact.flow_attention, FULL, 2e-5, 0.23),
+    "flow attention, one part": System(normal, function(flow, parts=1), exact.flow_attention, FULL, 5e-4, 0.13),
+    "flow attention, causal, in chunks": System(
+        normal, function(flow, causal=True), exact.flow_attention_causal, CAUSAL, 2e-5, 0.85
     ),
-    "calibrated, factored": calibrated("factored"),
-    "calibrated, masked": calibrated("masked"),
-    "entropy beside attention, keys as values": System(
-        peaked, lambda *x, **to: fusemax.attention_entropy(*x, **to).entropy, lambda q, k, v: exact.entropy(q, k), False, 2e-4, 1.53,
+    "calibrated, factored": System(
+        with_sinks, function(calibrate, form="factored"), lambda *x: exact.calibrated_attention(*x)[0], CAUSAL, 2e-5, 1.65
+    ),
+    "calibrated, masked": System(
+        with_sinks, function(calibrate, form="masked"), lambda *x: exact.calibrated_attention(*x)[0], CAUSAL, 1e-5, 2.2
+    ),
+    "sigmoid": System(normal, function(sigmoids), sigmoid(0), FULL, 7e-5, 1.07),
+    "sigmoid, bias -log n": System(normal, function(sigmoids, bias=LOG_N), sigmoid(LOG_N), FULL, 7e-5, 1.09),
+    "sigmoid, bias -12": System(normal, function(sigmoids, bias=-12), sigmoid(-12), FULL, 7e-5, 1.09),
+    "elu + 1 of scores, one sweep": System(spread, function(fusemax.elu_attention, form="one"), elu, FULL, 4e-5, 1.07),
+    "elu + 1 of scores, two sweeps": System(below_zero, function(fusemax.elu_attention), elu, FULL, 9e-5, 2.05),
+    "identity kernel": System(normal, function(linear, kernel="identity", normaliser=None), identity(None), CAUSAL, 7e-5, 1.0),
+    "identity kernel over max(|Σ|, 1)": System(
+        normal, function(linear, kernel="identity", normaliser="max1"), identity("max1"), CAUSAL, 7e-5, 1.0
+    ),
+    "elu + 1 kernel, causal, one part": System(normal, function(linear, parts=1), elu_kernel, CAUSAL, 4e-4, 1.0),
+    "entropy beside attention": System(
+        peaked,
+        function(fusemax.attention_entropy, "entropy"),
+        lambda q, k, v: exact.entropy(q, k),
+        FULL,
+        2e-4,
+        1.035,
         "largest",
     ),
     "Sink_1": System(
-        peaked, lambda *x, **to: fusemax.sink_rate(*x, key=0, **to).alpha[..., 0], lambda q, k, v: exact.column_means(q, k)[0], True,
-        2e-6, 1.01, "ratio",
+        with_sinks,
+        lambda *x, **to: fusemax.sink_rate(*x, key=0, **to).alpha[..., 0],
+        lambda q, k, v: route_means(q, k)[0],
+        CAUSAL,
+        2e-6,
+        1.01,
+        "ratio",
     ),
     "Sink_k, all keys": System(
-        peaked, lambda q, k, v, **to: fusemax.sink_rate(q, k, **to).alpha, lambda q, k, v: exact.column_means(q, k), True,
-        2e-4, 1.1, "ratio",
+        peaked,
+        lambda q, k, v, **to: fusemax.sink_rate(q, k, **to).alpha,
+        lambda q, k, v: route_means(q, k),
+        CAUSAL,
+        2e-4,
+        1.1,
+        "ratio",
     ),
-    "K-bias": System(peaked, biased(k_bias=KEY[0]), with_key(KEY[0], 0 * KEY[0]), True, 2e-5, 1.0),
-    "KV-bias, sink token": System(peaked, biased(k_bias=KEY[0], v_bias=KEY[1]), with_key(KEY[0], KEY[1]), True, 2e-5, 1.0),
-    "routing, 8 clusters of an eighth": System(normal, route, routed, True, 2e-5, 0.16),
-}  # fmt: skip
+    "K-bias": System(peaked, biased(k_bias=KEY[0]), with_key(KEY[0], 0 * KEY[0]), CAUSAL, 2e-5, 1.0),
+    "KV-bias, sink token": System(peaked, biased(k_bias=KEY[0], v_bias=KEY[1]), with_key(KEY[0], KEY[1]), CAUSAL, 2e-5, 1.0),
+    "routing, 8 clusters of an eighth": System(normal, route, routed, CAUSAL, 2e-5, 0.16),
+}
 #: A ratio of 1 may be that of a few bus words more.
 SLACK = 1.002
 
@@ -209,7 +286,7 @@ def base_cycles(device: fusemax.Device, tokens: int, heads: int, *, is_causal: b
 
 def sweep_cycles(tokens: int, heads: int) -> int:
     """Causal softmax of any size by the cycle model alone."""
-    machine = fusemax.CONFIGS[CONFIG]
+    machine = CONFIG
     program = fusemax.compile(head_dim=E, config=machine)
     shape = Shape(batch=1, heads=heads, share=1, queries=tokens, keys=tokens, e=E, f=E, out_dtype="float32")
     address, free = place_program(machine, program, RING_BYTES)
@@ -217,8 +294,8 @@ def sweep_cycles(tokens: int, heads: int) -> int:
     return ring_cycles(machine, {program.tag: program}, jobs).cycles
 
 
-def measure(name: str, bases: dict[tuple[int, bool], int], *, rtl: bool) -> Row:
-    system = SYSTEMS[name]
+def measure(system: System, bases: dict[tuple[int, bool], int]) -> Row:
+    """Errors and cycles of the model."""
     row: Row = {}
     with fusemax.open("model", CONFIG, memory_bytes=MEMORY_BYTES) as device:
         for tokens, heads in (SHORT, LONG):
@@ -231,15 +308,16 @@ def measure(name: str, bases: dict[tuple[int, bool], int], *, rtl: bool) -> Row:
             row[f"sweeps_{tokens}"], row[f"ratio_{tokens}"] = cycles, sum(cycles) / base
             if tokens == SHORT[0]:
                 row["error"] = system.error(out, operands)
-                short, busy = out, sum(c.cycles * c.utilisation for c in counters) / sum(cycles)
-                row["busy"] = busy
-    if rtl:
-        with fusemax.open("rtl", CONFIG, memory_bytes=MEMORY_BYTES) as device:
-            counters = []
-            out = system.run(*system.operands(*SHORT), device=device, counters=counters)
-        row["bits_as_model"] = out.tobytes() == short.tobytes()
-        row["rtl_cycles"] = [c.cycles for c in counters]
+                row["busy"] = sum(c.cycles * c.utilisation for c in counters) / sum(cycles)
     return row
+
+
+def on(kind: str, system: System) -> tuple[bytes, list[int]]:
+    """Bits and cycles of a head on a device."""
+    counters: list[fusemax.Counters] = []
+    with fusemax.open(kind, CONFIG, memory_bytes=1 << 24) as device:
+        out = system.run(*system.operands(*RTL), device=device, counters=counters)
+    return out.tobytes(), [c.cycles for c in counters]
 
 
 def wrong(rows: dict[str, Row]) -> list[str]:
@@ -253,8 +331,8 @@ def wrong(rows: dict[str, Row]) -> list[str]:
             found.append(f"{name}: the ratio of cycles must be at most {system.most_ratio}, not {row[f'ratio_{SHORT[0]}']:.4f}")
         if not row.get("bits_as_model", True):
             found.append(f"{name}: the Verilog must have the model's bits")
-        if row.get("rtl_cycles", row[f"sweeps_{SHORT[0]}"]) != row[f"sweeps_{SHORT[0]}"]:
-            found.append(f"{name}: the Verilog must take {row[f'sweeps_{SHORT[0]}']} cycles, not {row['rtl_cycles']}")
+        if row.get("rtl_cycles") != row.get("model_cycles"):
+            found.append(f"{name}: the Verilog must take {row['model_cycles']} cycles, not {row['rtl_cycles']}")
     share = routing_share()
     if share > 0.07:
         found.append(f"routing must take at most 0.07 of the cycles of causal attention, not {share:.4f}")
@@ -285,18 +363,20 @@ def lines(rows: dict[str, Row]) -> list[list[str]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = parser_of(__doc__)
-    parser.add_argument(
-        "results", nargs="?", type=Path, default=RESULTS, metavar="RESULTS", help=f"default: benchmarks/results/{RESULTS.name}"
-    )
+    what = f"default: benchmarks/results/{RESULTS.name}"
+    parser.add_argument("results", nargs="?", type=Path, default=RESULTS, metavar="RESULTS", help=what)
     parser.add_argument("--rtl", action="store_true", help="run every system on the emitted Verilog too")
     given = parser.parse_args(arguments)
+    digest = emission_digest(CONFIG)
     rows, bases = Rows(given.results), {}
-    for name in SYSTEMS:
-        row = measure(name, bases, rtl=given.rtl)
-        # What the Verilog gave before holds as long as the model's cycles are the same.
-        before = rows.rows.get(name, {})
-        if not given.rtl and before.get("sweeps_1024") == row["sweeps_1024"]:
-            row |= {key: before[key] for key in ("bits_as_model", "rtl_cycles") if key in before}
+    for name, system in SYSTEMS.items():
+        row = rows.rows.get(name, {})
+        if row.get("machine") != digest:
+            row = {"machine": digest, **measure(system, bases)}
+        if given.rtl and "rtl_cycles" not in row:
+            found = [on(kind, system) for kind in ("model", "rtl")]
+            row["bits_as_model"] = found[0][0] == found[1][0]
+            row["model_cycles"], row["rtl_cycles"] = found[0][1], found[1][1]
         rows.put(name, row)
         print(name, row, file=sys.stderr, flush=True)
     print(table(HEADER, lines(rows.rows)))

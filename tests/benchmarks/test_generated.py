@@ -30,6 +30,16 @@ def draw_schedule(script: Script, directory: Path) -> None:
     subprocess.run(command, check=True, capture_output=True, timeout=120)
 
 
+def draw_heads(script: Script, directory: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "heads.py"), str(directory / "figures" / "heads.png")]
+    subprocess.run(command, check=True, capture_output=True, timeout=200)
+
+
+def draw_cycles(script: Script, directory: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "lengths.py"), str(directory / "figures" / "lengths.png")]
+    subprocess.run(command, check=True, capture_output=True, timeout=200)
+
+
 def draw_paper(script: Script, directory: Path) -> None:
     from fusemax.evaluation.paper import draw
 
@@ -58,6 +68,8 @@ def draw_residency(script: Script, directory: Path) -> None:
 #: Files by what draws them. The others need a simulation or a sweep.
 PICTURES: dict[Callable[[Script, Path], None], tuple[str, ...]] = {
     draw_schedule: ("figures/schedule.png",),
+    draw_heads: ("figures/heads.png",),
+    draw_cycles: ("figures/lengths.png",),
     draw_paper: tuple(f"measurements/paper/{name}.png" for name in ("speedup", "energy", "utilisation", "einsums", "lengths")),
     draw_ablation: ("measurements/ablation.png",),
     draw_report: ("measurements/roofline.png", "measurements/lengths.png"),

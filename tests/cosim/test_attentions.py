@@ -60,7 +60,7 @@ SYSTEMS: dict[str, Callable[..., Any]] = {
 
 #: Those that need operations which only some machines have.
 OPTIONAL: dict[str, Callable[..., Any]] = {
-    "flow, causal": lambda **to: fusemax.flow_attention(*qkv(37), causal=True, chunk=16, **to),
+    "flow, causal": lambda **to: fusemax.flow_attention(*qkv(45), causal=True, chunk=16, **to),
     "sigmoid": lambda **to: fusemax.sigmoid_attention(*qkv(37), causal=True, window=(11, 0), **to),
     "sigmoid, normalised, with a bias": lambda **to: fusemax.sigmoid_attention(*qkv(37), bias=-3.5, normalised=True, **to),
     "elu, one sweep": lambda **to: fusemax.elu_attention(*qkv(37), form="one", causal=True, **to),

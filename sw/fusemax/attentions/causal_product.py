@@ -35,7 +35,7 @@ def causal_product(
         bfloat16 numbers that an element of q and k is split into if it is not one.
     chunk
         Tokens of a chunk. Within it the weights of all pairs are made; what lies in front is a state of E · F numbers. None for
-        one chunk.
+        one chunk, as with fewer tokens than two.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def causal_product(
         If the machine was made without the option. A ValueError too.
     """
     length = q.shape[-2]
-    if chunk is None or chunk >= length:
+    if chunk is None or length < 2 * chunk:
         return _pairs(array, q, k, v, parts)
     count = -(-length // chunk)
     padding = [(0, 0)] * (q.ndim - 2) + [(0, count * chunk - length), (0, 0)]

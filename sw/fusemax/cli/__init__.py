@@ -1,4 +1,4 @@
-"""Command line: ``fusemax verilog | compile | run | board | bench | paper | passes | explore | info``."""
+"""Command line: ``fusemax verilog | compile | plan | run | board | bench | paper | passes | explore | info``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 
 from .. import __version__
 from ..errors import FusemaxError
-from . import bench, board, compile, explore, info, paper, passes, run, verilog
+from . import bench, board, compile, explore, info, paper, passes, plan, run, verilog
 
 __all__ = ["COMMANDS", "main"]
 
 #: In the order of ``fusemax --help``.
-COMMANDS = (verilog, compile, run, board, bench, paper, passes, explore, info)
+COMMANDS = (verilog, compile, plan, run, board, bench, paper, passes, explore, info)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

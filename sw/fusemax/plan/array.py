@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..api.opening import open_device
+from ..compiler.compilation import compile as compile_program
+from ..compiler.program import Program
 from ..planning.output_rows import Rows
 from ..runtime.device import Counters, Device
 from ..runtime.options import AttentionOptions
@@ -28,6 +30,9 @@ MEMORY_BYTES = 1 << 30
 
 #: Machine of that device: ``base`` with all optional operations.
 DEFAULT = replace(CONFIGS["base"], name="base_functions", functions=True, entropy=True)
+
+#: Mean of the bits of a score that its slices leave out.
+DROPPED_BITS = 2.0**-13
 
 #: Logarithm to base 2 of a weight of zero: far below every other, and far above where scores end.
 NO_WEIGHT = -8192.0
@@ -165,11 +170,61 @@ class Array:
             some = value[..., start : start + self.config.max_f]
             dims = query.shape[-1], some.shape[-1]
             program = sweep_program(self.config, function, *dims, bias=bias, bound=bound, normalised=normalised)
-            request = Request.of(query, key, some, {**options, "scale": scale, "out_dtype": "float32"}, program)
-            rows = self.device.driver.attention(*request.operands(query, key, some), request.call(self.config))
-            self._count()
-            pieces.append(request.finish(self.config, rows).astype(np.float64))
+            pieces.append(self.program(program, query, key, some, scale, **options))
         return np.concatenate(pieces, axis=-1)
+
+    def program(
+        self,
+        program: Program,
+        q: NDArray[Any],
+        k: NDArray[Any],
+        v: NDArray[Any],
+        scale: float = 1.0,
+        **options: Unpack[AttentionOptions],
+    ) -> NDArray[np.float64]:
+        """Run a program on bfloat16 arrays: a sweep; returns its result, which was a float32.
+
+        Raises
+        ------
+        ValueError and others
+            As :func:`fusemax.attention`.
+        """
+        request = Request.of(q, k, v, {**options, "scale": scale, "out_dtype": "float32"}, program)
+        rows = self.device.driver.attention(*request.operands(q, k, v), request.call(self.config))
+        self._count()
+        return request.finish(self.config, rows).astype(np.float64)
+
+    def score_sums(
+        self, q: ArrayLike, k: ArrayLike, v: ArrayLike, scale: float, **options: Unpack[AttentionOptions]
+    ) -> tuple[Sums, NDArray[np.float64]]:
+        """Sum values as :meth:`sums` does, and the scores too, with the weights of the softmax.
+
+        Returns
+        -------
+        The sums, and the mean score of every query to base 2, (..., P); 0 if a query has seen no key.
+
+        Raises
+        ------
+        MissingOptionError
+            If the machine was made without the option ``entropy``. A ValueError too.
+        ValueError and others
+            As :func:`fusemax.attention`.
+        """
+        query, key, value = (np.asarray(x).astype(np.float32).astype(ml_dtypes.bfloat16) for x in (q, k, v))
+        dims = {"head_dim": query.shape[-1], "value_dim": value.shape[-1]}
+        program = compile_program("attention_entropy", **dims, config=self.config)
+        request = Request.of(query, key, value, {**options, "scale": scale, "return_state": True}, program)
+        rows = self.device.driver.attention(*request.operands(query, key, value), request.call(self.config))
+        self._count()
+        assert rows.reference is not None and rows.denominator is not None
+        shape = query.shape[:-1]
+        denominator = rows.denominator.astype(np.float64).reshape(shape)
+        reference = np.where(denominator > 0, rows.reference.reshape(shape), 0).astype(np.float64)
+        columns = _numerators([rows], shape)
+        slices = program.feeding.score_columns
+        seen = denominator > 0
+        mean = columns[..., :slices].sum(axis=-1) / np.where(seen, denominator, 1) + DROPPED_BITS
+        return Sums(reference, denominator, columns[..., slices:]), np.where(seen, mean, 0)
 
     def _count(self) -> None:
         if self._counters is not None:

@@ -18,6 +18,7 @@ from ..cascade.interpreter import Interpreter
 from ..runtime.argument_checks import is_integer
 from ..runtime.device import Counters, Device
 from .array import Array, Sums, array_of
+from .one_program import run_program
 from .partition import partition
 from .parts import parts_of
 from .plan import Assembly, HostStep, Part, Plan, Product, Sweep
@@ -44,7 +45,8 @@ def run(
 ) -> dict[str, NDArray[np.float64]]:
     """Compute the results of a cascade on a device.
 
-    The cascade is cut into steps (:func:`fusemax.plan.partition.partition`): what grows as n · d the host evaluates in float64,
+    A cascade that goes over tiles of keys itself is a program of the array (:func:`fusemax.compile`), and one sweep. Any other
+    is cut into steps (:func:`fusemax.plan.partition.partition`): what grows as n · d the host evaluates in float64,
     the rest are sweeps of the array. ``print`` of the plan says which.
 
     Parameters
@@ -55,7 +57,7 @@ def run(
         Its inputs by name, with axes in the order of their declared ranks; all may have the same further axes in front, such as
         batch and heads.
     device
-        Where to run; a model device of configuration ``base`` is opened for the call if not given.
+        Where to run; a model device of ``base`` with all options is opened for the call if not given.
     parts
         bfloat16 numbers that an operand is split into if it is not bfloat16 already: 1, or 2 for errors of some 1e-5.
     counters
@@ -73,13 +75,21 @@ def run(
     CascadeError
         If inputs are missing or superfluous, or shapes contradict each other.
     ReachError
-        If there is no plan for the cascade, or it needs what the machine has not; names the line.
+        If there is no plan for the cascade, or the machine has no room for it; names the line.
+    MissingOptionError
+        If the machine was made without an operation that the cascade needs; names the option.
     TypeError, ValueError and others
         If an argument is not as above; as :func:`fusemax.attention`.
     """
-    plan = cascade if isinstance(cascade, Plan) else partition(cascade_named(cascade))
     if not is_integer(parts) or parts not in (1, 2):
         raise ValueError(f"parts must be 1 or 2, not {parts!r}")
+    named = cascade if isinstance(cascade, Plan) else cascade_named(cascade)
+    if isinstance(named, Cascade) and named.iteration is not None:
+        leading, _ = _heads(named, inputs)
+        arrays = {name: np.asarray(value) for name, value in inputs.items()}
+        with array_of(device, counters) as array:
+            return run_program(named, arrays, array, len(leading), parts)
+    plan = named if isinstance(named, Plan) else partition(named)
     with array_of(device, counters) as array:
         return _Run(plan, inputs, array, parts, sizes).run()
 
@@ -151,8 +161,6 @@ class _Run:
         return [np.stack([of(host) for host in hosts]) for hosts in self.hosts]
 
     def sweep(self, step: Sweep) -> tuple[Sweep, Sums, dict[tuple[Expression, ...], slice]]:
-        if step.function != "exp":
-            raise self.refuse(f"{self.array.config.name!r} has no operation for {step.function} of a score")
         queries: list[Matrix] = []
         keys: list[Matrix] = []
         added: list[Matrix] = [np.zeros(())] * len(self.hosts)
@@ -171,7 +179,10 @@ class _Run:
                     keys.append(other)
         columns: list[Matrix] = []
         where: dict[tuple[Expression, ...], slice] = {}
-        for column in step.columns or ((),):
+        wanted = [*step.columns]
+        if not wanted or (step.function != "exp" and self.sums_weights(step)):
+            wanted.append(())
+        for column in wanted:
             found = self.values(column, (step.batch, step.keys, self.own(column, step)))
             # What is added to the score of a key may be taken off again by its value.
             self.same([value * np.exp(a - added[0].max()) for value, a in zip(found, added, strict=True)], "a value")
@@ -183,7 +194,18 @@ class _Run:
         if q.shape[-1] > room:
             more = "; parts=1 takes fewer" if self.parts > 1 else ""
             raise self.refuse(f"{q.shape[-1]} contraction elements, of which {self.array.config.name!r} has {room}{more}")
-        return step, self.array.sums(q, k, v, 1.0, **self.mask(step)), where
+        if step.function == "exp":
+            return step, self.array.sums(q, k, v, 1.0, **self.mask(step)), where
+        total = self.array.weighted(step.function, q, k, v, **self.mask(step))
+        ones = np.ones(total.shape[:-1])
+        denominator = total[..., where[()]].sum(axis=-1) if () in where else ones
+        return step, Sums(np.zeros(ones.shape), denominator, total), where
+
+    def sums_weights(self, sweep: Sweep) -> bool:
+        """Whether a tensor is the sum of a sweep's weights; those of ``exp`` come without asking."""
+        number = self.plan.sweeps.index(sweep)
+        parts = (part for step in self.plan.steps if isinstance(step, Assembly) for part in step.parts)
+        return any(part.sweep == number and not part.column for part in parts)
 
     @staticmethod
     def own(column: Sequence[Expression], step: Sweep) -> tuple[str, ...]:
@@ -250,16 +272,13 @@ class _Run:
     # -- results -----------------------------------------------------------------------------------------------
 
     def product(self, step: Product) -> None:
-        """The side without negative numbers is weights; of two such, the one that is not bfloat16."""
+        """A side without negative numbers is weights; of two such, the one that is not bfloat16."""
         sides = [
             self.same(self.values(factors, (step.batch, variables, step.inner)), "a factor")
             for factors, variables in ((step.left, step.left_variables), (step.right, step.right_variables))
         ]
-        weights = sorted(
-            (side for side, value in enumerate(sides) if (value >= 0).all()), key=lambda side: -len(parts_of(sides[side], 2))
-        )
-        if not weights:
-            raise self.refuse(f"both factors of {step.einsum.result} have negative numbers", step.einsum.at)
+        positive = [side for side in (0, 1) if (sides[side] >= 0).all()]
+        weights = sorted(positive or (0, 1), key=lambda side: -len(parts_of(sides[side], 2)))
         found = self.array.product(sides[weights[0]], sides[1 - weights[0]].swapaxes(-1, -2), self.parts)
         found = found.swapaxes(-1, -2) if weights[0] else found
         order, left = (*step.batch, *step.left_variables, *step.right_variables), step.einsum.result.variables
@@ -293,7 +312,8 @@ class _Run:
         placed = [*step.batch, *step.queries]
         shape = [host.extent(variable) for variable in placed]
         denominator = sums.denominator[head].reshape(shape)
-        reference = _placed(np.where(denominator > 0, sums.reference[head].reshape(shape), -np.inf), placed, axes)
+        seen = (denominator > 0) | (step.function != "exp")
+        reference = _placed(np.where(seen, sums.reference[head].reshape(shape), -np.inf), placed, axes)
         if not part.column:
             return _placed(denominator, placed, axes), reference
         own = self.own(part.column, step)

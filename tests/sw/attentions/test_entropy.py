@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -12,13 +13,23 @@ from fusemax.cascade import CASCADES
 from fusemax.cascade.interpreter import interpret
 from fusemax.evaluation import attentions as exact
 from fusemax.evaluation.exact import relative_error
+from fusemax.plan.array import DEFAULT
+
+
+@pytest.fixture(params=["keys as values", "sums of scores"])
+def device(request) -> Iterator[fusemax.Device]:
+    """A machine without the option and one with it."""
+    with fusemax.open("model", "base" if request.param == "keys as values" else DEFAULT, memory_bytes=1 << 26) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("deviation", [0.1, 1.0, 4.0, 12.0])
 def test_error(device, qkv, deviation: float) -> None:
     q, k, v = qkv(512)
     q = (q[:128].astype(np.float32) * deviation).astype(q.dtype)
-    found = fusemax.attention_entropy(q, k, v, device=device)
+    counters: list[fusemax.Counters] = []
+    found = fusemax.attention_entropy(q, k, v, device=device, counters=counters)
+    assert len(counters) == 1
     assert np.abs(found.entropy - exact.entropy(q, k)).max() <= 2e-4
     weights = exact.softmax_weights(q, k)
     assert relative_error(found.out, weights @ v.astype(np.float64)) <= 1e-4
@@ -37,7 +48,7 @@ def test_causal_window_and_temperature(device, qkv) -> None:
     np.testing.assert_allclose(found.entropy, exact.entropy(scaled, k, 1 / 8, sees), atol=2e-4)
     assert found.out.shape == (2, 100, 32)
     # The first query sees one key.
-    assert np.abs(found.entropy[:, 0]).max() <= 1e-4
+    assert np.abs(found.entropy[:, 0]).max() <= 2e-4
 
 
 def test_a_query_that_sees_no_key_has_no_entropy(device, qkv) -> None:
@@ -53,6 +64,14 @@ def test_uniform_weights(device, qkv) -> None:
     _, k, v = qkv(64)
     found = fusemax.attention_entropy(np.zeros((3, 64), np.float32), k.astype(np.float32), v.astype(np.float32), device=device)
     np.testing.assert_allclose(found.entropy, math.log(64), atol=1e-4)
+
+
+def test_values_and_slices_that_do_not_fit_beside_each_other(qkv) -> None:
+    q, k, v = qkv(40, f=126)
+    counters: list[fusemax.Counters] = []
+    found = fusemax.attention_entropy(q, k, v, counters=counters)
+    assert len(counters) == 2
+    assert np.abs(found.entropy - exact.entropy(q, k)).max() <= 2e-4
 
 
 def test_head_dims_that_need_two_sweeps(qkv) -> None:

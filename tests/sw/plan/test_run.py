@@ -11,7 +11,10 @@ import pytest
 import fusemax
 from fusemax.cascade import CASCADES, CascadeError, ReachError, parse
 from fusemax.cascade.interpreter import interpret
+from fusemax.errors import MissingOptionError
 from fusemax.evaluation.exact import relative_error
+from fusemax.plan.array import DEFAULT
+from fusemax.plan.partition import partition
 from fusemax.plan.parts import bfloat16
 
 SIZES = {"E": 16, "F": 8, "P": 24, "M": 40, "M0": 8, "M1": 5, "K": 12, "C": 3, "L": 64, "W": 16}
@@ -20,6 +23,13 @@ SIZES = {"E": 16, "F": 8, "P": 24, "M": 40, "M0": 8, "M1": 5, "K": 12, "C": 3, "
 @pytest.fixture(scope="module")
 def device() -> Iterator[fusemax.Device]:
     with fusemax.open("model", "base", memory_bytes=1 << 26) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def functions() -> Iterator[fusemax.Device]:
+    """With all options."""
+    with fusemax.open("model", DEFAULT, memory_bytes=1 << 26) as opened:
         yield opened
 
 
@@ -49,6 +59,30 @@ def test_shipped(device, name: str) -> None:
     for tensor, value in found.items():
         assert value.shape == expected[tensor].shape
         assert relative_error(value, expected[tensor]) <= (6e-5 if "column" in name else 3e-5)
+
+
+@pytest.mark.parametrize("leading", [(), (2, 3)])
+def test_a_cascade_of_tiles_is_a_program(device, leading: tuple[int, ...]) -> None:
+    """Whatever its own tile is; the machine has one of its own."""
+    cascade = CASCADES["attention_1pass"]
+    inputs = inputs_of(cascade, SIZES, leading=leading)
+    inputs["Q"] = inputs["Q"] * 0.3
+    counters: list[fusemax.Counters] = []
+    found = fusemax.run(cascade, inputs, device, counters=counters)["AV"]
+    assert found.shape == (*leading, 8, 24)
+    assert len(counters) == 1
+    for place in np.ndindex(*leading):
+        expected = interpret(cascade, {name: value[place] for name, value in inputs.items()}, M0=8)["AV"]
+        assert relative_error(found[place], expected) <= 3e-5
+
+
+def test_an_iteration_that_is_no_program(device) -> None:
+    inputs = inputs_of(CASCADES["cascade3"], SIZES)
+    with pytest.raises(ReachError, match=r"cascade3, line .*: the array cannot run this"):
+        fusemax.run("cascade3", inputs, device)
+    inputs = inputs_of(CASCADES["attention_entropy"], SIZES)
+    with pytest.raises(ReachError, match="a program has one result here, not N, T, D, MAX"):
+        fusemax.run("attention_entropy", inputs, device)
 
 
 def test_axes_in_front(device) -> None:
@@ -155,11 +189,49 @@ def test_more_contraction_elements_than_there_are(device) -> None:
     assert fusemax.run(cascade, inputs, device, parts=1)["AV"].shape == (8, 24)
 
 
-def test_both_factors_with_negative_numbers(device) -> None:
+def test_functions_of_the_score(functions) -> None:
+    """Sigmoid of the user's own, with a factor, a bias for each key, a mask and a sum of weights."""
+    cascade = own(
+        "Q: [E, P], K: [E, M], V: [F, M], B: [M], S: [M, P], W: [M, P], D: [P], N: [F, P], AV: [F, P]",
+        "S[m, p] = Q[e, p] * K[e, m] / 2",
+        "W[m, p] = where(m <= p, sigmoid(S[m, p] + B[m] - 1), 0)",
+        *("D[p] = W[m, p]", "N[f, p] = W[m, p] * V[f, m]", "AV[f, p] = N[f, p] / (D[p] + 1)"),
+    )
+    inputs = inputs_of(cascade, SIZES)
+    found = fusemax.run(cascade, inputs, functions)["AV"]
+    assert relative_error(found, interpret(cascade, inputs)["AV"]) <= 9e-5
+
+
+def test_weights_that_are_the_scores(functions) -> None:
+    """A causal kernel written with all pairs: products of three tensors, summed over keys and features."""
+    cascade = own(
+        "Q: [E, P], K: [E, M], V: [F, M], S: [M, P], X: [M, P], AV: [F, P]",
+        "S[m, p] = Q[e, p] * K[e, m]",
+        "X[m, p] = where(m <= p, S[m, p], 0)",
+        "AV[f, p] = X[m, p] * V[f, m]",
+    )
+    inputs = inputs_of(cascade, SIZES)
+    (sweep,) = partition(cascade).sweeps
+    assert sweep.function == "identity"
+    assert relative_error(fusemax.run(cascade, inputs, functions)["AV"], interpret(cascade, inputs)["AV"]) <= 7e-5
+
+
+@pytest.mark.parametrize("name", ["sigmoid_attention", "sigmoid_attention_normalized"])
+def test_shipped_with_options(functions, device, name: str) -> None:
+    inputs = inputs_of(CASCADES[name], SIZES)
+    expected = interpret(CASCADES[name], inputs)["AV"]
+    assert relative_error(fusemax.run(name, inputs, functions)["AV"], expected) <= 9e-5
+    with pytest.raises(MissingOptionError, match="sigmoid needs the option") as caught:
+        fusemax.run(name, inputs, device)
+    assert caught.value.option in ("linear", "functions")
+
+
+def test_both_factors_with_negative_numbers(device, functions) -> None:
     cascade = own("X: [D, P], W: [D, O], Z: [O, P]", "Z[o, p] = W[d, o] * X[d, p]")
     sizes = {"D": 8, "O": 5, "P": 3}
-    with pytest.raises(ReachError, match=r"line 4, column 7: no plan for this: both factors of Z.* have negative numbers"):
-        fusemax.run(cascade, inputs_of(cascade, sizes), device)
     inputs = inputs_of(cascade, sizes)
+    with pytest.raises(MissingOptionError, match="identity needs the option linear, which 'base' does not have"):
+        fusemax.run(cascade, inputs, device)
+    assert relative_error(fusemax.run(cascade, inputs, functions)["Z"], interpret(cascade, inputs)["Z"]) <= 3e-5
     inputs["W"] = np.abs(inputs["W"])
     assert relative_error(fusemax.run(cascade, inputs, device)["Z"], interpret(cascade, inputs)["Z"]) <= 3e-5

@@ -1,0 +1,25 @@
+"""fusemax plan."""
+
+from __future__ import annotations
+
+import pytest
+
+from fusemax.cli import main
+
+
+def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "linear_attention"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "host:  FQ[e, p] = elu1(Q[e, p])",
+        "host:  FK[e, m] = elu1(K[e, m])",
+        "sweep: KV[e, f] = FK[e, m] * V[f, m], a matrix product",
+        "host:  KS[e] = FK[e, m]",
+        "sweep: N[f, p] = FQ[e, p] * KV[e, f], a matrix product",
+        "host:  D[p] = FQ[e, p] * KS[e]",
+        "host:  AV[f, p] = N[f, p] / D[p]",
+    ]
+
+
+def test_a_cascade_without_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "cascade3"]) == 1
+    assert "error: cascade3, line 11, column 5: no plan for this: " in capsys.readouterr().err
