@@ -89,6 +89,8 @@ class Dispatcher(wiring.Component):
     A program is read together with the header in front of it, and does not start if that is not what the descriptor says.
     What is wrong with a job is told when all jobs before it are complete.
 
+    The class is long because a third of it says what its ports are.
+
     Members
     -------
     ring_base : In(address_bits)
