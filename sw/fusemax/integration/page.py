@@ -156,12 +156,12 @@ def values_section(config: Config) -> list[str]:
     """Return the lines of the section with what the configuration's registers read."""
     lines = ["", "## Values of this configuration"]
     rows = []
-    for name in ("SHAPE", "LIMITS"):
+    for name in ("SHAPE", "LIMITS", "OPTIONS"):
         layout = register(name).fields
         assert layout is not None
         values = {field.name: getattr(config, field.name) for field in layout.fields}
         rows += [
-            (f"`{name}`", f"0x{layout.pack(values):08X}", ", ".join(f"{field} {value}" for field, value in values.items()))
+            (f"`{name}`", f"0x{layout.pack(values):08X}", ", ".join(f"{field} {value:d}" for field, value in values.items()))
         ]
     return [*lines, *markdown_table(("register", "value", "fields"), rows)]
 

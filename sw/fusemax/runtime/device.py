@@ -179,9 +179,9 @@ def check_machine(read: Callable[[int], int], config: Config) -> None:
         value = read(register(name).offset)
         if value != expected:
             raise MismatchError(f"the device's {name} must be {expected:#x}, not {value:#x}")
-    for name in ("SHAPE", "LIMITS"):
+    for name in ("SHAPE", "LIMITS", "OPTIONS"):
         entry = register(name)
         assert entry.fields is not None
         for key, value in entry.fields.unpack(read(entry.offset)).items():
             if value != getattr(config, key):
-                raise MismatchError(f"the device's {key} must be {getattr(config, key)} as in {config.name!r}, not {value}")
+                raise MismatchError(f"the device's {key} must be {getattr(config, key):d} as in {config.name!r}, not {value}")

@@ -165,7 +165,7 @@ async def registers(dut: Any) -> None:
     board = Board(dut, paces=(0.0, 0.0, 0.2, 0.6, 0.9))
     await board.start()
     assert await board.read(register("IDENTITY").offset) == fusemax.spec.IDENTITY
-    for name in ("SHAPE", "LIMITS"):
+    for name in ("SHAPE", "LIMITS", "OPTIONS"):
         fields = register(name).fields.unpack(await board.read(register(name).offset))
         assert fields == {key: getattr(CONFIG, key) for key in fields}
 

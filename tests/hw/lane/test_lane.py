@@ -85,8 +85,8 @@ class Stream:
 class Driver:
     """Makes words of slots, and has the model say what they do."""
 
-    def __init__(self, rng, lane, config):
-        self.rng, self.lane, self.config = rng, lane, config
+    def __init__(self, rng, lane, config, fixed):
+        self.rng, self.lane, self.config, self.fixed = rng, lane, config, fixed
         self.model = LaneModel(config)
         self.level = defaultdict(int)
         self.stream = Stream()
@@ -105,6 +105,12 @@ class Driver:
             "overflow": int(rng.integers(0, 2)),
         }
         coarse = int(rng.integers(TOP_COARSE + 1))
+        if self.config.linear:
+            # LIN leaves nothing but its overflow.
+            lin = entry is None and rng.random() < 0.5
+            word |= {"fixed": int(self.fixed), "check": int(lin)}
+            if lin and partial["overflow"]:
+                stream.overflows.add(len(stream.words) + 2)
         if entry is not None:
             number, step = entry
             tile, hold = tiles[number], number % self.config.holds
@@ -131,7 +137,13 @@ class Driver:
         if rng.random() < 0.2:
             score &= -1 << config.score_frac_bits
         partial |= {"value": ~score, "valid": int(rng.random() < 0.7)}
-        self.stream.references[now + 2] = (hold, *self.model.max(tile, hold, score, bool(partial["valid"])))
+        if config.linear:
+            word["check"] = 1
+        if self.fixed:
+            word["max"] = 0
+            self.model.distances[hold] = self.model.latest[hold] = 0
+        else:
+            self.stream.references[now + 2] = (hold, *self.model.max(tile, hold, score, bool(partial["valid"])))
         if partial["overflow"]:
             self.stream.overflows.add(now + 1)
 
@@ -225,13 +237,13 @@ class Checker:
         self.seen["store"] += 1
 
 
-def run(config, jobs, gap, seed, max_first=0.5):
+def run(config, jobs, gap, seed, max_first=0.5, fixed=False):
     """Slots and tiles of a random stream that has gone through a lane as through the model."""
     rng = np.random.default_rng(seed)
     lane, lead = Lane(config), Timing(config).coarse_lead
     tiles = list(tiles_of(rng, config, jobs))
     slots = issue(rng, config, tiles, gap, max_first)
-    driver = Driver(rng, lane, config)
+    driver = Driver(rng, lane, config, fixed)
     for entry in slots:
         driver.word(tiles, entry)
     stream = driver.stream
@@ -256,7 +268,7 @@ def run(config, jobs, gap, seed, max_first=0.5):
     simulator.add_clock(1e-6)
     simulator.add_testbench(testbench)
     simulator.run()
-    assert checker.seen["reference"] == len(tiles)
+    assert checker.seen["reference"] == (0 if fixed else len(tiles))
     assert checker.seen["passed"] > 20
     assert checker.seen["store"] >= len(stream.requests) > 0
     return slots, tiles
@@ -267,22 +279,24 @@ def config_with(contexts, bus_bits, **changes):
 
 
 @pytest.mark.parametrize(
-    ("contexts", "bus_bits", "changes", "gap"),
+    ("contexts", "bus_bits", "changes", "gap", "fixed"),
     [
-        (2, 64, {}, 0.0),
-        (3, 64, {}, 0.3),
-        (4, 128, {"score_bits": 34, "pe_latency": 5}, 0.1),
-        (3, 64, {"pe_latency": 2}, 0.1),
-        (3, 32, {"score_bits": 26, "score_frac_bits": 16}, 0.0),
+        (2, 64, {}, 0.0, False),
+        (3, 64, {}, 0.3, False),
+        (4, 128, {"score_bits": 34, "pe_latency": 5}, 0.1, False),
+        (3, 64, {"pe_latency": 2}, 0.1, False),
+        (3, 32, {"score_bits": 26, "score_frac_bits": 16}, 0.0, False),
+        (3, 64, {"linear": True}, 0.2, False),
+        (3, 64, {"linear": True}, 0.2, True),
     ],
 )
-def test_random_streams(contexts, bus_bits, changes, gap):
+def test_random_streams(contexts, bus_bits, changes, gap, fixed):
     config = config_with(contexts, bus_bits, **changes)
     rng = np.random.default_rng(contexts)
     jobs = [
         (int(rng.integers(1, 10)), int(rng.integers(1, 3)), int(rng.integers(1, 7)), bool(number % 2)) for number in range(40)
     ]
-    run(config, jobs, gap, seed=bus_bits)
+    run(config, jobs, gap, seed=bus_bits, fixed=fixed)
 
 
 def test_smallest_initiation_interval():

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Cat, Module, Value
 from isolation_proof import prove
 
 from fusemax.spec import Config
@@ -47,6 +47,22 @@ class WeighsUnseen(Pe):
         p.masked = p.masked & ~p.masked
 
 
+class MeasuresUnseen(Pe):
+    """LIN reports masked scores too."""
+
+    def _pass_partial(self, m: Module, p: Pipeline, total: Value) -> None:
+        p.masked = p.masked & ~p.too_large
+        super()._pass_partial(m, p, total)
+
+
+class KeepsRounding(Pe):
+    """A product that is not there is rounded up."""
+
+    def _shift(self, m: Module, p: Pipeline) -> None:
+        super()._shift(m, p)
+        p.carry = p.carry | (p.to_score & ~p.product.any())
+
+
 BROKEN = {RaisesUnseen: "coarse", RoundsUnseen: "sum", DropsPartial: "sum", WeighsUnseen: "weight"}
 
 
@@ -60,6 +76,19 @@ def tools() -> None:
 @pytest.mark.parametrize("pe_latency", [2, 3, 4, 5])
 def test_proof(pe_latency: int, contexts: int, tmp_path: Path) -> None:
     assert prove(Pe(Config(**CONFIG, pe_latency=pe_latency, contexts=contexts)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "option", [{"linear": True}, {"functions": True, "entropy": True}], ids=lambda option: "-".join(option)
+)
+@pytest.mark.parametrize("pe_latency", [2, 3, 4, 5])
+def test_proof_with_options(pe_latency: int, option: dict[str, bool], tmp_path: Path) -> None:
+    assert prove(Pe(Config(**CONFIG, pe_latency=pe_latency, contexts=3, **option)), tmp_path)
+
+
+@pytest.mark.parametrize(("broken", "statement"), [(MeasuresUnseen, "range"), (KeepsRounding, "score")])
+def test_the_proof_with_options_fails_if_it_is_not_so(broken: type[Pe], statement: str, tmp_path: Path) -> None:
+    assert not prove(broken(Config(**CONFIG, contexts=3, functions=True)), tmp_path, [statement])
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda pe: pe.__name__)

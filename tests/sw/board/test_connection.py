@@ -57,6 +57,7 @@ def test_the_port_is_absent() -> None:
         ("VERSION", 1, "VERSION must be 0x3, not 0x1; load the bitstream of 'tiny'"),
         ("SHAPE", 9, "rows must be 4 as in 'tiny', not 9; load the bitstream of 'tiny'"),
         ("LIMITS", 64 | 32 << 10, "max_f must be 64 as in 'tiny', not 32; load the bitstream of 'tiny'"),
+        ("OPTIONS", 1, "linear must be 0 as in 'tiny', not 1; load the bitstream of 'tiny'"),
     ],
 )
 def test_the_bitstream_is_another_one(make_board: Callable[..., Any], name: str, value: int, message: str) -> None:

@@ -127,6 +127,7 @@ def test_identity_registers(machine: Machine) -> None:
     assert limits is not None
     assert shape.unpack(machine.read("SHAPE")) == {"rows": 4, "columns": 4, "bus_bytes": 8, "contexts": 3}
     assert limits.unpack(machine.read("LIMITS")) == {"max_e": 64, "max_f": 64, "query_tiles": 4, "pe_latency": 4}
+    assert machine.read("OPTIONS") == 0
     machine.write("IDENTITY", 0)
     assert machine.read("IDENTITY") == IDENTITY
 

@@ -48,7 +48,7 @@ def test_open_and_close() -> None:
     ("name", "value", "message"),
     [
         ("IDENTITY", 0, "IDENTITY must be 0x46584d41, not 0x0"),
-        ("VERSION", 1, "VERSION must be 0x2, not 0x1"),
+        ("VERSION", 1, "VERSION must be 0x3, not 0x1"),
         ("SHAPE", 9 | 8 << 10 | 8 << 20 | 3 << 28, "rows must be 8 as in 'small', not 9"),
         ("LIMITS", 64 | 32 << 10, "max_f must be 64 as in 'small', not 32"),
     ],
