@@ -88,7 +88,7 @@ class Micro:
     index
         Head dim index of QK and SLNV, F for SUM, slice of ENT.
     source, target
-        Hold registers that it reads and writes, if it does.
+        Hold registers that it reads and writes, if it does. A QK with the spare one as its source has a key of 0 instead.
     first
         QK loads the score; EXP is of -|S|; LIN is 0 where S < 0; ADD takes min(S, 0).
     constant

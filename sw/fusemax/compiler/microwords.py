@@ -37,7 +37,10 @@ def encode(schedule: Schedule) -> tuple[int, ...]:
         ``schedule.ii`` words of 32 bits (:data:`fusemax.spec.MICROWORD`).
     """
     words: list[dict[str, int]] = [{} for _ in range(schedule.ii)]
-    buffered = {operation: [p for p in schedule.of(operation) if p.micro.constant is None] for operation in BUFFERED}
+    buffered = {
+        operation: [p for p in schedule.of(operation) if p.micro.source is Register.HOLD or operation is not Operation.QK]
+        for operation in BUFFERED
+    }
     for placed in schedule.placed:
         stage, slot = divmod(placed.offset, schedule.ii)
         word = words[slot]
@@ -49,7 +52,8 @@ def encode(schedule: Schedule) -> tuple[int, ...]:
         else:
             word |= _fields(schedule.config, placed.micro) | {"stage": stage}
         ends = buffered.get(placed.operation)
-        if ends:
+        # A QK with a key of 0 reads no buffer.
+        if ends and placed in ends:
             word["first"] = int(placed is ends[0])
             word["last"] = int(placed is ends[-1] and placed.operation is not Operation.ENT)
     return tuple(MICROWORD.pack(word) for word in words)

@@ -53,7 +53,7 @@ USES: dict[str, tuple[Op, ...]] = {
     "index": (Op.QK, Op.SUM, Op.SLNV, Op.ENT, Op.SET, Op.ADD),
     "first": (Op.QK, Op.SLNV, Op.ENT, Op.EXP, Op.LIN, Op.ADD),
     "last": (Op.QK, Op.SLNV),
-    "src": (Op.EXP, Op.LIN, Op.SET, Op.ADD, Op.ENT, Op.SUM, Op.SLNV),
+    "src": (Op.QK, Op.EXP, Op.LIN, Op.SET, Op.ADD, Op.ENT, Op.SUM, Op.SLNV),
     "dst": HOLD_WRITERS,
     "constant": (Op.EXP, Op.SET, Op.ADD),
 }
@@ -192,6 +192,8 @@ def _check_words(words: list[dict[str, int]], config: Config, e: int, f: int, fi
         _check_fields(slot, word, fixed_reference, spare_hold)
         if op in OPTIONS and not getattr(config, OPTIONS[op]):
             raise RuleError("option", slot, f"{op.name} needs a machine with {OPTIONS[op]}")
+        if op is Op.QK and word["src"] and not config.functions:
+            raise RuleError("option", slot, "QK with a key of 0 needs a machine with functions")
         if op is Op.EXP and word["first"] and not config.functions:
             raise RuleError("option", slot, "EXP with first needs a machine with functions")
         if word["max"]:
@@ -222,7 +224,10 @@ def _check_fields(slot: int, word: dict[str, int], fixed_reference: bool, spare_
             used = True
         if word[field] and not used:
             raise RuleError("word", slot, f"{field} must be 0 in a word of {op.name}, not {word[field]}")
-    if not spare_hold and (word["src"] or (word["dst"] and not word["max"])):
+    clears = op is Op.QK and word["src"]
+    if clears and not (word["first"] and not word["last"] and not word["index"]):
+        raise RuleError("word", slot, "a QK with a key of 0 must have first, and neither last nor an index")
+    if not spare_hold and ((word["src"] and not clears) or (word["dst"] and not word["max"])):
         raise RuleError("option", slot, f"{op.name} must leave the spare hold alone without the flag spare_hold")
 
 
@@ -238,10 +243,13 @@ def _check_walks(words: list[dict[str, int]], e: int, f: int) -> None:
         seen: Counter[int] = Counter()
         latest = -1
         # Slices come first, but values are waited for at their own first one.
-        firsts = {op: min((word["index"] for word in words if word["op"] == op), default=0) for op in ops}
+        firsts = {
+            op: min((word["index"] for word in words if word["op"] == op and not (op is Op.QK and word["src"])), default=0)
+            for op in ops
+        }
         for slot, word in sorted(enumerate(words), key=lambda entry: entry[1]["stage"] * len(words) + entry[0]):
             op, index = Op(word["op"]), word["index"]
-            if op not in ops:
+            if op not in ops or (op is Op.QK and word["src"]):
                 continue
             if index not in wanted:
                 raise RuleError(
@@ -518,6 +526,7 @@ class _Column:
         self.registers["accumulator", 0] = self.symbols(
             f"{o}",
             o.index,
+            o.word["src"],
             o.word["first"],
             o.word["constant"],
             *(self.operand(o, what) for what in ("accumulator", "hold", "spare hold")),

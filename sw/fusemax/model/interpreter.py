@@ -128,7 +128,10 @@ class _Tiles:
         match micro.operation:
             case Operation.QK:
                 # The others of a tile follow without anything between: all at once.
-                if micro.first:
+                if micro.first and micro.source is Register.SPARE:
+                    # A key of 0.
+                    self.score = Score(np.zeros_like(self.score.value), np.zeros_like(self.score.overflow))
+                elif micro.first:
                     self.contract()
             case Operation.MAX:
                 self.move()

@@ -17,7 +17,9 @@ from fusemax.arith.exp2 import exp2
 from fusemax.arith.score_slices import score_slices, slice_exponent
 from fusemax.cascade import parse
 from fusemax.cascade.catalog import DIRECTORY
-from fusemax.compiler.modulo_schedule import Binding
+from fusemax.compiler.micro import Constant, Micro, Operation, Register
+from fusemax.compiler.microwords import encode
+from fusemax.compiler.modulo_schedule import Binding, modulo_schedule
 from fusemax.compiler.program import Program
 from fusemax.errors import ScoreOverflowError
 from fusemax.model.bitexact import NO_WEIGHT, Head, Segment, Values, attention_head
@@ -79,6 +81,31 @@ def test_other_programs_do_not_take_the_fast_path() -> None:
     assert not is_softmax(fusemax.compile("sigmoid_attention", head_dim=8, config=BASE))
     plain = parse(TEXT.replace("sigmoid", "exp"))
     assert not is_softmax(fusemax.compile(plain, head_dim=8, config=BASE))
+
+
+def test_an_accumulator_is_cleared_by_a_key_of_zero() -> None:
+    """A program by hand: 2^S / 2 as a score of its own, and that as a signed weight."""
+    e, f = 3, 2
+    micros = (
+        *(Micro(Operation.QK, index=index, first=index == 0) for index in range(e)),
+        Micro(Operation.MAX),
+        Micro(Operation.EXP, reference=4),
+        Micro(Operation.QK, first=True, source=Register.SPARE),
+        Micro(Operation.ADD, constant=Constant(128, -4)),
+        Micro(Operation.MAX, rides=True),
+        Micro(Operation.LIN),
+        Micro(Operation.SUM, index=f),
+        *(Micro(Operation.SLNV, index=index) for index in range(f)),
+    )
+    words = encode(modulo_schedule(micros, TINY, e, f))
+    program = Program(TINY, e, f, words, fixed_reference=True)
+    program.check()
+    assert Program.from_listing(program.listing(), TINY) == program
+    q, k, v = problem(6, 11, e, f, 12, spread=0.5)
+    head = program_head(program, *bits(q), [Segment(*bits(k, v))], np.float32(1))
+    out = head.output(True, raw=True).view(np.float32)
+    right = 2.0 ** (q.astype(float) @ k.T) / 2 / 16 @ v.astype(float)
+    assert np.linalg.norm(out - right) < 3e-4 * np.linalg.norm(right)
 
 
 # -- operations ----------------------------------------------------------------------------------------------------

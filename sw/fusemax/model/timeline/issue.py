@@ -78,6 +78,9 @@ def marks(program: Program) -> list[tuple[int, Mark, int]]:
             Op.SLNV: (first_slnv, Mark.LAST_SLNV),
             Op.ENT: (Mark.FIRST_ENT, Mark.LAST_SLNV),
         }.get(Op(word["op"]))
+        if word["op"] == Op.QK and word["src"]:
+            # A key of 0 is waited for by nobody.
+            continue
         if kinds is not None:
             found += [(slot, kind, word["stage"]) for kind, flag in zip(kinds, ("first", "last"), strict=True) if word[flag]]
         elif word["op"] == Op.SUM:
