@@ -332,7 +332,7 @@
 #define FUSEMAX_MICROWORD_MAX_SHIFT                      19
 #define FUSEMAX_MICROWORD_MASK_MASK                      0x00100000u /* In SUM's slot, or a slot without operation: the stage 0 tile's key intervals come down the columns. */
 #define FUSEMAX_MICROWORD_MASK_SHIFT                     20
-#define FUSEMAX_MICROWORD_SRC_MASK                       0x00200000u /* Hold register that the operation reads: 0 the tile's, 1 the spare one. */
+#define FUSEMAX_MICROWORD_SRC_MASK                       0x00200000u /* Hold register that the operation reads: 0 the tile's, 1 the spare one. QK: 1 for a key of 0, so that with first S is 0; it waits for nothing then. */
 #define FUSEMAX_MICROWORD_SRC_SHIFT                      21
 #define FUSEMAX_MICROWORD_DST_MASK                       0x00400000u /* Hold register that EXP, LIN and SET write, likewise; with max see there. */
 #define FUSEMAX_MICROWORD_DST_SHIFT                      22

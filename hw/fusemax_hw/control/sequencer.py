@@ -80,6 +80,8 @@ class Slot:
         Entry of ``stages`` that the word's stage selects, the tile in it, and whether there is one.
     moved
         Entry of the tile that a MAX is for: stage 1, or on machines with longer programs perhaps the word's own.
+    loads
+        The first QK, for which query and key must be there.
     numerators
         SLNV or ENT, which the lanes do not tell apart.
     active, maximum
@@ -104,6 +106,8 @@ class Slot:
         if config.functions or config.entropy:
             self.moved = data.View(layout, Mux(word.dst, self.entry.as_value(), self.stages[1].as_value()))
         self.qk, self.slnv, self.sums = word.op == OpCode.QK, word.op == OpCode.SLNV, word.op == OpCode.SUM
+        # With a key of 0 it uses neither query nor key.
+        self.loads = (self.qk & ~word.src if config.functions else self.qk) & word.first
         self.ent = (word.op == Op.ENT) if config.entropy else Const(0)
         self.numerators, begins = self.slnv, self.slnv & word.first
         if config.entropy:
@@ -223,8 +227,8 @@ class Sequencer(wiring.Component):
         begins = slot.running & self.words.valid & slot.present & word.first
         stall_q, stall_k, stall_v, stall_output = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            stall_q.eq(begins & slot.qk & tile.first & arrivals["query"].none),
-            stall_k.eq(begins & slot.qk & tile.new_keys & arrivals["key"].none),
+            stall_q.eq(begins & slot.loads & tile.first & arrivals["query"].none),
+            stall_k.eq(begins & slot.loads & tile.new_keys & arrivals["key"].none),
             stall_v.eq(begins & slot.slnv & tile.new_keys & arrivals["value"].none),
             stall_output.eq(slot.running & self.words.valid & slot.begins_row & rooms.full),
             slot.issue.eq(slot.running & self.words.valid & ~(stall_q | stall_k | stall_v | stall_output)),
@@ -237,8 +241,8 @@ class Sequencer(wiring.Component):
         word, tile, active = slot.word, slot.tile, slot.active
         last_of = {name: active & (word.op == op) & word.last for name, op in (("qk", OpCode.QK), ("slnv", OpCode.SLNV))}
         m.d.comb += [
-            arrivals["query"].taken.eq(active & slot.qk & word.first & tile.first),
-            arrivals["key"].taken.eq(active & slot.qk & word.first & tile.new_keys),
+            arrivals["query"].taken.eq(active & slot.loads & tile.first),
+            arrivals["key"].taken.eq(active & slot.loads & tile.new_keys),
             arrivals["value"].taken.eq(active & slot.slnv & word.first & tile.new_keys),
             rooms.taken.eq(slot.issue & slot.begins_row),
         ]
@@ -327,10 +331,12 @@ class Sequencer(wiring.Component):
                 ]
         if config.functions or config.entropy:
             slices = Array(slice_exponent(config, index) for index in range(SLICES))
+            clears = slot.qk & word.src if config.functions else Const(0)
             m.d.sync += [
-                west.constant.eq((word.op == OpCode.SET) | (word.op == OpCode.ADD) | slot.ent),
-                west.sig.eq(Mux(slot.ent, 0, word.index.as_signed())),
-                west.exponent.eq(Mux(slot.ent, slices[word.index[:2]], word.constant[:7])),
+                west.constant.eq((word.op == OpCode.SET) | (word.op == OpCode.ADD) | slot.ent | clears),
+                west.sig.eq(Mux(slot.ent | clears, 0, word.index.as_signed())),
+                # Beside a key of 0 the smallest exponent, with which no product overflows that did not before.
+                west.exponent.eq(Mux(slot.ent, slices[word.index[:2]], Mux(clears, 255, word.constant[:7]))),
             ]
         return west, north
 

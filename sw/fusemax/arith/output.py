@@ -56,7 +56,7 @@ def divide(numerator: StateFloat, denominator: StateFloat, float32: bool) -> NDA
 
 def undivided(numerator: StateFloat, float32: bool) -> NDArray[np.uint32 | np.uint16]:
     """Bits of numerators that are not divided: the multiplier's other factor is 1."""
-    return multiply_reciprocal(numerator, np.int64(1 << 23), np.int64(-1), float32)
+    return multiply_reciprocal(numerator, np.array(1 << 23), np.array(-1), float32)
 
 
 def state_to_float32(state: StateFloat) -> NDArray[np.uint32]:

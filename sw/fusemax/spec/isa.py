@@ -67,7 +67,12 @@ MICROWORD = Layout(
             "beside the first QK or alone; with dst of the word's own tile, in any slot.",
         ),
         Field("mask", 1, "In SUM's slot, or a slot without operation: the stage 0 tile's key intervals come down the columns."),
-        Field("src", 1, "Hold register that the operation reads: 0 the tile's, 1 the spare one."),
+        Field(
+            "src",
+            1,
+            "Hold register that the operation reads: 0 the tile's, 1 the spare one. QK: 1 for a key of 0, so that with first S "
+            "is 0; it waits for nothing then.",
+        ),
         Field("dst", 1, "Hold register that EXP, LIN and SET write, likewise; with max see there."),
         Field(
             "constant",

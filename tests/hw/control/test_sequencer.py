@@ -32,7 +32,7 @@ def corner(config, fixed_reference, west, north, lane):
         assert lane["check"] == (control["max"] or op is Op.LIN)
         assert lane["fixed"] == fixed_reference or op is Op.NOP
     if (config.functions or config.entropy) and (op is not Op.NOP or control["mask"]):
-        assert west["constant"] == (op in (Op.SET, Op.ADD, Op.ENT))
+        assert west["constant"] == (op in (Op.SET, Op.ADD, Op.ENT)) or op is Op.QK
     assert west["row"] == 0
     out = {"op": op, "max": control["max"], "mask": control["mask"]}
     if control["max"]:
@@ -40,7 +40,8 @@ def corner(config, fixed_reference, west, north, lane):
         out |= {"hold_max": control["hold_max"], "first_max": lane["first_max"], "reference": lane["reference"]}
     if control["mask"]:
         out |= {"source": north["source"]} | {name: north[name] for name in INTERVAL}
-    if op is Op.QK:
+    clears = op is Op.QK and config.functions and west["constant"]
+    if op is Op.QK and not clears:
         out |= {
             "first": control["first"],
             "west_beat": west["beat"],
@@ -56,7 +57,7 @@ def corner(config, fixed_reference, west, north, lane):
             assert north["hold"] == lane["hold"]
     if op in (Op.EXP, Op.LIN, Op.SET) and config.linear:
         out["made"] = control["hold_max"]
-    if op in (Op.SET, Op.ADD, Op.ENT):
+    if op in (Op.SET, Op.ADD, Op.ENT) or clears:
         out |= {"sig": west["sig"], "shift": west["exponent"], "first": control["first"]}
     if op in (Op.SUM, Op.SLNV, Op.ENT):
         out |= {
@@ -109,6 +110,7 @@ def all_operations(rng, config, e, f):
     words += [{"max": 1, "dst": 1} for _ in range(own * rng.randrange(1, 3))]
     middle = [some(Op.EXP), *([some(Op.LIN)] if config.linear else [])]
     middle += [some(rng.choice((Op.SET, Op.ADD))) for _ in range(6 * config.functions)]
+    middle += [{"op": Op.QK, "first": 1, "src": 1}] * config.functions
     words += rng.sample(middle, len(middle))
     words.append({"op": Op.SUM, "stage": 1, "index": f, "mask": 1})
     slices = 3 * config.entropy
@@ -288,7 +290,11 @@ class Checker:
         e, f, tiles = program.e, program.f, len(stimulus.case.tiles)
         words = [MICROWORD.unpack(word) for word in program.microwords]
         operations_of_a_tile = ["MASK", "last SLNV", *("MAX" for word in words if word["max"])]
-        operations_of_a_tile += [f"{Op(word['op']).name} {word['index']}" for word in words if word["op"]]
+        clears = [word for word in words if word["op"] == Op.QK and word["src"]]
+        operations_of_a_tile += ["clear" for _ in clears]
+        operations_of_a_tile += [
+            f"{Op(word['op']).name} {word['index']}" for word in words if word["op"] and word not in clears
+        ]
         assert len(done) == tiles
         for operations in done:
             assert sorted(operations) == sorted(operations_of_a_tile)
@@ -296,7 +302,7 @@ class Checker:
                 order = [int(operation.split()[1]) for operation in operations if operation.startswith(kind + " ")]
                 assert order == sorted(order)
         assert self.counts["tiles"] == tiles
-        assert self.counts["slots_qk"] == e * tiles
+        assert self.counts["slots_qk"] == (e + stimulus.case.config.functions) * tiles
         assert self.counts["slots_slnv"] == (f - 3 * stimulus.case.config.entropy) * tiles
         assert stimulus.resident == dict.fromkeys("qkv", 0)
         assert not any(stimulus.to_load.values())

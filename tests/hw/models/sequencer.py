@@ -83,6 +83,8 @@ class SequencerModel:
             return "stall_output"
         if not word["first"]:
             return None
+        if op is Op.QK and word["src"]:
+            return None
         if op is Op.QK and tile["first"] and not self.waiting["q"]:
             return "stall_q"
         if op is Op.QK and tile["new_keys"] and not self.waiting["k"]:
@@ -118,8 +120,12 @@ class SequencerModel:
     def main(self, word, op, number, tile, out, pulses):
         config, index = self.config, word["index"]
         beat, element = divmod(index, config.beat_elements)
-        self.done[number].append(f"{op.name} {index}")
+        clears = op is Op.QK and word["src"]
+        self.done[number].append("clear" if clears else f"{op.name} {index}")
         out["op"] = op
+        if clears:
+            out |= {"first": word["first"], "sig": 0, "shift": 255}
+            return
         if op is Op.QK:
             self.waiting["q"] -= word["first"] & tile["first"]
             self.waiting["k"] -= word["first"] & tile["new_keys"]
