@@ -113,6 +113,7 @@ MEMORIES = st.builds(
 )
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("machine", sorted(MACHINES))
 def test_verilog_is_the_model(machine: str) -> None:
     @settings(

@@ -431,14 +431,14 @@ class Values:
         part, bits = np.empty_like(state), np.empty(state.shape, np.int64)
         for start in range(0, tiles, step):
             block = slice(start, start + step)
-            sums = self._column_sums(block, weights[block], exponents[block])
+            sums = self.column_sums(block, weights[block], exponents[block])
             for total, factor in zip(sums, rescale[block], strict=True):
                 state *= factor
                 add_to_state(state, total, part, bits)
                 if may_vanish:
                     state[np.abs(state) < 2.0 ** (ZERO_EXPONENT + 1)] = 0.0
 
-    def _column_sums(self, block: slice, weights: NDArray[np.float64], exponents: NDArray[np.int16]) -> NDArray[np.float64]:
+    def column_sums(self, block: slice, weights: NDArray[np.float64], exponents: NDArray[np.int16]) -> NDArray[np.float64]:
         """Sums of a block of tiles, (tiles, F+1, P), from weights (tiles, rows, 1, P)."""
         value, exponent = self.value[block, :, :, None], self.exponent[block, :, :, None]
         # By the first row: smallest exponent so far, cut to steps, and the partial sum's units in 1.

@@ -32,7 +32,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("directory")
 def test_python() -> None:
-    assert len(blocks("python")) == 2
+    assert len(blocks("python")) == 3
     exec("\n".join(blocks("python")), {})
 
 

@@ -287,17 +287,17 @@ def test_state_update_equals_the_operator(case: str):
     elif case == "addend larger":
         value = (rng.integers(1 << 23, 1 << 24, count) * 2 + 1) * 2 ** rng.integers(1, 10, count) * rng.choice([-1, 1], count)
         unit = np.frexp(state)[1] + rng.integers(0, 80, count)
-    before = bitexact._from_float64(state)
+    before = bitexact.from_float64(state)
     work, bits = np.empty(count), np.empty(count, np.int64)
-    bitexact._add_to_state(state, np.ldexp(value.astype(np.float64), unit), work, bits)
+    bitexact.add_to_state(state, np.ldexp(value.astype(np.float64), unit), work, bits)
     expected = st.accumulate(before, 0, value, unit)
-    for got, want in zip(bitexact._from_float64(state), expected, strict=True):
+    for got, want in zip(bitexact.from_float64(state), expected, strict=True):
         assert np.array_equal(got, want)
 
 
 def test_checked_and_fast_scores_agree():
     config = CONFIGS["small"]
-    keys = bitexact._Keys(config, normal(2, 70, 16))
+    keys = bitexact.Keys(config, normal(2, 70, 16))
     scaled = scale_query(config, normal(1, 40, 16), np.float32(0.4).view(np.uint32))
     fast, fast_overflow = keys.scores(scaled)
     checked, checked_overflow = keys._checked_scores(slice(0, 70), scaled.operand.T, scaled.exponent_word.T)

@@ -20,7 +20,7 @@ from fusemax.cascade.catalog import DIRECTORY
 from fusemax.compiler.modulo_schedule import Binding
 from fusemax.compiler.program import Program
 from fusemax.errors import ScoreOverflowError
-from fusemax.model.bitexact import Head, Segment, attention_head
+from fusemax.model.bitexact import NO_WEIGHT, Head, Segment, Values, attention_head
 from fusemax.model.interpreter import is_softmax, program_head
 from fusemax.model.micro_operations import Weights, exponential, sum_scores
 from fusemax.runtime.device import Device
@@ -106,26 +106,23 @@ def test_sums_of_scores_are_taken_row_by_row(index: int) -> None:
     np.testing.assert_array_equal(found[2], total.value * 2.0 ** unit_exponent(BASE, total.coarse))
 
 
-def test_signed_weights_are_summed_as_the_pe_does() -> None:
-    """Ties of negative products are rounded up too; the vectorised sums know it."""
+@pytest.mark.parametrize("signed", [False, True])
+def test_sums_of_weights_are_those_of_the_pe(signed: bool) -> None:
+    """Every bit of the sums, before a state is rounded; few bits of weights and values make many ties."""
     rng = np.random.default_rng(5)
-    program = fusemax.compile(parse(TEXT.replace("sigmoid(QK[m, p])", "2 * QK[m, p]")), head_dim=1, value_dim=9, config=TINY)
-    # Scores with few bits, and values with few: many ties.
-    q = rng.integers(-7, 8, (6, 1)).astype(np.float32)
-    k, v = (
-        rng.integers(-7, 8, (4, 1)).astype(np.float32),
-        rng.choice([1.5, -1.5, 2.0**-9, 3 * 2.0**-16, -5e-5], (4, 9)).astype(np.float32),
-    )
-    head = program_head(program, *bits(q), [Segment(*bits(k, v))], np.float32(0.5))
-    mantissa = np.rint(q @ k.T * 0.5 * 4096).astype(np.int64)
-    sig, exponent = bf16.unpack(bf16.to_bits(v))
-    total = ColumnSum(np.zeros((6, 9), np.int64), np.zeros((6, 9), np.int64))
-    for row in range(4):
-        total = add_product(TINY, total, mantissa[:, row, None], 0, sig[row], 255 - exponent[row])
-    expected = total.value * 2.0 ** unit_exponent(TINY, total.coarse)
-    numerator = head.numerator
-    found = np.where(numerator.sign, -1, 1) * np.ldexp(numerator.significand.astype(float), numerator.exponent - 23)
-    np.testing.assert_allclose(found.T, expected, rtol=2.0**-24)
+    sign = rng.choice([-1, 1], (8, 1, 6)) if signed else 1
+    mantissa = sign * (rng.integers(0, 8, (8, 1, 6)) << rng.integers(0, 15, (8, 1, 6)))
+    v = rng.choice([1, -1, 3, -5, 7], (8, 4)) * 2.0 ** rng.integers(-30, 3, (8, 4))
+    values = Values(TINY, bf16.to_bits(v.astype(np.float32)), signed=signed)
+    exponents = np.where(mantissa == 0, NO_WEIGHT, 0).astype(np.int16)
+    tiles = mantissa.reshape(2, 4, 1, 6).astype(float), exponents.reshape(2, 4, 1, 6)
+    found = values.column_sums(slice(0, 2), *tiles)
+    sig, exponent = bf16.unpack(bf16.to_bits(v.astype(np.float32)))
+    for tile in range(2):
+        total = ColumnSum(np.zeros((4, 6), np.int64), np.zeros((4, 6), np.int64))
+        for row in range(4 * tile, 4 * tile + 4):
+            total = add_product(TINY, total, mantissa[row], 0, sig[row, :, None], 255 - exponent[row, :, None])
+        np.testing.assert_array_equal(found[tile, :4], total.value * 2.0 ** unit_exponent(TINY, total.coarse))
 
 
 # -- through the device --------------------------------------------------------------------------------------------
