@@ -191,8 +191,7 @@ class _Calibration:
             one = np.broadcast_to(np.eye(size), (heads, size, size))
             queries = np.concatenate([self.q, hide], -1)
             sums = self.array.sums(queries, np.concatenate([key, one], -1), value, self.scale)
-            seen = (np.arange(length) >= places[:, :1])[..., None]
-            parts += np.where(seen, self.relative(sums, plain.lse), 0)
+            parts += self.relative(sums, plain.lse)
         return parts
 
     def other_sums(self, sinks: list[NDArray[np.int64]], plain: Sums, which: NDArray[np.int64]) -> NDArray[np.float64]:

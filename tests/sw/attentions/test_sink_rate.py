@@ -12,13 +12,17 @@ from fusemax.evaluation import attentions as exact
 from fusemax.evaluation.exact import relative_error
 
 
-def test_all_keys(device, qkv) -> None:
+@pytest.mark.parametrize("factor", [2, 8])
+def test_all_keys(device, qkv, factor: int) -> None:
+    """Scores with a standard deviation of 8, too, whose logarithms are large numbers to take off."""
     q, k, _ = qkv(64, leading=(2, 3))
-    found = fusemax.sink_rate(q * 2, k, epsilon=0.05, device=device)
-    expected = exact.column_means(q * 2, k)
+    q = q * factor
+    found = fusemax.sink_rate(q, k, epsilon=0.05, device=device)
+    expected = exact.column_means(q, k)
     assert found.alpha.shape == (2, 3, 64)
     assert found.out is None
-    assert np.abs(found.alpha / expected - 1).max() <= 2e-4
+    assert np.abs(found.alpha / expected - 1).max() <= (2e-4 if factor == 2 else 4e-4)
+    assert np.abs(found.alpha - expected).max() <= 3e-5
     np.testing.assert_allclose(found.rate, 100 * (expected > 0.05).mean(axis=(0, 1)))
     assert 0 < found.rate.max() <= 100
 
