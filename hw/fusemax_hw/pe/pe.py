@@ -63,6 +63,8 @@ class Pe(wiring.Component):
     hold registers) in cycle t + ``latency``. The partial's coarse exponent runs ahead of its value: it is on ``partial`` in
     cycle t + :attr:`coarse_stage` and on ``partial_out`` a cycle later.
 
+    The class is long because a method is a part of a stage, and all of them share what the pipeline carries.
+
     Parameters
     ----------
     config : Config
