@@ -14,6 +14,7 @@ from .bus.reader import Reader
 from .bus.writer import Writer
 from .control.dispatcher import Dispatcher
 from .control.issue_walker import IssueWalker
+from .control.job import array_flags
 from .control.load_walker import LoadKind, LoadWalker, load_tag
 from .control.loader import Loader
 from .control.program_store import ProgramStore
@@ -132,10 +133,7 @@ class Core(wiring.Component):
             array.north.eq(sequencer.north),
             array.lane.eq(sequencer.lane),
         ]
-        if self.config.linear:
-            m.d.comb += sequencer.fixed_reference.eq(parts.dispatcher.fixed_reference)
-        if self.config.functions:
-            m.d.comb += sequencer.spare_hold.eq(parts.dispatcher.spare_hold)
+        m.d.comb += [getattr(sequencer, name).eq(getattr(parts.dispatcher, name)) for name in array_flags(self.config)]
 
     def _connect_storing(self, m: Module) -> None:
         """Fetch results from the lanes and write them."""

@@ -1,6 +1,7 @@
 """Every component says in its docstring what each of its ports is, with the direction that the port has."""
 
 import re
+from dataclasses import replace
 from itertools import chain
 
 import pytest
@@ -49,14 +50,14 @@ COMPONENTS = (
     WindowStage(TINY, 1),
     Writer(TINY),
     DescriptorCheck(TINY),
-    Dispatcher(TINY),
+    Dispatcher(replace(TINY, functions=True)),
     IssueWalker(TINY),
     JobTable(48),
     LoadWalker(TINY, "q"),
     ProgramStore(TINY),
     Registers(TINY),
     RequestArbiter(TINY),
-    Sequencer(TINY),
+    Sequencer(replace(TINY, functions=True)),
     Store(TINY),
     TileWalker(TINY, "q"),
     Watchdog(),

@@ -24,7 +24,7 @@ from fusemax.spec import (
 from ..bus.bursts import beat_bits, run_layout
 from ..bus.reader import beat_layout
 from .descriptor_check import DescriptorCheck
-from .job import ISSUE_FIELDS, descriptor_layout, job_layout, tensor_fields
+from .job import ISSUE_FIELDS, array_flags, descriptor_layout, job_layout, tensor_fields
 from .load_walker import LoadKind, load_tag
 
 __all__ = ["Dispatcher"]
@@ -83,11 +83,11 @@ class ProgramRead(NamedTuple):
 class Dispatcher(wiring.Component):
     """Fetch jobs from the ring and hand them to the walkers.
 
-    The next descriptor is read while the walkers work. A job with another program, or with results of another size (the output
-    buffers' slots are counted in rows), waits until the machine has drained.
+    The next descriptor is read while the walkers work. A job with another program, or other :data:`SETTINGS`, waits until the
+    machine has drained.
 
-    A program is read together with the header in front of it, and does not start if that is not what the descriptor says.
-    What is wrong with a job is told when all jobs before it are complete.
+    A program is read with the header in front of it, and does not start if that is not what the descriptor says. What is wrong
+    with a job is told when all jobs before it are complete.
 
     The class is long because a third of it says what its ports are.
 
@@ -130,7 +130,7 @@ class Dispatcher(wiring.Component):
     program_ii : Out(16)
         Microwords of the program; stays until another one is loaded.
     fixed_reference, spare_hold : Out(1)
-        Descriptor fields of the jobs that are worked on, likewise; on machines that have them.
+        Descriptor fields of the jobs under way, likewise; on machines that have them.
     program_load : Out(1)
         Another program will be written: high for a cycle.
     program_start : Out(1)
@@ -173,8 +173,7 @@ class Dispatcher(wiring.Component):
                 "program_address": Out(beat_bits(config)),
                 "program_data": Out(config.bus_bits),
                 "program_ii": Out(16),
-                **({"fixed_reference": Out(1)} if config.linear else {}),
-                **({"spare_hold": Out(1)} if config.functions else {}),
+                **dict.fromkeys(array_flags(config), Out(1)),
                 "program_load": Out(1),
                 "program_start": Out(1),
                 "fault": Out(1),
@@ -191,7 +190,6 @@ class Dispatcher(wiring.Component):
         m.d.comb += check.descriptor.eq(job.descriptor)
         with m.If(self.job_done):
             m.d.sync += self.head.eq(self.job_index)
-
         read = self._receive_descriptor(m, job)
         same, fits = self._compare(m, job, check)
         program = self._receive_program(m, job)
@@ -260,10 +258,7 @@ class Dispatcher(wiring.Component):
             program_from.eq(job.descriptor.program_address - header_bytes),
         ]
         m.d.comb += [self.program_start.eq(program_last & header_right), self.program_ii.eq(settings["ii"])]
-        if config.linear:
-            m.d.comb += self.fixed_reference.eq(settings["fixed_reference"])
-        if config.functions:
-            m.d.comb += self.spare_hold.eq(settings["spare_hold"])
+        m.d.comb += [getattr(self, name).eq(settings[name]) for name in array_flags(config)]
         return ProgramRead(program_from, program_job, header_words, header_known & ~header_right)
 
     def _fill_queues(self, m: Module, job: JobRegisters) -> tuple[Signal, ValueLike]:

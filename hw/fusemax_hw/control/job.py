@@ -3,9 +3,9 @@
 from amaranth.hdl import Module, Mux, Signal, ValueLike, signed, unsigned
 from amaranth.lib import data
 
-from fusemax.spec import DESCRIPTOR
+from fusemax.spec import DESCRIPTOR, Config
 
-__all__ = ["ISSUE_FIELDS", "ROW_FIELDS", "descriptor_layout", "job_layout", "nest", "tensor_fields"]
+__all__ = ["ISSUE_FIELDS", "ROW_FIELDS", "array_flags", "descriptor_layout", "job_layout", "nest", "tensor_fields"]
 
 _FIELDS = {field.name: signed(field.bits) if field.signed else unsigned(field.bits) for field in DESCRIPTOR.fields}
 #: What the dispatcher adds: the machine was drained before, rings start at 0; index behind the job in the descriptor ring.
@@ -35,6 +35,11 @@ def tensor_fields(tensor: str) -> tuple[str, ...]:
     tiles = ("last_keys", "key_tiles") if tensor in ("k", "v") else ("last_queries",)
     addresses = tuple(f"{tensor}_{name}" for name in ("address", "head_stride", "batch_stride"))
     return (*_LOOPS, *tiles, *addresses, *ROW_FIELDS[tensor])
+
+
+def array_flags(config: Config) -> tuple[str, ...]:
+    """Descriptor fields that the sequencer is set to, of those that the machine has."""
+    return ("fixed_reference",) * config.linear + ("spare_hold",) * config.functions
 
 
 def descriptor_layout() -> data.StructLayout:

@@ -13,6 +13,7 @@ from fusemax.spec import Config, Op, clog2
 
 from ..words import NorthSource, OpCode, lane_word, north_word, west_word
 from .issue_walker import tile_layout
+from .job import array_flags
 from .program_store import microword_layout
 
 __all__ = ["Sequencer", "sequencer_events"]
@@ -164,8 +165,7 @@ class Sequencer(wiring.Component):
                 "key_loaded": In(1),
                 "value_loaded": In(1),
                 "output_freed": In(1),
-                **({"fixed_reference": In(1)} if config.linear else {}),
-                **({"spare_hold": In(1)} if config.functions else {}),
+                **dict.fromkeys(array_flags(config), In(1)),
                 "query_release": Out(1),
                 "key_release": Out(1),
                 "value_release": Out(1),

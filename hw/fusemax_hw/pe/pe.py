@@ -63,7 +63,7 @@ class Pe(wiring.Component):
     hold registers) in cycle t + ``latency``. The partial's coarse exponent runs ahead of its value: it is on ``partial`` in
     cycle t + :attr:`coarse_stage` and on ``partial_out`` a cycle later.
 
-    The class is long because every stage of one pipeline is in it, with what the options add to each.
+    The class is long because a method is a part of a stage, and all of them share what the pipeline carries.
 
     Parameters
     ----------
