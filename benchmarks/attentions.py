@@ -239,7 +239,7 @@ SYSTEMS: dict[str, System] = {
     "elu + 1 of scores, one sweep": System(spread, function(fusemax.elu_attention, form="one"), elu, FULL, 4e-5, 1.07),
     "elu + 1 of scores, two sweeps": System(below_zero, function(fusemax.elu_attention), elu, FULL, 9e-5, 2.05),
     "identity kernel": System(normal, function(linear, kernel="identity", normaliser=None), identity(None), CAUSAL, 7e-5, 1.0),
-    "identity kernel over max(|Σ|, 1)": System(
+    "identity kernel over max(abs Σ, 1)": System(
         normal, function(linear, kernel="identity", normaliser="max1"), identity("max1"), CAUSAL, 7e-5, 1.0
     ),
     "elu + 1 kernel, causal, one part": System(normal, function(linear, parts=1), elu_kernel, CAUSAL, 4e-4, 1.0),
