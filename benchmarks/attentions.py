@@ -3,8 +3,8 @@
 Writes benchmarks/results/attentions.json and docs/measurements/attentions.md. Errors are against float64 of the papers'
 formulas, cycles are those of the cycle model at 1024 and 4096 tokens, over softmax attention of the same shape and mask.
 With --rtl a head of every system runs on the emitted Verilog too, at 1024 tokens. Rows are saved as they are measured; a second
-call goes on where the first stopped, and does again what belongs to Verilog that has changed. Exit status 1 if an error or a ratio is above its bound,
-or the Verilog has other bits or other cycles than the model.
+call goes on where the first stopped, and does again what belongs to Verilog that has changed. Exit status 1 if an error or a
+ratio is above its bound, or the Verilog has other bits or other cycles than the model.
 
     python benchmarks/attentions.py [RESULTS] [--rtl]
 """
@@ -239,7 +239,7 @@ SYSTEMS: dict[str, System] = {
     "elu + 1 of scores, one sweep": System(spread, function(fusemax.elu_attention, form="one"), elu, FULL, 4e-5, 1.07),
     "elu + 1 of scores, two sweeps": System(below_zero, function(fusemax.elu_attention), elu, FULL, 9e-5, 2.05),
     "identity kernel": System(normal, function(linear, kernel="identity", normaliser=None), identity(None), CAUSAL, 7e-5, 1.0),
-    "identity kernel over max(|Σ|, 1)": System(
+    "identity kernel over max(abs Σ, 1)": System(
         normal, function(linear, kernel="identity", normaliser="max1"), identity("max1"), CAUSAL, 7e-5, 1.0
     ),
     "elu + 1 kernel, causal, one part": System(normal, function(linear, parts=1), elu_kernel, CAUSAL, 4e-4, 1.0),
@@ -354,7 +354,8 @@ def lines(rows: dict[str, Row]) -> list[list[str]]:
     for name, system in SYSTEMS.items():
         row = rows[name]
         unit = {"relative": "", "largest": " nats", "ratio": " of it"}[system.measure]
-        verilog = "not run" if "rtl_cycles" not in row else "same bits, same cycles"
+        same = row.get("bits_as_model") and row.get("rtl_cycles") == row.get("model_cycles")
+        verilog = "same bits, same cycles" if same else "differs" if "rtl_cycles" in row else "not run"
         figures = [f"{row['error']:.1e}{unit}", f"{system.most_error:.0e}"]
         figures += [f"{row[f'ratio_{tokens}']:.3f}" for tokens, _ in (SHORT, LONG)]
         out.append([name, str(len(row["sweeps_1024"])), *figures, f"{system.most_ratio:g}", f"{row['busy']:.2f}", verilog])

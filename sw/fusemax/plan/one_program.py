@@ -63,23 +63,23 @@ def run_program(
     )
     pairs = [(a, b) for i, a in enumerate(parts_of(q, parts)) for b in parts_of(k, parts)[: parts - i]]
     columns = parts_of(v, parts)
-    operands = [
+    queries, keys, values = (
         np.concatenate(pieces, axis=-1).astype(np.float32).astype(ml_dtypes.bfloat16)
         for pieces in ([a for a, _ in pairs], [b for _, b in pairs], columns)
-    ]
+    )
     room = array.config.max_e
-    if operands[0].shape[-1] > room:
-        reason = f"{operands[0].shape[-1]} contraction elements, of which {array.config.name!r} has {room}; parts=1 takes fewer"
+    if queries.shape[-1] > room:
+        reason = f"{queries.shape[-1]} contraction elements, of which {array.config.name!r} has {room}; parts=1 takes fewer"
         raise ReachError(f"no plan for this: {reason}", name=cascade.name)
     bound = math.prod(np.linalg.norm(x, axis=-1).max() for x in (q, k)) * 1.01
-    dims = {"head_dim": operands[0].shape[-1], "value_dim": operands[2].shape[-1]}
+    dims = {"head_dim": queries.shape[-1], "value_dim": values.shape[-1]}
     limited = compile_program(cascade, **dims, config=array.config)
     program = (
         limited
         if limited.feeding.score_bound is None
         else compile_program(cascade, **dims, config=array.config, score_bound=bound)
     )
-    out = array.program(program, *operands)
+    out = array.program(program, queries, keys, values)
     out = out.reshape(*out.shape[:-1], len(columns), -1).sum(axis=-2)
     (result,) = cascade.results
     last = next(r for r in ranks[value] if r != rank)
