@@ -13,7 +13,10 @@ from fusemax.cascade import CASCADES, Cascade, CascadeError, parse
 from fusemax.cascade.deferred_division import defer_division
 from fusemax.cascade.interpreter import interpret, shapes_of
 
-ATTENTION = [name for name in CASCADES if name.startswith("attention_")] + ["entropy_1pass", "calibration_factored"]
+ATTENTION = [name for name, cascade in CASCADES.items() if name.startswith("attention_") and "AV" in cascade.results] + [
+    "entropy_1pass",
+    "calibration_factored",
+]
 
 
 def problem(e: int, f: int, m: int, p: int, scale: float = 1.0, seed: int = 0) -> dict[str, np.ndarray]:
