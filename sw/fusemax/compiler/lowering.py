@@ -77,9 +77,8 @@ def lower(program: ArrayProgram, config: Config, e: int, f: int, score_bound: fl
         _need(config, ("entropy",), "the sum of weights times scores")
     slices = tuple(Micro(Operation.ENT, index=index) for index in range(columns))
     if program.running_maximum:
-        # A reciprocal must be there for what is divided; else SUM can wait, where MASK may ride on it.
-        sums = (total, *slices) if program.divides else (*slices, total)
-        micros = (*scores, Micro(Operation.MAX, rides=not columns), Micro(Operation.EXP), *sums, *values)
+        # A row of the output begins with its state, which SUM gives.
+        micros = (*scores, Micro(Operation.MAX, rides=not columns), Micro(Operation.EXP), total, *slices, *values)
         return Lowered(micros, e, f, feeding=Feeding(raw=not program.divides, score_columns=columns))
     function = WEIGHT_FUNCTIONS[weigh.function]
     _need(config, function.needs, weigh.function)

@@ -134,34 +134,38 @@ class _Tile:
 
     def place(self, ii: int) -> dict[int, int] | None:
         """Offsets of the operations at an initiation interval, by their numbers; none if they do not fit."""
+        # SUM in the chain comes to slot 0, where MASK may ride on it; what is behind it, to the slots behind.
+        behind = len(self.chain) - self.chain.index(self.total) if self.total in self.chain else 0
         for own_mask in (False, True):
-            for room in (True, False):
-                offsets = self._place(ii, own_mask, room)
-                if offsets is not None:
-                    return offsets
+            for late in dict.fromkeys((0, behind) if own_mask else (behind, 0)):
+                for room in (True, False):
+                    offsets = self._place(ii, own_mask, room, late)
+                    if offsets is not None:
+                        return offsets
         return None
 
-    def _place(self, ii: int, own_mask: bool, room: bool) -> dict[int, int] | None:
+    def _place(self, ii: int, own_mask: bool, room: bool, late: int) -> dict[int, int] | None:
         """Place chain, tail and scores.
 
         ``own_mask``: MASK has a slot of its own, not SUM's. ``room``: the tail leaves the slots in front of the chain to QKs.
+        ``late``: slots of the next iteration that the chain's end takes, before that iteration's QKs.
         """
-        chain = self._place_chain(ii)
+        chain = self._place_chain(ii, late)
         if chain is None:
             return None
         taken = {offset % ii for offset in chain.values()}
         start = min((chain[number] for number in self.chain if not self.program[number].rides), default=ii)
-        wanted = len(self.scores) + own_mask
+        wanted = len(self.scores) + own_mask + late
         tail = self._place_tail(ii, chain, taken, start - wanted if room else ii)
         if tail is None:
             return None
         offsets = chain | tail
         taken |= {offset % ii for offset in tail.values()}
-        first = 0
+        first = late
         if self.binding is Binding.SERIAL:
-            first = max(offsets.values()) - ii + 1
+            first = max(late, max(offsets.values()) - ii + 1)
         free = [slot for slot in range(first, min(start, ii)) if slot not in taken or (slot == 0 and self._rides)]
-        if len(free) < wanted or (self._rides and free[0] != 0):
+        if len(free) < wanted - late or (self._rides and free[0] != 0):
             return None
         mask = offsets[self.total] % ii
         if own_mask:
@@ -191,7 +195,7 @@ class _Tile:
         """Whether an operation rides beside the next tile's first QK."""
         return self.program[self.chain[-1]].rides
 
-    def _place_chain(self, ii: int) -> dict[int, int] | None:
+    def _place_chain(self, ii: int, late: int) -> dict[int, int] | None:
         """Operations that need the score in the accumulator, each as late as it can be."""
         offsets: dict[int, int] = {}
         alone = self.program[self.chain[0]].operation is Operation.MAX and len(self.chain) == 1
@@ -200,14 +204,14 @@ class _Tile:
             if micro.rides or alone:
                 offsets[number] = ii
                 continue
-            # The next tile's first QK is in slot ii at the earliest.
-            latest = ii - 1
+            # The next tile's first QK is in slot ii + late at the earliest.
+            latest = ii - 1 + late
             for edge in self.after.get(number, ()):
                 if edge.after in offsets:
                     latest = min(latest, offsets[edge.after] - edge.slots)
-            while latest in offsets.values() or latest % ii == 0:
+            while latest in offsets.values() or (latest % ii == 0 and not (late and number == self.total)):
                 latest -= 1
-            if latest < len(self.scores):
+            if latest < len(self.scores) + late:
                 return None
             offsets[number] = latest
         return offsets
