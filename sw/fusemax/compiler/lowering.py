@@ -77,6 +77,8 @@ def lower(program: ArrayProgram, config: Config, e: int, f: int, score_bound: fl
         _need(config, ("entropy",), "the sum of weights times scores")
     slices = tuple(Micro(Operation.ENT, index=index) for index in range(columns))
     if program.running_maximum:
+        if score_bound is not None:
+            raise ValueError(f"score_bound must not be given for weights relative to a running maximum, not {score_bound!r}")
         # A row of the output begins with its state, which SUM gives.
         micros = (*scores, Micro(Operation.MAX, rides=not columns), Micro(Operation.EXP), total, *slices, *values)
         return Lowered(micros, e, f, feeding=Feeding(raw=not program.divides, score_columns=columns))
@@ -106,6 +108,8 @@ def _bound(name: str, asked: float | None) -> float | None:
     """The bound of a function's scores."""
     function = WEIGHT_FUNCTIONS[name]
     if function.bound is None:
+        if asked is not None:
+            raise ValueError(f"score_bound must not be given for {name}, which has no range, not {asked!r}")
         return None
     if asked is None:
         return function.bound

@@ -27,9 +27,16 @@ class ProgramFeed:
         The program.
     feeding : Feeding
         What it needs.
+
+    Raises
+    ------
+    TypeError
+        If ``program`` is something else.
     """
 
     def __init__(self, program: Program | None) -> None:
+        if program is not None and not isinstance(program, Program):
+            raise TypeError(f"program must be a Program, not {program!r}")
         self.program = program
         self.feeding = Feeding() if program is None else program.feeding
 

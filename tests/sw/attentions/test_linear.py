@@ -47,8 +47,10 @@ def test_error(device, qkv, kernel: str, parts: int, most: float, normaliser: st
     )
     products = features(kernel, q, weights) @ features(kernel, k, weights).T / 8
     expected = exact.weighted_attention(products, v, normaliser=normaliser, sees=exact.triangle(LENGTH) if causal else None)
-    # Positive weights average the rounding of features.
-    assert relative_error(out, expected) <= (4e-4 if (kernel, parts, causal) == ("elu1", 1, True) else most)
+    if (kernel, parts) == ("elu1", 1):
+        # Positive weights average the rounding of features, and their sum divides out a part of it.
+        most = 4e-4 if causal and normaliser == "sum" else 6e-4
+    assert relative_error(out, expected) <= most
 
 
 @pytest.mark.parametrize("length", [128, 255, 256, 300])

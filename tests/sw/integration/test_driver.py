@@ -211,7 +211,7 @@ def test_programs(driver):
     assert read(image[:-1]) == "PROGRAM"
     assert read(image[:15]) == "PROGRAM"
     assert read(b"\0" + image[1:]) == "PROGRAM"
-    assert read(image[:4] + b"\2\0" + image[6:]) == "PROGRAM"
+    assert read(image[:4] + b"\1\0" + image[6:]) == "PROGRAM"
     assert read(replace_dims(image, 65, 7)) == "PROGRAM"
     assert read(replace_dims(image, 5, 0)) == "PROGRAM"
 

@@ -73,7 +73,7 @@ def test_values_are_what_the_machine_says(manifest, name):
     found = {row[0].strip("`"): int(row[1], 0) for row in rows(text, "## Values of this configuration")}
     device = ModelTransport(CONFIGS[name], 1 << 13)
     assert found == {register_name: device.read_register(register(register_name).offset) for register_name in found}
-    assert set(found) == {"SHAPE", "LIMITS"}
+    assert set(found) == {"SHAPE", "LIMITS", "OPTIONS"}
 
 
 def test_registers_and_counters(manifest):
