@@ -81,9 +81,9 @@ class Design:
 
 
 DESIGNS = {
-    "pe": Design("PE", lambda: Pe(CONFIG), "fusemax_pe", 110, 640, 1),
+    "pe": Design("PE", lambda: Pe(CONFIG), "fusemax_pe", 110, 679, 1),
     "array": Design("4 x 4 array", lambda: Grid(CONFIG, 4, 4), "fusemax_grid_4x4", 90),
-    "machine": Design("4 x 4 machine with its bus", lambda: Top(CONFIG), "fusemax", 75),
+    "machine": Design("4 x 4 machine with its bus", lambda: Top(CONFIG), "fusemax", 75, 31402),
 }
 for option, changes in OPTIONS.items():
     machine = replace(CONFIG, contexts=3, **changes)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusemax.spec import Config
+from fusemax.spec import MICROWORD, Config
 
 from .waveform import Waveform
 
@@ -44,6 +44,7 @@ GTKWAVE_FLAGS = {"bit": 0x28, "hex": 0x22, "unsigned": 0x24, "decimal": 0x420, "
 def viewed_signals(config: Config) -> dict[str, list[ViewedSignal]]:
     """The signals by the heading that they stand under."""
     core, registers = "sim_top.device.machine.core.", "sim_top.device.machine.registers."
+    op_bits = next(field.bits for _, field in MICROWORD.placed() if field.name == "op")
 
     def bus(prefix: str, **channels: dict[str, tuple[int, str]]) -> Iterator[ViewedSignal]:
         for channel, payload in channels.items():
@@ -62,7 +63,7 @@ def viewed_signals(config: Config) -> dict[str, list[ViewedSignal]]:
         ],
         "Corner of the array": [
             ViewedSignal("sim_top.tiles.newest_tile", 32, "decimal"),
-            ViewedSignal("sim_top.tiles.operation", 3, "enum"),
+            ViewedSignal("sim_top.tiles.operation", op_bits, "enum"),
             ViewedSignal("sim_top.tiles.operation_tile", 32, "decimal"),
             ViewedSignal("sim_top.tiles.max"),
             ViewedSignal("sim_top.tiles.max_tile", 32, "decimal"),
