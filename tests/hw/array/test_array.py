@@ -86,7 +86,7 @@ def corner_words(config: Config, queries: int, keys: int, v, closer: int = 0):
                     "queries": queries - query_tile * config.columns,
                 }
                 continue
-            west |= {"op": OpCode[operation.name].value}
+            west |= {"op": OpCode[operation.name].value, "keys": tile_keys}
             if operation is not Operation.QK:
                 west |= {"hold": hold}
             if operation is Operation.QK:
