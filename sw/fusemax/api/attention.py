@@ -174,8 +174,6 @@ def attention(
         If the machine stopped. It has been reset and takes the next call.
     """
     check_names("attention", options, AttentionOptions)
-    if program is not None and not isinstance(program, Program):
-        raise TypeError(f"program must be a Program or None, not {program!r}")
     given: RequestOptions = {**options, "scale": scale, "return_lse": return_lse, "return_state": return_state}
     request = Request.of(q, k, v, given, program)
     if device is not None and not isinstance(device, Device):

@@ -9,6 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..arith.score_slices import SLICES
 from ..plan.array import array_of
 from ..runtime.argument_checks import numbers_of
 from ..runtime.device import Counters, Device
@@ -16,10 +17,6 @@ from ..runtime.options import AttentionOptions
 from .checks import check_choice, check_fraction, check_options, check_qkv, softmax_scale
 
 __all__ = ["AttentionEntropy", "attention_entropy", "entropy_bins", "entropy_penalty"]
-
-
-#: Columns of the sums of scores.
-SLICES = 3
 
 
 @dataclass(frozen=True)

@@ -21,18 +21,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ..arith.score_product import add_shift, set_shift
 from ..errors import ProgramError
 from ..spec import MICROWORD, Config, Op
-from .microwords import decode, tag_of
+from .micro import Constant
+from .microwords import SHIFTS, constant_fields, constant_of, decode, tag_of
 
 __all__ = ["PROGRAM_FLAGS", "Listing", "assemble", "disassemble"]
 
 FLAGS = ("first", "last", "max", "mask")
 #: What a program's jobs must set, as in :class:`fusemax.spec.Descriptor`.
 PROGRAM_FLAGS = ("fixed_reference", "spare_hold")
-#: From a power of two to the shift of a constant, by operation.
-SHIFTS = {Op.SET: set_shift, Op.ADD: add_shift}
 LINE = re.compile(
     r"(?P<slot>\d+)\s*:\s*(?P<op>[A-Za-z]+)(?:\s+(?P<index>\d+))?(?:\s+stage=(?P<stage>\d+))?(?:\s+src=(?P<src>\w+))?"
     r"(?:\s+dst=(?P<dst>\w+))?(?:\s+const=(?P<const>[-\w*^]+))?(?P<flags>(?:\s+[a-z]+)*)"
@@ -106,8 +104,7 @@ def _operands(op: Op, fields: Mapping[str, int], config: Config) -> Iterator[str
     yield f"stage={fields['stage']:<2}"
     yield from (f"{name}=aux" for name in ("src", "dst") if fields[name])
     if scaled:
-        sig = fields["index"] - (fields["index"] >> 8 << 9)
-        yield f"const={sig}*2^{SHIFTS[op](config, 0) - fields['constant']}"
+        yield f"const={constant_of(config, fields)}"
     elif fields["constant"]:
         yield f"const={fields['constant']}"
     yield from (flag for flag in FLAGS if fields[flag])
@@ -200,4 +197,4 @@ def _constant(op: Op, text: str | None, number: int, config: Config) -> dict[str
         return {"constant": sig}
     if abs(sig) > 255:
         raise ProgramError(f"line {number}: the significand of const must be from -255 to 255, not {sig}")
-    return {"index": sig % (1 << 9), "constant": SHIFTS[op](config, int(match["power"]))}
+    return constant_fields(config, op, Constant(sig, int(match["power"])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from ..arith.score_slices import SLICES
 from ..errors import MissingOptionError
 from ..spec import Config
 from .array_program import ArrayProgram
@@ -12,10 +13,7 @@ from .feeding import BIAS_ELEMENTS, Feeding
 from .functions import WEIGHT_FUNCTIONS, Lowering
 from .micro import Micro, Operation
 
-__all__ = ["ENTROPY_COLUMNS", "Lowered", "lower"]
-
-#: Slices of a score that ENT multiplies weights by, each a column of the output in front of the values.
-ENTROPY_COLUMNS = 3
+__all__ = ["Lowered", "lower"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,8 @@ def lower(program: ArrayProgram, config: Config, e: int, f: int, score_bound: fl
     weigh = program.weigh
     # A factor of an exponential is one of the results.
     bias = 0.0 if weigh.function == "exp" else weigh.bias
-    columns = ENTROPY_COLUMNS if program.sums_scores else 0
+    # Each slice of the scores is a column of the output in front of the values.
+    columns = SLICES if program.sums_scores else 0
     e, f = e + BIAS_ELEMENTS * (bias != 0), f + columns
     scores = tuple(Micro(Operation.QK, index=index, first=index == 0) for index in range(e))
     values = tuple(Micro(Operation.SLNV, index=index) for index in range(columns, f))

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ..arith.score_product import add_shift, set_shift
 from ..errors import ProgramError
 from ..spec import MICROWORD, Config, Op
 from .micro import Constant, Micro, Operation, Register
-from .placed import Placed
+from .placed import in_order
 from .schedule import Schedule
 
-__all__ = ["WORD_BYTES", "as_bytes", "decode", "encode", "tag_of"]
+__all__ = ["SHIFTS", "WORD_BYTES", "as_bytes", "constant_fields", "constant_of", "decode", "encode", "tag_of"]
 
 WORD_BYTES = MICROWORD.bits // 8
 #: Registers by the fields ``src`` and ``dst``.
 REGISTERS = (Register.HOLD, Register.SPARE)
-#: Operations whose constant is sig · 2^shift, with the sig in the index.
-SCALED = (Operation.SET, Operation.ADD)
+#: From the power of two of a constant to the shift in its microword, of operations whose constant is sig · 2^power.
+SHIFTS = {Op.SET: set_shift, Op.ADD: add_shift}
 #: Operations that wait for a buffer, or room in one, by ``first``; the others than ENT free it by ``last``.
 BUFFERED = (Operation.QK, Operation.SLNV, Operation.ENT)
 
@@ -61,15 +61,16 @@ def encode(schedule: Schedule) -> tuple[int, ...]:
 
 def _fields(config: Config, micro: Micro) -> dict[str, int]:
     """Fields of a main operation, but its stage."""
+    op = Op[micro.operation.name]
     fields = {
-        "op": int(Op[micro.operation.name]),
+        "op": int(op),
         "index": micro.index,
         "first": int(micro.first),
         "src": REGISTERS.index(micro.source),
         "dst": REGISTERS.index(micro.target),
     }
-    if micro.operation in SCALED and micro.constant is not None:
-        fields |= {"index": micro.constant.sig % (1 << 9), "constant": _shift(config, micro.operation)(micro.constant.shift)}
+    if op in SHIFTS and micro.constant is not None:
+        fields |= constant_fields(config, op, micro.constant)
     if micro.reference is not None:
         fields["constant"] = micro.reference
     return fields
@@ -114,30 +115,23 @@ def decode(microwords: Sequence[int], config: Config, e: int, f: int, *, fixed_r
             found.append((_micro(config, fields, fixed_reference), fields["stage"] * ii + slot))
     if not found:
         raise ProgramError("a program must hold an operation, but has none")
-    found.sort(key=lambda entry: (entry[1], entry[0].operation.op is not None))
-    seen: dict[Operation, int] = {}
-    placed = []
-    for micro, offset in found:
-        placed.append(Placed(micro, seen.setdefault(micro.operation, 0), offset))
-        seen[micro.operation] += 1
-    return Schedule(config, e, f, ii, tuple(placed))
+    return Schedule(config, e, f, ii, in_order(found))
 
 
-def _shift(config: Config, operation: Operation) -> Callable[[int], int]:
-    """From the power of two of a constant to the shift in its microword."""
-    function = set_shift if operation is Operation.SET else add_shift
-    return lambda power: function(config, power)
+def constant_fields(config: Config, op: Op, constant: Constant) -> dict[str, int]:
+    """Write the constant of SET or ADD: its significand, two's complement, is in the index."""
+    return {"index": constant.sig % (1 << 9), "constant": SHIFTS[op](config, constant.shift)}
 
 
-def _power(config: Config, operation: Operation, shift: int) -> int:
-    """From the shift in a microword to the power of two of its constant: shift and power have the same sum always."""
-    return _shift(config, operation)(0) - shift
+def constant_of(config: Config, fields: Mapping[str, int]) -> Constant:
+    """Read the constant of SET or ADD; shift and power of two have the same sum always."""
+    sig = fields["index"] - (fields["index"] >> 8 << 9)
+    return Constant(sig, SHIFTS[Op(fields["op"])](config, 0) - fields["constant"])
 
 
 def _micro(config: Config, fields: Mapping[str, int], fixed_reference: bool) -> Micro:
-    operation = Operation[Op(fields["op"]).name]
-    scaled = operation in SCALED
-    sig = fields["index"] - (fields["index"] >> 8 << 9)
+    op = Op(fields["op"])
+    operation, scaled = Operation[op.name], op in SHIFTS
     writes_hold = operation in (Operation.EXP, Operation.LIN, Operation.SET)
     return Micro(
         operation,
@@ -145,7 +139,7 @@ def _micro(config: Config, fields: Mapping[str, int], fixed_reference: bool) -> 
         source=REGISTERS[fields["src"]],
         target=REGISTERS[fields["dst"] if writes_hold else 0],
         first=bool(fields["first"]) and operation not in (Operation.SLNV, Operation.ENT),
-        constant=Constant(sig, _power(config, operation, fields["constant"])) if scaled else None,
+        constant=constant_of(config, fields) if scaled else None,
         reference=fields["constant"] if fixed_reference and operation is Operation.EXP else None,
     )
 

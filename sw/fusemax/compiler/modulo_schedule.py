@@ -12,12 +12,12 @@ the *tail* behind it, which uses hold registers only, comes as early as it can; 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from ..errors import ScheduleError
 from ..spec import STAGES, Config, Timing
 from .micro import Edge, Micro, Operation, Register, edges
-from .placed import Placed
+from .placed import in_order
 from .schedule import Schedule
 
 __all__ = ["Binding", "modulo_schedule"]
@@ -81,20 +81,11 @@ def modulo_schedule(
     for ii in range(max(tile.slots, timing.recurrence), config.program_words + 1):
         offsets = tile.place(ii)
         if offsets is not None:
-            return Schedule(config, e, f, ii, tuple(_placed(tile.program, offsets)))
+            return Schedule(config, e, f, ii, in_order((tile.program[number], offset) for number, offset in offsets.items()))
     raise ScheduleError(
         f"head dims E={e}, F={f} must have a schedule of at most {config.program_words} microwords with "
         f"{config.holds} hold registers on {config.name!r}, but have none"
     )
-
-
-def _placed(program: Sequence[Micro], offsets: dict[int, int]) -> Iterator[Placed]:
-    """Operations in the order of their slots; what rides comes before what it rides on."""
-    seen: dict[Operation, int] = {}
-    for number in sorted(offsets, key=lambda number: (offsets[number], program[number].operation.op is not None)):
-        operation = program[number].operation
-        yield Placed(program[number], seen.setdefault(operation, 0), offsets[number])
-        seen[operation] += 1
 
 
 class _Tile:

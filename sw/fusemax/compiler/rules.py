@@ -55,7 +55,6 @@ class Form(enum.Enum):
     PRODUCTS = "sum of products"
     SUM = "sum"
     LARGEST = "largest"
-    FUNCTION = "function"
     EXP = "exp of a difference"
     MAX = "max"
     TIMES = "*"

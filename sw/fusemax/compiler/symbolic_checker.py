@@ -39,6 +39,7 @@ RULES: dict[str, str] = {
     "reference": "EXP finds its tile's reference in the ring beside the north feeder.",
     "lane ring": "Sums find their tile's rescale distance, and numerators the reciprocal, in the rings of the lane.",
     "recurrence": "A lane's reference and states are written before they are read for the next tile.",
+    "row": "SUM is issued before its tile's numerators, since a row of the output begins with its state.",
     "value order": "Numerators of a tile are issued before those of the next tile.",
 }
 
@@ -131,6 +132,7 @@ def check(
     for stalls in (None, random.Random(seed)):
         overlapped = _Column(timing, fixed_reference, spare_hold, symbols, meaning, raw=raw)
         overlapped.run(_overlapped(words, tiles, stalls))
+    _check_row(words)
 
 
 def same_meaning(
@@ -268,6 +270,15 @@ def _check_walks(words: list[dict[str, int]], e: int, f: int) -> None:
         for index in wanted:
             if not seen[index]:
                 raise RuleError("walk", 0, f"{name} {index} must be issued once per tile, but is not there")
+
+
+def _check_row(words: list[dict[str, int]]) -> None:
+    """A row of the output goes to its bus words as it comes."""
+    offsets = [(word["stage"] * len(words) + slot, slot, Op(word["op"])) for slot, word in enumerate(words)]
+    total = next(offset for offset, _, op in offsets if op is Op.SUM)
+    offset, slot, op = min(entry for entry in offsets if entry[2] in NUMERATORS)
+    if offset < total:
+        raise RuleError("row", slot, f"{op.name} must come behind its tile's SUM, but comes {total - offset} slots before it")
 
 
 # -- issue ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -20,7 +19,7 @@ from ..runtime.device import Counters, Device
 from ..runtime.options import AttentionOptions
 from ..runtime.request import Request
 from ..spec import CONFIGS
-from .parts import parts_of
+from .parts import operand, parts_of
 from .programs import sweep_program
 
 __all__ = ["Array", "Sums", "array_of"]
@@ -162,7 +161,7 @@ class Array:
         ValueError and others
             As :func:`fusemax.attention`.
         """
-        query, key, value = (np.asarray(x).astype(np.float32).astype(ml_dtypes.bfloat16) for x in (q, k, v))
+        query, key, value = (operand(x) for x in (q, k, v))
         if bound is None:
             bound = abs(scale) * score_bound(query, key) + abs(bias)
         pieces = []
@@ -210,7 +209,7 @@ class Array:
         ValueError and others
             As :func:`fusemax.attention`.
         """
-        query, key, value = (np.asarray(x).astype(np.float32).astype(ml_dtypes.bfloat16) for x in (q, k, v))
+        query, key, value = (operand(x) for x in (q, k, v))
         dims = {"head_dim": query.shape[-1], "value_dim": value.shape[-1]}
         program = compile_program("attention_entropy", **dims, config=self.config)
         request = Request.of(query, key, value, {**options, "scale": scale, "return_state": True}, program)
@@ -241,7 +240,7 @@ class Array:
         state: bool,
     ) -> list[Rows]:
         """A sweep for as many columns of values as the machine has room for, and so on."""
-        query, key, value = (np.asarray(x).astype(np.float32).astype(ml_dtypes.bfloat16) for x in (q, k, v))
+        query, key, value = (operand(x) for x in (q, k, v))
         found = []
         for start in range(0, value.shape[-1], self.config.max_f):
             some = value[..., start : start + self.config.max_f]

@@ -1,6 +1,6 @@
 """What a tensor that never leaves the array is made of: sums of products, with weights that are functions of scores.
 
-A tensor with a number for every query and key is too large for the host. :func:`form_of` writes it in terms of tensors that the
+A tensor with a number for every query and key is too large for the host. :class:`Forms` writes it in terms of tensors that the
 host has: Σ over terms of factors · g(score), where the score is such a sum too. ``exp`` of a sum of scores times ``exp`` of
 another one is one weight, so a maximum that is taken off and put back is gone.
 """
@@ -27,15 +27,14 @@ from ..cascade.expression import (
     Variable,
     map_expression,
     variables_of,
+    walk,
 )
 
 __all__ = ["WEIGHTS", "Form", "Forms", "Term", "Weight"]
 
-#: Functions of a score that are a weight of the array, by the name that Einsums have for them.
+#: Functions of a score that are a weight of the array, by the name that Einsums have for them. All are 0 for a score of minus
+#: infinity, so that a mask may be written as one.
 WEIGHTS = ("exp", "sigmoid", "elu1", "relu")
-
-#: Those that are 0 for a score of minus infinity, so that a mask may be written as one.
-VANISHING = ("exp", "sigmoid", "elu1", "relu")
 
 
 @dataclass(frozen=True)
@@ -179,7 +178,7 @@ class Forms:
 
     def _is_plain(self, node: Expression) -> bool:
         """Whether the host can have the values of the whole expression."""
-        tensors = {part.tensor for part in _walk(node) if isinstance(part, Reference)}
+        tensors = {part.tensor for part in walk(node) if isinstance(part, Reference)}
         if any(tensor in self._known for tensor in tensors):
             return False
         return not isinstance(node, Binary | Unary | Call) or self._host_has(frozenset(variables_of(node)))
@@ -262,10 +261,6 @@ class Forms:
         if all(_number(term) == 0 for term in other.terms):
             return Form(tuple(replace(term, mask=_joined(term.mask, (condition,))) for term in chosen.terms), chosen.hidden)
         raise self.refuse("a mask whose other value is neither 0 nor -inf", node.at)
-
-
-def _walk(node: Expression) -> list[Expression]:
-    return [node, *(inner for child in node.children for inner in _walk(child))]
 
 
 def _joined(left: tuple[Expression, ...], right: tuple[Expression, ...]) -> tuple[Expression, ...]:

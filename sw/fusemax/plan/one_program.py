@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +14,7 @@ from ..cascade.errors import CascadeError, ReachError
 from ..compiler.compilation import compile as compile_program
 from ..compiler.mapper import map_cascade
 from .array import Array
-from .parts import parts_of
+from .parts import operand, parts_of
 
 __all__ = ["run_program"]
 
@@ -64,8 +63,7 @@ def run_program(
     pairs = [(a, b) for i, a in enumerate(parts_of(q, parts)) for b in parts_of(k, parts)[: parts - i]]
     columns = parts_of(v, parts)
     queries, keys, values = (
-        np.concatenate(pieces, axis=-1).astype(np.float32).astype(ml_dtypes.bfloat16)
-        for pieces in ([a for a, _ in pairs], [b for _, b in pairs], columns)
+        operand(np.concatenate(pieces, axis=-1)) for pieces in ([a for a, _ in pairs], [b for _, b in pairs], columns)
     )
     room = array.config.max_e
     if queries.shape[-1] > room:

@@ -8,14 +8,19 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["bfloat16", "parts_of"]
+__all__ = ["bfloat16", "operand", "parts_of"]
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
+def operand(values: ArrayLike) -> NDArray[Any]:
+    """Round to bfloat16, to nearest even: an operand of the machine."""
+    return np.asarray(values).astype(np.float32).astype(BFLOAT16)
+
+
 def bfloat16(values: ArrayLike) -> NDArray[np.float64]:
-    """Round to bfloat16, to nearest even, as the machine does with its operands; the result is in float64."""
-    return np.asarray(values).astype(np.float32).astype(BFLOAT16).astype(np.float64)
+    """Round to bfloat16 as :func:`operand` does; the result is in float64."""
+    return operand(values).astype(np.float64)
 
 
 def parts_of(values: NDArray[Any], most: int) -> list[NDArray[np.float64]]:

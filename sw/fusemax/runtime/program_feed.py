@@ -36,7 +36,7 @@ class ProgramFeed:
 
     def __init__(self, program: Program | None) -> None:
         if program is not None and not isinstance(program, Program):
-            raise TypeError(f"program must be a Program, not {program!r}")
+            raise TypeError(f"program must be a Program or None, not {program!r}")
         self.program = program
         self.feeding = Feeding() if program is None else program.feeding
 

@@ -17,6 +17,7 @@ from fusemax.cascade.catalog import DIRECTORY
 from fusemax.compiler import symbolic_checker as checker
 from fusemax.compiler.lowering import lower
 from fusemax.compiler.mapper import map_cascade
+from fusemax.compiler.micro import Operation
 from fusemax.compiler.microwords import encode
 from fusemax.compiler.modulo_schedule import Binding, modulo_schedule
 from fusemax.compiler.program import Program
@@ -211,6 +212,19 @@ def test_entropy_passes(config: Config, divided: bool) -> None:
     assert mask["op"] == Op.SUM
 
 
+@pytest.mark.parametrize(("rule",), [("row",)])
+def test_sums_of_scores_come_behind_the_denominator(rule: str) -> None:
+    """In front of it they would be parts of the bus word that SUM writes."""
+    config = replace(CONFIGS["tiny"], entropy=True, contexts=4)
+    lowered = lower(map_cascade(CASCADES["attention_entropy"]), config, 8, 8)
+    (total,) = (micro for micro in lowered.micros if micro.operation is Operation.SUM)
+    micros = [micro for micro in lowered.micros if micro is not total]
+    micros.insert(next(at for at, micro in enumerate(micros) if micro.operation is Operation.SLNV), total)
+    words = encode(modulo_schedule(micros, config, lowered.e, lowered.f))
+    with pytest.raises(RuleError, match=rf"^{rule}, slot \d+: ENT must come behind its tile's SUM, but comes \d+ slots before"):
+        check(words, config, lowered.e, lowered.f, raw=True)
+
+
 @pytest.mark.parametrize(
     ("rule", "break_it"),
     [
@@ -262,7 +276,12 @@ def times_zero(fields: dict[str, int], before: dict[str, int]) -> bool:
 def test_every_rule_is_broken_by_a_test() -> None:
     broken = {
         mark.args[1][at][0]
-        for test in (test_a_broken_program_is_refused, test_a_broken_function_is_refused, test_a_slower_lane_is_noticed)
+        for test in (
+            test_a_broken_program_is_refused,
+            test_a_broken_function_is_refused,
+            test_sums_of_scores_come_behind_the_denominator,
+            test_a_slower_lane_is_noticed,
+        )
         for mark in test.pytestmark
         for at in range(len(mark.args[1]))
     }
