@@ -7,6 +7,7 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cascade.builtins import MAPS
 from ..plan.array import Array, array_of, score_bound
 from ..runtime.device import Counters, Device
 from ..runtime.options import AttentionOptions
@@ -122,5 +123,4 @@ def _least_mean_weight(q: NDArray[np.float64], k: NDArray[np.float64], scale: fl
     else:
         count = np.minimum(np.arange(q.shape[-2]), keys.shape[-2] - 1)
         mean = (keys.cumsum(axis=-2) / np.arange(1, keys.shape[-2] + 1)[:, None])[..., count, :]
-    score = scale * (q * mean).sum(axis=-1)
-    return float(np.where(score > 0, 1 + score, np.exp(np.minimum(score, 0))).min())
+    return float(MAPS["elu1"].compute(scale * (q * mean).sum(axis=-1)).min())

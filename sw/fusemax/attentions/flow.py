@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cascade.builtins import MAPS
 from ..plan.array import array_of
 from ..runtime.device import Counters, Device
 from .causal_product import CHUNK, causal_product
 from .checks import check_choice, check_parts, check_qkv, check_square, repeat_heads
 
 __all__ = ["FLOW_VARIANTS", "Flow", "FlowVariant", "flow_attention"]
+
+_sigmoid = MAPS["sigmoid"].compute
 
 #: Added to both operands of every product of flows.
 EPSILON = 1e-6
@@ -157,8 +160,7 @@ class Flow:
         outgoing = product(keys, queries.sum(axis=-2, keepdims=True))
         allocated = product(queries, (keys / outgoing).sum(axis=-2, keepdims=True))
         competing = product(keys, (queries / incoming).sum(axis=-2, keepdims=True))
-        clamped = competing if variant.clamp is None else np.clip(competing, -variant.clamp, variant.clamp)
-        weights = np.exp(clamped - clamped.max(axis=-2, keepdims=True))
+        weights = _competition(competing, variant)
         length = k.shape[-2]
         competition = weights / weights.sum(axis=-2, keepdims=True) * length
         rows = _sigmoid(allocated * (q.shape[-2] / length)) / incoming
@@ -175,15 +177,15 @@ class Flow:
 
         incoming, outgoing = product(queries, keys), product(keys, queries)
         allocated, competing = product(queries, keys / outgoing), product(keys, queries / incoming)
-        clamped = competing if variant.clamp is None else np.clip(competing, -variant.clamp, variant.clamp)
-        weights = np.exp(clamped - clamped.max(axis=-2, keepdims=True))
+        weights = _competition(competing, variant)
         competition = weights / weights.cumsum(axis=-2) * number
         return cls(queries, keys * competition, _sigmoid(allocated) / (incoming * number), competing)
 
 
-def _sigmoid(x: Matrix) -> Matrix:
-    small = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, small) / (1 + small)
+def _competition(competing: Matrix, variant: FlowVariant) -> Matrix:
+    """Exponentials of the flows out of the keys, as multiples of the largest one."""
+    clamped = competing if variant.clamp is None else np.clip(competing, -variant.clamp, variant.clamp)
+    return np.exp(clamped - clamped.max(axis=-2, keepdims=True))
 
 
 def _feature(x: Matrix, variant: FlowVariant) -> Matrix:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cascade.builtins import MAPS
 from ..plan.array import Array, array_of
 from ..plan.parts import bfloat16
 from ..runtime.argument_checks import numbers_of
@@ -88,7 +89,7 @@ def linear_attention(
         check_square(q, k)
     with array_of(device, counters) as array:
         if kernel == "elu1":
-            queries, keys = _elu1(queries), _elu1(keys)
+            queries, keys = (MAPS["elu1"].compute(x) for x in (queries, keys))
         elif weights is not None:
             queries, keys = (_perceptron(array, x, weights, parts) for x in (queries, keys))
         if parts == 1:
@@ -104,10 +105,6 @@ def linear_attention(
     total = factor * (queries * totals).sum(axis=-1, keepdims=True)
     divisor = total if normaliser == "sum" else np.maximum(np.abs(total), 1)
     return (factor * out / np.where(divisor == 0, 1, divisor)).astype(np.float32)
-
-
-def _elu1(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.maximum(x, 0) + np.exp(np.minimum(x, 0))
 
 
 def _perceptron(

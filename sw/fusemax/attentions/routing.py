@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..plan.array import Array, array_of
+from ..cascade.builtins import REDUCTIONS
+from ..plan.array import Array, Sums, array_of
 from ..plan.parts import bfloat16
 from ..runtime.argument_checks import check_array, is_integer
 from ..runtime.device import Counters, Device
@@ -138,7 +139,7 @@ def routing_members(x: NDArray[Any], centroids: NDArray[Any], window: int, *, va
     size = _window(window, centroids, x)
     tokens = (_layer_norm if variant == "google" else _unit)(bfloat16(x))
     product = np.asarray(centroids, np.float64) @ tokens.swapaxes(-1, -2)
-    return np.sort(np.argsort(-product, axis=-1, kind="stable")[..., :size], axis=-1)
+    return REDUCTIONS["argtop"].compute(product, -1, size)
 
 
 def _window(window: int | None, centroids: object, q: NDArray[Any]) -> int:
@@ -203,11 +204,7 @@ class _Clusters:
         if self.members.shape[-1] == 1:
             return self.v
         behind = self.array.sums(self.q, self.k, self.v, self.scale, window=(0, -1), query_offset=1)
-        reference = np.maximum(*(np.where(s.denominator > 0, s.reference, -np.inf) for s in (before, behind)))
-        weights = [np.where(s.denominator > 0, np.exp2(s.reference - reference), 0) for s in (before, behind)]
-        total = sum(w * s.denominator for w, s in zip(weights, (before, behind), strict=True))
-        numerator = sum(w[..., None] * s.numerator for w, s in zip(weights, (before, behind), strict=True))
-        return np.asarray(numerator) / np.asarray(total)[..., None]
+        return before.merge(behind).mean
 
     def by_place(self, memory_key: NDArray[np.float64], memory_value: NDArray[np.float64]) -> NDArray[np.float64]:
         """Queries and keys with lists of their own, causal by place, with a key of the cluster in front.
@@ -234,11 +231,11 @@ class _Clusters:
         )
         heads = memory_key.reshape(-1, memory_key.shape[-1])
         score = self.scale * np.log2(np.e) * (self.q * heads[:, None]).sum(axis=-1)
-        largest = np.maximum(reference, score)
-        array_weight, memory_weight = np.exp2(reference - largest), np.exp2(score - largest)
         value = memory_value.reshape(-1, 1, memory_value.shape[-1])
-        total = array_weight[..., None] * numerator + memory_weight[..., None] * value
-        return total / (array_weight * denominator + memory_weight)[..., None]
+        whole = np.ceil(score)
+        weight = np.exp2(score - whole)
+        memory = Sums(whole, weight, weight[..., None] * value)
+        return Sums(reference, denominator, numerator).merge(memory).mean
 
 
 def _flat(lists: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ all tiles at once; the symbolic checker has shown that overlapping tiles do not 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ __all__ = ["is_softmax", "program_head"]
 Reals = NDArray[np.float64]
 
 
+@lru_cache(maxsize=64)
 def is_softmax(program: Program) -> bool:
     """Whether a program does what softmax attention needs and nothing else."""
     order = [placed.operation for placed in program.schedule.placed if placed.operation is not Operation.MASK]

@@ -6,14 +6,13 @@ Arrays are (keys, queries); keys are the rows of all tiles that follow each othe
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..arith.column_sum import NO_COARSE, ColumnSum, add_product, unit_exponent
-from ..arith.exp2 import MAX_WEIGHT_EXPONENT, Exp2Table
+from ..arith.exp2 import exp2
 from ..arith.linear import linear_weight
 from ..arith.score_product import Score, add_score, add_shift, set_score, set_shift
 from ..arith.score_slices import score_slices, slice_exponent
@@ -37,21 +36,9 @@ class Weights(NamedTuple):
         return self if visible is None else Weights(np.where(visible, self.mantissa, 0), self.exponent)
 
 
-@lru_cache(maxsize=8)
-def _mantissas(frac_bits: int) -> Integers:
-    """Mantissa of every fraction."""
-    return Exp2Table(frac_bits).model(np.arange(1 << frac_bits))
-
-
 def exponential(config: Config, score: Integers, reference: Integers | int, absolute: bool) -> Weights:
-    """EXP: as :func:`fusemax.arith.exp2.exp2`, by a table of all fractions."""
-    if absolute:
-        score = np.where(score < 0, score, ~score)
-    frac_bits = config.score_frac_bits
-    exponent = reference - (score >> frac_bits)
-    beyond = (exponent < 0) | (exponent > MAX_WEIGHT_EXPONENT)
-    mantissa = np.where(beyond, 0, _mantissas(frac_bits)[score & (1 << frac_bits) - 1])
-    return Weights(mantissa, exponent & MAX_WEIGHT_EXPONENT)
+    """EXP."""
+    return Weights(*exp2(config, score, reference, absolute))
 
 
 def linear(config: Config, score: Integers, rectified: bool) -> tuple[Weights, Truths]:

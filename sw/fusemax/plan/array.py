@@ -22,7 +22,7 @@ from ..spec import CONFIGS
 from .parts import operand, parts_of
 from .programs import sweep_program
 
-__all__ = ["Array", "Sums", "array_of"]
+__all__ = ["Array", "Sums", "array_of", "score_bound"]
 
 #: Memory of a model device that is opened for one call; pages that nothing touches cost nothing.
 MEMORY_BYTES = 1 << 30
@@ -72,6 +72,19 @@ class Sums:
         """Σ w v."""
         return np.ldexp(self.numerator, self.reference.astype(np.int64)[..., None])
 
+    def merge(self, other: Sums) -> Sums:
+        """Sums over the keys of both, in float64 (:meth:`fusemax.State.merge` has the same in float32)."""
+        seen = self.denominator > 0, other.denominator > 0
+        references = [np.where(s, x.reference, -np.inf) for s, x in zip(seen, (self, other), strict=True)]
+        largest = np.maximum(*references)
+        largest = np.where(np.isfinite(largest), largest, 0)
+        one, two = (np.exp2(reference - largest) for reference in references)
+        return Sums(
+            largest,
+            one * self.denominator + two * other.denominator,
+            one[..., None] * self.numerator + two[..., None] * other.numerator,
+        )
+
 
 class Array:
     """The array of an open device.
@@ -112,12 +125,7 @@ class Array:
         ValueError and others
             As :func:`fusemax.attention`.
         """
-        pieces = self._sweeps(q, k, v, scale, options, state=True)
-        shape = np.shape(q)[:-1]
-        reference, denominator = pieces[0].reference, pieces[0].denominator
-        assert reference is not None and denominator is not None
-        total = denominator.astype(np.float64).reshape(shape)
-        return Sums(np.where(total > 0, reference.reshape(shape), 0).astype(np.float64), total, _numerators(pieces, shape))
+        return _sums(self._sweeps(q, k, v, scale, options, state=True), np.shape(q)[:-1])
 
     def weighted(
         self,
@@ -189,9 +197,7 @@ class Array:
             As :func:`fusemax.attention`.
         """
         request = Request.of(q, k, v, {**options, "scale": scale, "out_dtype": "float32"}, program)
-        rows = self.device.driver.attention(*request.operands(q, k, v), request.call(self.config))
-        self._count()
-        return request.finish(self.config, rows).astype(np.float64)
+        return request.finish(self.config, self._rows(request, q, k, v)).astype(np.float64)
 
     def score_sums(
         self, q: ArrayLike, k: ArrayLike, v: ArrayLike, scale: float, **options: Unpack[AttentionOptions]
@@ -213,21 +219,21 @@ class Array:
         dims = {"head_dim": query.shape[-1], "value_dim": value.shape[-1]}
         program = compile_program("attention_entropy", **dims, config=self.config)
         request = Request.of(query, key, value, {**options, "scale": scale, "return_state": True}, program)
-        rows = self.device.driver.attention(*request.operands(query, key, value), request.call(self.config))
-        self._count()
-        assert rows.reference is not None and rows.denominator is not None
-        shape = query.shape[:-1]
-        denominator = rows.denominator.astype(np.float64).reshape(shape)
-        reference = np.where(denominator > 0, rows.reference.reshape(shape), 0).astype(np.float64)
-        columns = _numerators([rows], shape)
+        sums = _sums([self._rows(request, query, key, value)], query.shape[:-1])
         slices = program.feeding.score_columns
-        seen = denominator > 0
-        mean = columns[..., :slices].sum(axis=-1) / np.where(seen, denominator, 1) + DROPPED_BITS
-        return Sums(reference, denominator, columns[..., slices:]), np.where(seen, mean, 0)
+        seen = sums.denominator > 0
+        mean = sums.numerator[..., :slices].sum(axis=-1) / np.where(seen, sums.denominator, 1) + DROPPED_BITS
+        return replace(sums, numerator=sums.numerator[..., slices:]), np.where(seen, mean, 0)
 
-    def _count(self) -> None:
+    def _rows(self, request: Request, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], *, state: bool | None = None) -> Rows:
+        """A sweep: what the machine writes; ``state`` says whether with the state in front of each row, if not the request."""
+        call = request.call(self.config)
+        if state is not None:
+            call = replace(call, state_out=state)
+        rows = self.device.driver.attention(*request.operands(q, k, v), call)
         if self._counters is not None:
             self._counters.append(self.device.counters)
+        return rows
 
     def _sweeps(
         self,
@@ -245,9 +251,7 @@ class Array:
         for start in range(0, value.shape[-1], self.config.max_f):
             some = value[..., start : start + self.config.max_f]
             request = Request.of(query, key, some, {**options, "scale": scale, "return_state": True})
-            call = replace(request.call(self.config), state_out=state)
-            found.append(self.device.driver.attention(*request.operands(query, key, some), call))
-            self._count()
+            found.append(self._rows(request, query, key, some, state=state))
         return found
 
     def product(self, left: NDArray[Any], right: NDArray[Any], parts: int = 2) -> NDArray[np.float64]:
@@ -298,6 +302,14 @@ class Array:
                 pieces.append(largest * _numerators(self._sweeps(q, k, v, math.log(2), {}, state=False), q.shape[:-1]))
         total = np.concatenate(pieces, axis=-2) if by_rows else sum(pieces[1:], pieces[0])
         return total.reshape(*leading, rows, -1, right.shape[-1]).sum(axis=-2)
+
+
+def _sums(rows: list[Rows], shape: tuple[int, ...]) -> Sums:
+    """What sweeps with the same weights have left."""
+    reference, denominator = rows[0].reference, rows[0].denominator
+    assert reference is not None and denominator is not None
+    total = denominator.astype(np.float64).reshape(shape)
+    return Sums(np.where(total > 0, reference.reshape(shape), 0).astype(np.float64), total, _numerators(rows, shape))
 
 
 def _numerators(rows: list[Rows], shape: tuple[int, ...]) -> NDArray[np.float64]:
