@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from fusemax.spec import Config
@@ -17,6 +20,14 @@ __all__ = ["MACHINE", "SYSTEM", "emission_digest", "emission_sources", "emitted"
 
 #: Modules whose components are emitted: a machine; a board's system, which is a machine with memory and bridge.
 MACHINE, SYSTEM = "fusemax_hw.top", "fusemax_hw.boards.system"
+
+#: Emits the configuration that is its first argument to the directory that is its second.
+EMIT = """
+import json, sys
+from fusemax.spec import Config
+from fusemax_hw.emit import emit
+emit(Config(**json.loads(sys.argv[1])), sys.argv[2])
+"""
 
 
 def emission_sources(top: str = MACHINE) -> list[Path]:
@@ -53,10 +64,10 @@ def emitted(config: Config) -> Path:
     """
 
     def write(target: Path) -> None:
-        # Amaranth is imported only when something is emitted.
-        from fusemax_hw.emit import emit
-
-        emit(config, target)
+        # In a process of its own: modules that this one has imported may be older than the files that the digest is of.
+        command = [sys.executable, "-c", EMIT, json.dumps(config.to_dict()), str(target)]
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": path})
 
     return cached(f"verilog-{config.name}-{emission_digest(config)}", write, f"the Verilog of {config.name}")
 

@@ -7,10 +7,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from fusemax.spec import CONFIGS
+from fusemax.spec import CONFIGS, Config
 from fusemax_sim import emission
 from fusemax_sim.emission import MACHINE, SYSTEM, emission_digest, emission_sources
 from fusemax_sim.toolchain import package_directory
@@ -111,3 +112,13 @@ def test_the_digest_does_not_depend_on_the_place(tmp_path: Path, monkeypatch: py
         shutil.copytree(package_directory(package), tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(emission, "package_directory", lambda package: tmp_path / package)
     assert emission_digest(TINY) == before
+
+
+def test_an_old_module_in_memory_is_not_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest is of the files, so the text is too, whatever was imported before they were changed."""
+    monkeypatch.setenv("FUSEMAX_CACHE", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "fusemax_hw.emit", SimpleNamespace(emit=lambda config, directory: None))
+    smallest = Config(name="two", rows=2, columns=2, max_e=1, max_f=1, bus_bits=32, contexts=2, query_tiles=1)
+    directory = emission.emitted(smallest)
+    assert (directory / "fusemax.v").is_file()
+    assert emission.verilog_digest(smallest) == json.loads((directory / "manifest.json").read_text())["sha256"]
