@@ -34,7 +34,7 @@ from fusemax.plan.parts import bfloat16
 from fusemax.planning.descriptors import describe
 from fusemax.planning.masks import Mask
 from fusemax.planning.memory_map import RING_BYTES, Shape, place_arrays, place_program
-from fusemax_sim.emission import emission_digest
+from fusemax_sim.emission import verilog_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "attentions.json"
@@ -368,7 +368,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("results", nargs="?", type=Path, default=RESULTS, metavar="RESULTS", help=what)
     parser.add_argument("--rtl", action="store_true", help="run every system on the emitted Verilog too")
     given = parser.parse_args(arguments)
-    digest = emission_digest(CONFIG)
+    digest = verilog_digest(CONFIG)
     rows, bases = Rows(given.results), {}
     for name, system in SYSTEMS.items():
         row = rows.rows.get(name, {})
