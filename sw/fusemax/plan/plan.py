@@ -9,7 +9,7 @@ from ..cascade.cascade import Cascade
 from ..cascade.einsum import Einsum
 from ..cascade.expression import Expression
 
-__all__ = ["Assembly", "Bilinear", "HostStep", "Part", "Plan", "Product", "Sweep"]
+__all__ = ["Assembly", "Bilinear", "HostLoop", "HostStep", "Part", "Plan", "Product", "Sweep"]
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,24 @@ class HostStep:
 
 
 @dataclass(frozen=True)
+class HostLoop:
+    """Steps of the cascade's iteration that the host evaluates, one after another, in float64.
+
+    Members
+    -------
+    initialization, einsums
+        Before the first step, and of every step.
+    """
+
+    initialization: tuple[Einsum, ...]
+    einsums: tuple[Einsum, ...]
+
+    def __str__(self) -> str:
+        every = [f"host:  {einsum}, step by step" for einsum in self.einsums]
+        return "\n".join([*(f"host:  {einsum}" for einsum in self.initialization), *every])
+
+
+@dataclass(frozen=True)
 class Plan:
     """A cascade as steps of host and array.
 
@@ -134,7 +152,7 @@ class Plan:
     """
 
     cascade: Cascade
-    steps: tuple[HostStep | Sweep | Product | Assembly, ...]
+    steps: tuple[HostStep | HostLoop | Sweep | Product | Assembly, ...]
 
     @property
     def sweeps(self) -> tuple[Sweep, ...]:
