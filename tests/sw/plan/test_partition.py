@@ -127,5 +127,5 @@ def test_a_running_sum_that_only_the_array_has_is_a_causal_sweep() -> None:
     assert isinstance(loop, HostLoop)
     assert "AV" not in {einsum.result.tensor for einsum in loop.einsums}
     assert str(sweep) == (
-        "sweep: identity(SQ[e, l] * SK[e, l0]) where l0 <= l, values EX[l0] * (l0 + 1) * V[f, l0] * 1 / SCD[l0+1], over l0"
+        "sweep: identity(SQ[e, l] * SK[e, l0]) where l0 <= l, values EX[l0] * (l0 + 1) * (1 / SCD[l0+1]) * V[f, l0], over l0"
     )
