@@ -22,4 +22,7 @@ def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_cascade_without_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "sink_first"]) == 1
-    assert "error: sink_first, line 25, column 7: no plan for this: RM is a state that is no running sum" in capsys.readouterr().err
+    assert (
+        "error: sink_first, line 25, column 7: no plan for this: RM is a state that is no running sum"
+        in capsys.readouterr().err
+    )
