@@ -204,7 +204,8 @@ class BridgeTransport:
         while self._tail != tail % RING_INDICES:
             start = self._ring_base + self._tail % self._ring_size * DESCRIPTOR_STRIDE_BYTES
             job = Descriptor.unpack(int.from_bytes(self.memory[start : start + DESCRIPTOR_BYTES].tobytes(), "little"))
-            begin, end = (min(place, self.memory.size) for place in (job.o_address, written_end(job, machine["columns"], machine["bus_bytes"])))
+            behind = written_end(job, machine["columns"], machine["bus_bytes"])
+            begin, end = (min(place, self.memory.size) for place in (job.o_address, behind))
             self._outstanding.append(Outputs(self._tail, begin, end))
             self._tail = (self._tail + 1) % RING_INDICES
 

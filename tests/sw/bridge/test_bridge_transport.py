@@ -237,9 +237,7 @@ def test_long_runs_of_zeros_are_not_carried() -> None:
 @pytest.mark.parametrize("f", [1, 20])
 @pytest.mark.parametrize("queries", [1, 8, 9, 100])
 def test_where_a_job_writes_follows_from_its_descriptor(queries: int, f: int, share: int, state_out: bool) -> None:
-    shape = Shape(
-        batch=2, heads=3, share=share, queries=queries, keys=50, e=16, f=f, out_dtype="float32", state_out=state_out
-    )
+    shape = Shape(batch=2, heads=3, share=share, queries=queries, keys=50, e=16, f=f, out_dtype="float32", state_out=state_out)
     buffers = place_arrays(SMALL, shape, 0)
     program = fusemax.compile(head_dim=16, value_dim=f, config=SMALL)
     (fields,) = describe(SMALL, shape, program, 0, buffers)
