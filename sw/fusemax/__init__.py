@@ -20,6 +20,7 @@ from .spec import CONFIGS, Config
 if TYPE_CHECKING:
     from fusemax_sim.memory import Memory
 
+    from .api.attention_varlen import attention_varlen
     from .attentions.biased import biased_attention
     from .attentions.calibrated import calibrated_attention
     from .attentions.elu import elu_attention
@@ -51,6 +52,7 @@ __all__ = [
     "__version__",
     "attention",
     "attention_entropy",
+    "attention_varlen",
     "biased_attention",
     "calibrated_attention",
     "compile",
@@ -71,6 +73,7 @@ __all__ = [
 #: Modules of functions that few calls need; each is imported when it is asked for.
 LAZY = {
     "attention_entropy": "attentions.entropy",
+    "attention_varlen": "api.attention_varlen",
     "biased_attention": "attentions.biased",
     "calibrated_attention": "attentions.calibrated",
     "elu_attention": "attentions.elu",

@@ -10,20 +10,21 @@ from numpy.typing import ArrayLike, NDArray
 from ..compiler.program import Program
 from ..planning.memory_map import Shape, align, required_bytes
 from ..runtime.device import MEMORY_BYTES, Device
+from ..runtime.operands import as_operands
 from ..runtime.options import AttentionOptions, RequestOptions, check_names
 from ..runtime.request import Request
 from ..runtime.softmax_state import State
 from ..spec import PAGE_BYTES, config_named
 from .opening import open_device
 
-__all__ = ["attention"]
+__all__ = ["attention", "run_request"]
 
 
 @overload
 def attention(
-    q: NDArray[Any],
-    k: NDArray[Any],
-    v: NDArray[Any],
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
     scale: float | ArrayLike | None = None,
     device: Device | None = None,
     *,
@@ -36,9 +37,9 @@ def attention(
 
 @overload
 def attention(
-    q: NDArray[Any],
-    k: NDArray[Any],
-    v: NDArray[Any],
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
     scale: float | ArrayLike | None = None,
     device: Device | None = None,
     *,
@@ -51,9 +52,9 @@ def attention(
 
 @overload
 def attention(
-    q: NDArray[Any],
-    k: NDArray[Any],
-    v: NDArray[Any],
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
     scale: float | ArrayLike | None = None,
     device: Device | None = None,
     *,
@@ -66,9 +67,9 @@ def attention(
 
 @overload
 def attention(
-    q: NDArray[Any],
-    k: NDArray[Any],
-    v: NDArray[Any],
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
     scale: float | ArrayLike | None = None,
     device: Device | None = None,
     *,
@@ -80,9 +81,9 @@ def attention(
 
 
 def attention(
-    q: NDArray[Any],
-    k: NDArray[Any],
-    v: NDArray[Any],
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
     scale: float | ArrayLike | None = None,
     device: Device | None = None,
     *,
@@ -93,27 +94,33 @@ def attention(
 ) -> Any:
     """Compute softmax(scale · q kᵀ) v on a device.
 
-    The leading axes of the three arrays are none, heads, batch and heads, or more. They are equal, but for the heads: q may
-    have a multiple of the heads of k and v, of which each is for as many heads of q as follow each other.
-    ``device.counters`` are those of this call afterwards.
+    The leading axes of the three arrays are none, heads, batch and heads, or more. Batch axes broadcast, and axes that an array
+    has not are of length 1. q may have a multiple of the heads of k and v, of which each is for as many heads of q as follow
+    each other. ``device.counters`` are those of this call afterwards.
 
-    A query sees key j of its head if it is one of ``key_lengths`` keys, and in the first ``prefix`` keys or in the window. A
-    query that sees no key gives zeros, and a log-sum-exp of -inf.
+    A query sees key j of its head if it is one of ``key_lengths`` keys and not before ``key_start``, and in the first
+    ``prefix`` keys or in the window. A query that sees no key gives zeros, and a log-sum-exp of -inf; so do all of them if
+    there are no keys.
+
+    The arrays are NumPy arrays, objects with ``__array__`` or ``__dlpack__``, such as tensors on the CPU, or nested lists.
+    Their numbers are bfloat16, float16, float32 or float64, and are rounded to bfloat16 once, to nearest even. Subnormal
+    numbers are zero. Integers are refused, since they are often codes of something.
 
     Parameters
     ----------
     q : array (..., P, E)
-        Queries, float32 or bfloat16. float32 is rounded to bfloat16, to nearest even. Subnormal numbers are zero.
+        Queries.
     k : array (..., M, E)
         Keys.
     v : array (..., M, F)
         Values.
     scale
-        Factor of the scores, or one per query head; 1/√E if not given. Negative is allowed, zero is not.
+        Factor of the scores, or one per query head; 1/√E if not given. Negative is allowed; with zero all scores are zero, and
+        a query gets the mean of the values that it sees.
     device
         Where to run. If not given, a model device of configuration ``small``, as large as needed, is opened for this call.
     out_dtype
-        ``bfloat16`` or ``float32``: format of the result, which is rounded once.
+        ``bfloat16`` or ``float32``, by name or as a type of NumPy's: format of the result, which is rounded once.
     timeout
         Seconds after which the call fails; no limit if not given. The machine completes its job by itself, and the next
         call waits for that.
@@ -128,6 +135,10 @@ def attention(
         (left, right): a query sees so many keys in front of its own place and behind it, and the one there; -1 for all.
     key_lengths
         Keys that there are in each batch entry, 0 to M.
+    key_start
+        Number of the first key that is seen, 0 to M; one number, or one per batch entry. For batches that are padded on the
+        left. Places of queries, and a prefix, still count from key 0 of the array. The result has the bits of a call with the
+        keys from ``key_start`` on, and ``query_offset`` and ``prefix`` smaller by as much.
     prefix
         So many keys from the first are seen by every query; one number, or one per batch entry.
     temperature
@@ -142,7 +153,7 @@ def attention(
     return_state
         Return the state too, that of the argument ``state`` included.
     sink
-        A score per query head that takes part in the softmax with a value of zero.
+        A score per query head that takes part in the softmax with a value of zero; -inf is no sink.
     program
         What :func:`fusemax.compile` made for the device's configuration and these head dims; the default program if not given.
         It is checked against the machine's rules first. What it computes is what its cascade says, of scores that are
@@ -163,7 +174,8 @@ def attention(
     RuleError
         If the machine cannot run ``program``; nothing has been run then.
     NonFiniteError
-        If an array holds an infinity or a NaN, or a float32 that is rounded to infinity.
+        If an array holds an infinity or a NaN, or a number that is rounded to infinity. Keys and values that no query sees may,
+        and queries that see no key.
     ScoreOverflowError
         If a score left its range (±2^(score_bits - 1 - score_frac_bits), to base 2).
     DeviceClosedError, DeviceMemoryError
@@ -175,7 +187,19 @@ def attention(
     """
     check_names("attention", options, AttentionOptions)
     given: RequestOptions = {**options, "scale": scale, "return_lse": return_lse, "return_state": return_state}
+    q, k, v = as_operands(q, k, v)
     request = Request.of(q, k, v, given, program)
+    return run_request(request, device, q, k, v)
+
+
+def run_request(request: Request, device: Device | None, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> Any:
+    """Run a call on a device, or if None on a model device that is opened for it.
+
+    Raises
+    ------
+    TypeError and others
+        If ``device`` is something else; as :func:`attention`.
+    """
     if device is not None and not isinstance(device, Device):
         raise TypeError(f"device must be a Device or None, not {device!r}")
     if device is None:
@@ -192,6 +216,8 @@ def _run(request: Request, device: Device, q: NDArray[Any], k: NDArray[Any], v: 
 
 def _room(request: Request, k: NDArray[Any]) -> int:
     """Memory of a device that is opened for one call."""
+    if not (request.batch and request.heads and request.queries and request.keys):
+        return MEMORY_BYTES
     heads = k.shape[-3] if k.ndim > 2 else 1
     shape = Shape(
         batch=request.batch,
