@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Call:
-    """A call of :func:`fusemax.attention`.
+    """A call of :func:`fusemax.attention`, or of :func:`fusemax.attention_varlen`.
 
     Members
     -------
@@ -51,12 +51,15 @@ class Call:
         Shapes of queries and keys, (batch, heads, length, head dim); values are shaped like keys.
     arguments
         Keyword arguments.
+    sequences
+        Lengths of packed sequences, queries as keys; the batch is one entry then.
     """
 
     title: str
     q: tuple[int, int, int, int]
     k: tuple[int, int, int, int]
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    sequences: Sequence[int] = ()
 
     def arrays(self) -> list[NDArray[Any]]:
         """Q, K and V from three seeds."""
@@ -66,8 +69,22 @@ class Call:
             for seed, shape in enumerate(shapes)
         ]
 
+    def run(self, device: fusemax.Device) -> Any:
+        """The call's result on a device."""
+        if not self.sequences:
+            return fusemax.attention(*self.arrays(), device=device, **self.arguments)
+        q, k, v = (array[0].swapaxes(0, 1) for array in self.arrays())
+        edges = np.cumsum([0, *self.sequences])
+        return fusemax.attention_varlen(q, k, v, edges, edges, device=device, **self.arguments)
+
     def pairs(self) -> int:
         """Pairs of a query and a key that it sees, in all heads."""
+        if self.sequences:
+            heads = self.q[1]
+            return sum(
+                replace(self, q=(1, heads, length, self.q[3]), k=(1, heads, length, self.k[3]), sequences=()).pairs()
+                for length in self.sequences
+            )
         (batch, heads, queries, _), keys = self.q, self.k[2]
         lengths = self.arguments.get("key_lengths", [keys] * batch)
         position = np.arange(queries)[:, None] + self.arguments.get("query_offset", 0)
@@ -88,6 +105,13 @@ class Call:
 def ragged(batch: int, longest: int) -> list[int]:
     """Lengths of a batch, from an eighth of the longest on."""
     return [int(length) for length in np.random.default_rng(9).integers(longest // 8, longest + 1, batch)]
+
+
+def packed(title: str, heads: int, **arguments: Any) -> Call:
+    """16 packed sequences of 17 to 300 tokens."""
+    lengths = [int(length) for length in np.random.default_rng(9).integers(17, 301, 16)]
+    shape = (1, heads, sum(lengths), 64)
+    return Call(title, shape, shape, arguments, lengths)
 
 
 def calls() -> list[Call]:
@@ -111,17 +135,18 @@ def calls() -> list[Call]:
             {"key_lengths": ragged(32, 512)},
         ),
         Call("chunk of 64 queries at position 448", (4, 2, 64, 64), (4, 2, 512, 64), {"causal": True, "query_offset": 448}),
+        packed("16 packed sequences of 17 to 300 tokens", 1),
+        packed("packed sequences, causal", 1, causal=True),
     ]
 
 
 def measure(call: Call) -> Row:
     """The call on the Verilog and on the model."""
-    q, k, v = call.arrays()
     results = {}
     row: Row = {}
     for kind in ("model", "rtl"):
         with fusemax.open(kind, CONFIG) as device:
-            results[kind] = fusemax.attention(q, k, v, device=device, **call.arguments)
+            results[kind] = call.run(device)
             counters = device.counters
         row[f"{kind}_cycles"] = counters.cycles
     row |= {name: getattr(counters, name) for name in ("tiles", "tiles_skipped", "slots_qk", "slots_slnv", "bytes_read")}

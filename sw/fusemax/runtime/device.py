@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from ..compiler.program import Program
 from ..errors import DeviceClosedError, MismatchError
 from ..spec import COUNTERS, IDENTITY, INTERFACE_VERSION, Config, config_named, counter_offset, register
+from .device_numbers import give_number
 from .driver import Driver
 from .operands import as_operands
 from .options import SubmitOptions, check_names
@@ -67,6 +68,11 @@ class Device:
     config
         Configuration that the device must have.
 
+    Members
+    -------
+    number
+        Of the device in this process, from 1 on.
+
     Raises
     ------
     MismatchError
@@ -76,6 +82,7 @@ class Device:
     def __init__(self, transport: Transport, config: str | Config) -> None:
         self.config = config_named(config)
         self.transport = transport
+        self.number = give_number(self)
         self._closed = False
         try:
             check_machine(transport.read_register, self.config)
