@@ -41,7 +41,7 @@ def weighted_values(
     v: NDArray[Any],
     mask: Mask | None,
     **options: Unpack[AttentionOptions],
-) -> tuple[NDArray[np.float64], Sums]:
+) -> Sums:
     """Compute Σ exp(s) v and Σ exp(s) for scores s.
 
     Against an identity, the keys' elements are the weights' logarithms, two bfloat16 numbers each. A block of queries is a
@@ -66,7 +66,7 @@ def weighted_values(
 
     Returns
     -------
-    A number near the largest score of each query, (batch, heads, P), and the sums as multiples of its exponential.
+    The sums, (batch, heads, P); their references need not be whole numbers.
     """
     batch, heads, queries, keys = scores.shape
     block = block_of(array.config)
@@ -93,7 +93,7 @@ def weighted_values(
     if mask is None:
         # The key in front has a weight of 1, and the reference is 0.
         found = replace(found, denominator=found.denominator - 1)
-    return largest, found
+    return replace(found, reference=found.reference + largest / math.log(2))
 
 
 def _queries(part: NDArray[np.float64], batch: int, heads: int, queries: int) -> NDArray[np.float64]:

@@ -255,10 +255,28 @@ def test_a_prompt_in_chunks_and_alone_has_the_bits_that_it_has_together(device, 
     alone = fusemax.attention(q[1:, 1:], k[1:, 1:], v[1:, 1:], query_offset=15, **options, **names)
     for one, other in zip(alone, whole, strict=True):
         np.testing.assert_array_equal(bits(one), bits(np.ascontiguousarray(other[1:, 1:])))
-    monkeypatch.setattr(scored_attention, "QUERIES", 16)
     monkeypatch.setattr(scored_attention, "MOST_PAIRS", 1)
     for one, other in zip(fusemax.attention(q, k, v, query_offset=15, **options, **names), whole, strict=True):
         np.testing.assert_array_equal(bits(one), bits(other))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_keys_in_blocks(linear, monkeypatch, seed: int) -> None:
+    """More keys than the host has at a time: blocks are merged, and a window may begin and end in any of them."""
+    monkeypatch.setattr(scored_attention, "KEYS", 16)
+    arrays, options = random_call(200 + seed)
+    names = {"return_weights": True, "return_scores": "masked", "return_lse": True}
+    out, lse, weights, scores = fusemax.attention(*arrays, device=linear, softcap=7.0, out_dtype="float32", **names, **options)
+    monkeypatch.setattr(scored_attention, "MOST_PAIRS", 1)
+    again = fusemax.attention(*arrays, device=linear, softcap=7.0, out_dtype="float32", **names, **options)
+    for one, other in zip(again, (out, lse, weights, scores), strict=True):
+        np.testing.assert_array_equal(bits(one), bits(other))
+    monkeypatch.undo()
+    whole = fusemax.attention(*arrays, device=linear, softcap=7.0, out_dtype="float32", **names, **options)
+    np.testing.assert_allclose(out, whole[0], atol=2e-5 * max(1e-3, np.abs(whole[0]).max()))
+    np.testing.assert_allclose(lse, whole[1], atol=2e-5)
+    np.testing.assert_allclose(weights, whole[2], atol=1e-6)
+    np.testing.assert_array_equal(bits(scores), bits(whole[3]))
 
 
 # -- masks and biases of pairs -----------------------------------------------------------------------------------
