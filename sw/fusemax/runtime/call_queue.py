@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from ..errors import (
     AbortFaultError,
+    DeviceClosedError,
     DeviceDrainError,
     DeviceError,
     DeviceFaultError,
     DeviceTimeoutError,
+    ForkedDeviceError,
     NonFiniteError,
     RingFaultError,
     ScoreOverflowError,
@@ -26,7 +30,6 @@ __all__ = ["CallQueue", "QueuedCall"]
 PIECE_SECONDS = 0.05
 #: Jobs from one that interrupts to the next; a call's last one always does.
 JOBS_PER_INTERRUPT = 4
-#: Causes that the machine tells for the job itself.
 
 
 @dataclass(eq=False)
@@ -74,8 +77,15 @@ class QueuedCall:
                 chain = []
 
 
+class _AbortAskedError(Exception):
+    """A progress function has asked for an abort: the wait that it was called in ends."""
+
+
 class CallQueue:
     """Runs calls in the order in which they came, as the ring has room. Any thread may use it.
+
+    One thread at a time has the machine. :meth:`abort` may come from anywhere, also from a signal handler or a progress
+    function of the very thread that has it: it leaves a note, and who has the machine, or has it next, acts on it first.
 
     If the machine stops, or has seen a number that is not finite or out of range, while several calls are in it, the calls that
     it may be about are run again, each alone. So each call gets its own error, and no other's.
@@ -84,15 +94,19 @@ class CallQueue:
     -------
     ring
         The machine.
+    aborts
+        Changes with every :meth:`abort`.
     """
 
     def __init__(self, ring: JobRing, config: Config) -> None:
         self.ring = ring
+        self.aborts = 0
         self._config = config
         self._turns = Turns()
         self._calls: list[QueuedCall] = []
-        self._started = False
-        with self._turns:
+        self._process = os.getpid()
+        self._started = self._closed = self._abort_asked = self._in_progress = False
+        with self._turn():
             self._start()
 
     @property
@@ -100,20 +114,29 @@ class CallQueue:
         """Most jobs that can continue each other."""
         return self.ring.capacity
 
-    def add(self, jobs: Sequence[Descriptor], *, alone: bool = False, measured: bool = False) -> QueuedCall:
+    def add(
+        self, jobs: Sequence[Descriptor], *, alone: bool = False, measured: bool = False, since: int | None = None
+    ) -> QueuedCall:
         """Queue a call; its first jobs start at once if they can. No chain of jobs is longer than :attr:`longest_chain`.
 
-        ``measured``: alone, and the machine's counters are cleared before.
+        ``measured``: alone, and the machine's counters are cleared before. ``since``: :attr:`aborts` when the call began; it
+        has failed already if there was one meanwhile.
         """
         call = QueuedCall(jobs, alone or measured, measured)
-        with self._turns:
-            self._calls.append(call)
-            self._pump()
+        self.enqueue(call, since)
         return call
+
+    def enqueue(self, call: QueuedCall, since: int | None = None) -> None:
+        """Do the same with a call that its owner holds, who can abandon it if this is interrupted."""
+        with self._turn():
+            self._calls.append(call)
+            if since not in (None, self.aborts):
+                self._end([call], AbortFaultError(0, self.ring.complete))
+            self._pump()
 
     def poll(self) -> None:
         """See what has become of the calls without waiting."""
-        with self._turns:
+        with self._turn():
             self._collect()
             self._pump()
 
@@ -143,24 +166,81 @@ class CallQueue:
 
     def abandon(self, call: QueuedCall) -> None:
         """Nobody wants a call's result any more: jobs that are not in the ring never get there."""
-        with self._turns:
+        with self._turn():
             call.abandoned = True
             call.jobs = call.jobs[: call.put]
             if not call.put and not call.complete:
                 self._end([call], None)
 
     def abort(self) -> None:
-        """Stop the machine now; every call that is not complete fails with AbortFaultError."""
-        with self._turns:
-            if self._calls:
-                self.ring.abort()
-                self._collect()
+        """Stop the machine now; every call that is not complete fails with AbortFaultError. Never waits.
+
+        If another thread has the machine, or this one is inside a call, the note is acted on in a moment.
+        """
+        self._check_process()
+        self.aborts += 1
+        self._abort_asked = True
+        self._act_on_notes()
+
+    def counters(self, names: Sequence[str]) -> list[int]:
+        """Read counters; a progress function may, too."""
+        if self._in_progress and self._turns.mine:
+            return [self.ring.counter(name) for name in names]
+        with self._turn():
+            return [self.ring.counter(name) for name in names]
+
+    def close(self) -> None:
+        """From now on every call, also one that waits, raises DeviceClosedError."""
+        self._closed = True
 
     # -- turns -----------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Have the machine, after what was noted was done."""
+        self._check_process()
+        try:
+            with self._turns:
+                self._check_open()
+                self._abort_if_asked()
+                yield
+        except Exception as error:
+            if self._closed and not isinstance(error, DeviceClosedError):
+                raise DeviceClosedError("the device must be open, but was closed") from error
+            raise
+        finally:
+            self._act_on_notes()
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise ForkedDeviceError(self._process)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DeviceClosedError("the device must be open, but was closed")
+
+    def _act_on_notes(self) -> None:
+        """Abort if that was asked for and nobody has the machine; who has it does this when it gives it back."""
+        while self._abort_asked and not self._closed and self._turns.try_enter():
+            try:
+                self._abort_if_asked()
+            finally:
+                self._turns.leave()
+
+    def _abort_if_asked(self) -> None:
+        if not self._abort_asked:
+            return
+        self._abort_asked = False
+        if not self._calls:
+            return
+        self.ring.abort()
+        fault = self.ring.fault()
+        self._end(self._calls, fault if isinstance(fault, AbortFaultError) else AbortFaultError(0, self.ring.complete))
+        self._started = False
+
     def _wait(self, is_over: Callable[[], bool], deadline: Deadline, progress: Callable[..., None] | None) -> None:
         while True:
-            with self._turns:
+            with self._turn():
                 if is_over():
                     return
                 self._pump()
@@ -177,14 +257,33 @@ class CallQueue:
         piece = PIECE_SECONDS if remaining is None else min(PIECE_SECONDS, remaining)
         start = time.monotonic()
         try:
-            self.ring.wait(piece, progress)
+            self.ring.wait(piece, progress and self._stoppable(progress))
+        except _AbortAskedError:
+            pass
         except TimeoutError as error:
             if isinstance(error, DeviceError) and not isinstance(error, DeviceTimeoutError):
                 raise  # The device does not answer at all.
             # A transport that gives up early has nothing under way.
             if time.monotonic() - start >= piece:
                 return
+        finally:
+            self._check_open()
+            self._abort_if_asked()
         self._collect()
+
+    def _stoppable(self, progress: Callable[..., None]) -> Callable[..., None]:
+        """``progress``, after which the wait ends if it has asked for an abort; it may read counters."""
+
+        def told(*arguments: object) -> None:
+            self._in_progress = True
+            try:
+                progress(*arguments)
+            finally:
+                self._in_progress = False
+            if self._abort_asked or self._closed:
+                raise _AbortAskedError
+
+        return told
 
     def _start(self) -> None:
         """Start the machine, if its memory lets it."""
@@ -323,4 +422,5 @@ class CallQueue:
     def _end(self, calls: Sequence[QueuedCall], error: DeviceError | None) -> None:
         for call in list(calls):
             call.error, call.complete = error, True
-            self._calls.remove(call)
+            if call in self._calls:
+                self._calls.remove(call)

@@ -22,6 +22,7 @@ from .call_queue import CallQueue, QueuedCall
 from .device_arrays import Arrays
 from .device_memory import DeviceMemory
 from .fair_lock import Turns
+from .forgotten import Forgotten, Pending
 from .host_blocks import Block, find_blocks
 from .job_ring import Deadline, JobRing
 from .placement import Placement
@@ -31,6 +32,7 @@ from .transport import Transport
 __all__ = ["Call", "Driver", "Pending", "Rows"]
 
 Bits = NDArray[np.uint16]
+Range = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +65,6 @@ class Call:
     program: Program | None = None
 
 
-@dataclass(frozen=True)
-class Pending:
-    """A call that was submitted: its jobs, its program and output, and the reserved memory that holds its arrays."""
-
-    queued: QueuedCall
-    program: Program
-    output: Buffer
-    shape: Shape
-    area: int
-
-
 class Driver:
     """Runs attention on an open device, for any number of threads.
 
@@ -85,6 +76,8 @@ class Driver:
         Who has which bytes of the device's memory.
     queue
         The calls' jobs on their way through the ring.
+    forgotten
+        Submitted calls and reserved areas that nobody wants any more.
     """
 
     def __init__(self, transport: Transport, config: Config) -> None:
@@ -96,10 +89,10 @@ class Driver:
         self._programs = ProgramStore(config, self.memory)
         self._placement = Placement(config, self.memory, self._arrays)
         self.queue = CallQueue(JobRing(transport, size_log2), config)
-        # The call under way has the memory behind the programs, also when nobody waits for it any more.
+        self.forgotten = Forgotten(self.queue, self.memory)
+        # The call under way keeps its memory, also when nobody waits for it any more.
         self._turns = Turns()
         self._under_way: QueuedCall | None = None
-        self._forgotten: list[Pending] = []
 
     def attention(self, q: Bits, k: Bits, v: Bits, call: Call) -> Rows:
         """Attention of bfloat16 bits (batch, heads, length, head dim); heads of q are a multiple of those of k and v.
@@ -141,53 +134,76 @@ class Driver:
         )
 
     def _call(self, arrays: Mapping[str, Bits], there: Mapping[str, Keys], shape: Shape, call: Call) -> Rows:
-        deadline = Deadline(call.timeout)
+        deadline, since = Deadline(call.timeout), self.queue.aborts
         with self._turns:
+            self.forgotten.clean_up()
             if self._under_way is not None:
                 # It may still write to memory.
                 self.queue.wait_end(self._under_way, deadline)
-            self._under_way, self.memory.call_end = None, 0
-            with self.memory.lock:
-                program = call.program or compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
-                program_address = self._programs.load(program)
-                parts, blocks = self._split(arrays, shape)
-                if len(parts) > 1:
-                    # What is free now stays so until the last part.
-                    self.memory.call_end = self.memory.limit
-            progress = self._progress(call.progress, parts, shape, program, there, call) if call.progress else None
-            results = Results(shape, len(parts))
-            for part in parts:
-                inner = part.shape(shape)
-                rows = {name: part.rows(shape, name, array) for name, array in arrays.items()}
-                with self.memory.lock:
-                    buffers = self._placement.place(rows, inner, blocks)
-                    self.memory.call_end = max(
-                        self.memory.call_end, *(buffer.address + buffer.size for buffer in buffers.values())
-                    )
-                scale = part.scale(shape, call.scale)
-                self._arrays.put_scale(buffers["q"], inner, scale)
-                places = buffers | self._there(there, part)
-                descriptors = self._describe(inner, program, program_address, places, scale, part.mask(call.mask))
-                # Counters go on from part to part.
-                self._under_way = self.queue.add(descriptors, alone=True, measured=part is parts[0])
-                try:
-                    self.queue.wait(self._under_way, deadline, progress)
-                except ProgramFaultError:
-                    self._programs.rewrite(program)
-                    raise
-                except BaseException:
-                    self.queue.abandon(self._under_way)
-                    raise
-                results.put(part, self._arrays.results(buffers["o"], inner))
-            return results.rows
+            try:
+                self._under_way = None
+                return self._run(arrays, there, shape, call, deadline, since)
+            finally:
+                self._give_back_call()
 
-    def _split(self, arrays: Mapping[str, Bits], shape: Shape) -> tuple[list[Part], list[Block]]:
-        """Parts of a call for which there is room, and blocks of the host's memory to copy if it is one part."""
+    def _run(
+        self,
+        arrays: Mapping[str, Bits],
+        there: Mapping[str, Keys],
+        shape: Shape,
+        call: Call,
+        deadline: Deadline,
+        since: int,
+    ) -> Rows:
+        with self.memory.lock:
+            self.memory.call = None
+            program = call.program or compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
+            program_address = self._programs.load(program)
+            parts, blocks, gap = self._split(arrays, shape)
+            # What is free now stays so until the last part.
+            self.memory.call = gap
+        progress = self._progress(call.progress, parts, shape, program, there, call) if call.progress else None
+        results = Results(shape, len(parts))
+        for part in parts:
+            inner = part.shape(shape)
+            rows = {name: part.rows(shape, name, array) for name, array in arrays.items()}
+            buffers = self._placement.place(rows, inner, blocks, gap)
+            scale = part.scale(shape, call.scale)
+            self._arrays.put_scale(buffers["q"], inner, scale)
+            places = buffers | self._there(there, part)
+            descriptors = self._describe(inner, program, program_address, places, scale, part.mask(call.mask))
+            # Counters go on from part to part.
+            self._under_way = QueuedCall(descriptors, alone=True, measured=part is parts[0])
+            try:
+                self.queue.enqueue(self._under_way, since)
+                self.queue.wait(self._under_way, deadline, progress)
+            except ProgramFaultError:
+                self._programs.rewrite(program)
+                raise
+            except BaseException:
+                self.queue.abandon(self._under_way)
+                raise
+            results.put(part, self._arrays.results(buffers["o"], inner))
+        return results.rows
+
+    def _give_back_call(self) -> None:
+        """Give back the memory of the call under way, if the machine has left it."""
+        if self._under_way is None or self._under_way.complete:
+            with self.memory.lock:
+                self._under_way, self.memory.call = None, None
+
+    def _split(self, arrays: Mapping[str, Bits], shape: Shape) -> tuple[list[Part], list[Block], Range]:
+        """Parts of a call for which there is room, blocks of the host's memory to copy if it is one part, and where to."""
+        gaps = self.memory.gaps() or [(self.memory.free, self.memory.free)]
         # Rows that have something in front of them are packed.
         blocks = find_blocks(self._config, {name: array for name, array in arrays.items() if not shape.header_beats(name)})
-        if blocks and self._placement.end_of(blocks, arrays, shape) > self.memory.limit:
-            blocks = []
-        return split(shape, lambda part: self._placement.end_of(blocks, arrays, part) <= self.memory.limit), blocks
+        for chosen in (blocks, []) if blocks else ([],):
+            for gap in gaps:
+                end = self._placement.end_of(chosen, arrays, shape, gap[0])
+                if end <= gap[1]:
+                    return split(shape, lambda _: True), chosen, (gap[0], end)
+        largest = max(gaps, key=lambda gap: gap[1] - gap[0])
+        return split(shape, lambda part: self._placement.end_of([], arrays, part, largest[0]) <= largest[1]), [], largest
 
     @staticmethod
     def _there(there: Mapping[str, Keys], part: Part) -> dict[str, Keys]:
@@ -248,40 +264,41 @@ class Driver:
         DeviceMemoryError
             If there is no room for the arrays beside those of the calls that are queued.
         """
+        since = self.queue.aborts
         shape = self._shape(q, k.shape[1], k.shape[2], v.shape[3], call)
         program = call.program or compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
-        with self.memory.lock:
-            self._clean_up()
-            program_address = self._programs.reserve(program)
-            relative = place_arrays(self._config, shape, 0)
-            area = self.reserve("arrays", max(buffer.address + buffer.size for buffer in relative.values()))
+        relative = place_arrays(self._config, shape, 0)
+        area = self.reserve("arrays", max(buffer.address + buffer.size for buffer in relative.values()))
+        queued = QueuedCall([])
+        pending = Pending(queued, program, replace(relative["o"], address=area + relative["o"].address), shape, area)
         try:
+            with self.memory.lock:
+                program_address = self._programs.reserve(program)
             buffers = {name: replace(buffer, address=area + buffer.address) for name, buffer in relative.items()}
             for name, array in (("q", q), ("k", k), ("v", v)):
                 self._arrays.put_rows(buffers[name], shape, name, array)
             self._arrays.put_scale(buffers["q"], shape, call.scale)
-            queued = self.queue.add(self._describe(shape, program, program_address, buffers, call.scale, call.mask))
+            queued.jobs = self._describe(shape, program, program_address, buffers, call.scale, call.mask)
+            self.queue.enqueue(queued, since)
         except BaseException:
-            self.memory.release(area)
+            # Whatever interrupted this, the machine may be at it.
+            self.forgotten.drop(pending)
             raise
-        return Pending(queued, program, buffers["o"], shape, area)
+        return pending
 
-    def take(self, pending: Pending) -> Rows:
-        """The result of a submitted call that is complete; its memory is given back. Once only.
+    def rows(self, pending: Pending) -> Rows:
+        """A copy of the result of a submitted call that is complete.
 
         Raises
         ------
         DeviceFaultError, DeviceDrainError, NonFiniteError, ScoreOverflowError
             If it has failed.
         """
-        try:
-            if isinstance(pending.queued.error, ProgramFaultError):
-                self._programs.rewrite(pending.program)
-            if pending.queued.error is not None:
-                raise pending.queued.error
-            return self._arrays.results(pending.output, pending.shape)
-        finally:
-            self.memory.release(pending.area)
+        if isinstance(pending.queued.error, ProgramFaultError):
+            self._programs.rewrite(pending.program)
+        if pending.queued.error is not None:
+            raise pending.queued.error
+        return self._arrays.results(pending.output, pending.shape)
 
     def reserve(self, what: str, size: int) -> int:
         """Reserve ``size`` bytes of device memory; what forgotten calls had is given back first. Returns their address.
@@ -291,21 +308,22 @@ class Driver:
         DeviceMemoryError
             If there is no room; ``what`` is the name in its message.
         """
-        with self.memory.lock:
-            self._clean_up()
+        self.forgotten.clean_up()
+        self._give_back_left_call()
+        try:
+            return self.memory.reserve(what, size)
+        except DeviceMemoryError:
+            if not self.forgotten.wait():
+                raise
             return self.memory.reserve(what, size)
 
-    def _clean_up(self) -> None:
-        """Give back the memory of calls that nobody waits for and that the machine has left."""
-        left = [pending for pending in self._forgotten if pending.queued.complete]
-        for pending in left:
-            self._forgotten.remove(pending)
-            self.memory.release(pending.area)
-
-    def forget(self, pending: Pending) -> None:
-        """Nobody will wait for a submitted call; its memory is given back when the machine has left it."""
-        self.queue.abandon(pending.queued)
-        self._forgotten.append(pending)
+    def _give_back_left_call(self) -> None:
+        """Give back the memory of a call that ran out of time, if the machine has left it and no other call is under way."""
+        if self._under_way is not None and self._under_way.complete and self._turns.try_enter():
+            try:
+                self._give_back_call()
+            finally:
+                self._turns.leave()
 
     def _check_chains(self, descriptors: list[Descriptor]) -> None:
         most = self.queue.longest_chain
