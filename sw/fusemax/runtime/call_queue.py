@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from ..errors import (
     AbortFaultError,
-    DeviceClosedError,
     DeviceDrainError,
     DeviceError,
     DeviceFaultError,
     DeviceTimeoutError,
-    ForkedDeviceError,
     NonFiniteError,
     RingFaultError,
     ScoreOverflowError,
 )
 from ..spec import EXACT_CAUSES, Config, Descriptor
-from .fair_lock import Turns
 from .job_ring import Deadline, JobRing
+from .machine_turns import MachineTurns, StopWaitingError
 
 __all__ = ["CallQueue", "QueuedCall"]
 
@@ -77,15 +73,8 @@ class QueuedCall:
                 chain = []
 
 
-class _AbortAskedError(Exception):
-    """A progress function has asked for an abort: the wait that it was called in ends."""
-
-
 class CallQueue:
     """Runs calls in the order in which they came, as the ring has room. Any thread may use it.
-
-    One thread at a time has the machine. :meth:`abort` may come from anywhere, also from a signal handler or a progress
-    function of the very thread that has it: it leaves a note, and who has the machine, or has it next, acts on it first.
 
     If the machine stops, or has seen a number that is not finite or out of range, while several calls are in it, the calls that
     it may be about are run again, each alone. So each call gets its own error, and no other's.
@@ -94,20 +83,21 @@ class CallQueue:
     -------
     ring
         The machine.
-    aborts
-        Changes with every :meth:`abort`.
     """
 
     def __init__(self, ring: JobRing, config: Config) -> None:
         self.ring = ring
-        self.aborts = 0
         self._config = config
-        self._turns = Turns()
+        self._turns = MachineTurns(self._abort_now)
         self._calls: list[QueuedCall] = []
-        self._process = os.getpid()
-        self._started = self._closed = self._abort_asked = self._in_progress = False
-        with self._turn():
+        self._started = False
+        with self._turns.turn():
             self._start()
+
+    @property
+    def aborts(self) -> int:
+        """A number that changes with every :meth:`abort`."""
+        return self._turns.aborts
 
     @property
     def longest_chain(self) -> int:
@@ -128,7 +118,7 @@ class CallQueue:
 
     def enqueue(self, call: QueuedCall, since: int | None = None) -> None:
         """Do the same with a call that its owner holds, who can abandon it if this is interrupted."""
-        with self._turn():
+        with self._turns.turn():
             self._calls.append(call)
             if since not in (None, self.aborts):
                 self._end([call], AbortFaultError(0, self.ring.complete))
@@ -136,7 +126,7 @@ class CallQueue:
 
     def poll(self) -> None:
         """See what has become of the calls without waiting."""
-        with self._turn():
+        with self._turns.turn():
             self._collect()
             self._pump()
 
@@ -166,7 +156,7 @@ class CallQueue:
 
     def abandon(self, call: QueuedCall) -> None:
         """Nobody wants a call's result any more: jobs that are not in the ring never get there."""
-        with self._turn():
+        with self._turns.turn():
             call.abandoned = True
             call.jobs = call.jobs[: call.put]
             if not call.put and not call.complete:
@@ -177,60 +167,22 @@ class CallQueue:
 
         If another thread has the machine, or this one is inside a call, the note is acted on in a moment.
         """
-        self._check_process()
-        self.aborts += 1
-        self._abort_asked = True
-        self._act_on_notes()
+        self._turns.ask_abort()
 
     def counters(self, names: Sequence[str]) -> list[int]:
         """Read counters; a progress function may, too."""
-        if self._in_progress and self._turns.mine:
+        if self._turns.in_progress:
             return [self.ring.counter(name) for name in names]
-        with self._turn():
+        with self._turns.turn():
             return [self.ring.counter(name) for name in names]
 
     def close(self) -> None:
         """From now on every call, also one that waits, raises DeviceClosedError."""
-        self._closed = True
+        self._turns.close()
 
     # -- turns -----------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Have the machine, after what was noted was done."""
-        self._check_process()
-        try:
-            with self._turns:
-                self._check_open()
-                self._abort_if_asked()
-                yield
-        except Exception as error:
-            if self._closed and not isinstance(error, DeviceClosedError):
-                raise DeviceClosedError("the device must be open, but was closed") from error
-            raise
-        finally:
-            self._act_on_notes()
-
-    def _check_process(self) -> None:
-        if os.getpid() != self._process:
-            raise ForkedDeviceError(self._process)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise DeviceClosedError("the device must be open, but was closed")
-
-    def _act_on_notes(self) -> None:
-        """Abort if that was asked for and nobody has the machine; who has it does this when it gives it back."""
-        while self._abort_asked and not self._closed and self._turns.try_enter():
-            try:
-                self._abort_if_asked()
-            finally:
-                self._turns.leave()
-
-    def _abort_if_asked(self) -> None:
-        if not self._abort_asked:
-            return
-        self._abort_asked = False
+    def _abort_now(self) -> None:
         if not self._calls:
             return
         self.ring.abort()
@@ -240,7 +192,7 @@ class CallQueue:
 
     def _wait(self, is_over: Callable[[], bool], deadline: Deadline, progress: Callable[..., None] | None) -> None:
         while True:
-            with self._turn():
+            with self._turns.turn():
                 if is_over():
                     return
                 self._pump()
@@ -257,8 +209,8 @@ class CallQueue:
         piece = PIECE_SECONDS if remaining is None else min(PIECE_SECONDS, remaining)
         start = time.monotonic()
         try:
-            self.ring.wait(piece, progress and self._stoppable(progress))
-        except _AbortAskedError:
+            self.ring.wait(piece, progress and self._turns.stoppable(progress))
+        except StopWaitingError:
             pass
         except TimeoutError as error:
             if isinstance(error, DeviceError) and not isinstance(error, DeviceTimeoutError):
@@ -267,23 +219,8 @@ class CallQueue:
             if time.monotonic() - start >= piece:
                 return
         finally:
-            self._check_open()
-            self._abort_if_asked()
+            self._turns.act()
         self._collect()
-
-    def _stoppable(self, progress: Callable[..., None]) -> Callable[..., None]:
-        """``progress``, after which the wait ends if it has asked for an abort; it may read counters."""
-
-        def told(*arguments: object) -> None:
-            self._in_progress = True
-            try:
-                progress(*arguments)
-            finally:
-                self._in_progress = False
-            if self._abort_asked or self._closed:
-                raise _AbortAskedError
-
-        return told
 
     def _start(self) -> None:
         """Start the machine, if its memory lets it."""
