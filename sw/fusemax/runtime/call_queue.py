@@ -105,24 +105,28 @@ class CallQueue:
         return self.ring.capacity
 
     def add(
-        self, jobs: Sequence[Descriptor], *, alone: bool = False, measured: bool = False, since: int | None = None
+        self,
+        jobs: Sequence[Descriptor],
+        *,
+        alone: bool = False,
+        measured: bool = False,
+        since: int | None = None,
+        call: QueuedCall | None = None,
     ) -> QueuedCall:
         """Queue a call; its first jobs start at once if they can. No chain of jobs is longer than :attr:`longest_chain`.
 
         ``measured``: alone, and the machine's counters are cleared before. ``since``: :attr:`aborts` when the call began; it
-        has failed already if there was one meanwhile.
+        has failed already if there was one meanwhile. ``call``: what it is queued as; who holds it can abandon it if this is
+        interrupted.
         """
-        call = QueuedCall(jobs, alone or measured, measured)
-        self.enqueue(call, since)
-        return call
-
-    def enqueue(self, call: QueuedCall, since: int | None = None) -> None:
-        """Do the same with a call that its owner holds, who can abandon it if this is interrupted."""
+        call = QueuedCall([]) if call is None else call
+        call.jobs, call.alone, call.measured = jobs, alone or measured, measured
         with self._turns.turn():
             self._calls.append(call)
             if since not in (None, self.aborts):
                 self._end([call], AbortFaultError(0, self.ring.complete))
             self._pump()
+        return call
 
     def poll(self) -> None:
         """See what has become of the calls without waiting."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -29,10 +29,12 @@ from .placement import Placement
 from .program_store import ProgramStore
 from .transport import Transport
 
-__all__ = ["Call", "Driver", "Pending", "Rows"]
+__all__ = ["Call", "Driver", "PlacedKeys", "Rows"]
 
 Bits = NDArray[np.uint16]
 Range = tuple[int, int]
+#: Number of a batch, part of it, blocks of the host's memory that hold its arrays.
+Piece = tuple[int, Part, list[Block]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,29 @@ class Call:
     timeout: float | None = None
     progress: Callable[[int, int], None] | None = None
     program: Program | None = None
+
+
+@dataclass(frozen=True)
+class PlacedKeys:
+    """Queries of a batch whose keys and values are in device memory; ``keys`` is the length of the longest entry."""
+
+    q: Bits
+    k: Keys
+    v: Keys
+    heads: int
+    keys: int
+    f: int
+    call: Call
+
+
+@dataclass(frozen=True)
+class Work:
+    """A batch: arrays that are to be copied to the device, keys and values that are there."""
+
+    arrays: Mapping[str, Bits]
+    there: Mapping[str, Keys]
+    shape: Shape
+    call: Call
 
 
 class Driver:
@@ -105,17 +130,29 @@ class Driver:
             See :func:`fusemax.attention`.
         """
         shape = self._shape(q, k.shape[1], k.shape[2], v.shape[3], call)
-        return self._call({"q": q, "k": k, "v": v}, {}, shape, call)
+        return self._call([Work({"q": q, "k": k, "v": v}, {}, shape, call)])[0]
 
-    def attend(self, q: Bits, k: Keys, v: Keys, heads: int, keys: int, f: int, call: Call) -> Rows:
-        """The same for keys and values that are in device memory; ``keys`` is the length of the longest entry.
+    def attend(self, queries: Sequence[PlacedKeys]) -> list[Rows]:
+        """The same for keys and values that are in device memory: several batches, whose jobs follow each other.
+
+        Time limit and progress are those of the first.
 
         Raises
         ------
         DeviceMemoryError, DeviceTimeoutError, DeviceFaultError, NonFiniteError, ScoreOverflowError
             See :func:`fusemax.attention`.
         """
-        return self._call({"q": q}, {"k": k, "v": v}, self._shape(q, heads, keys, f, call), call)
+        return self._call(
+            [
+                Work(
+                    {"q": each.q},
+                    {"k": each.k, "v": each.v},
+                    self._shape(each.q, each.heads, each.keys, each.f, each.call),
+                    each.call,
+                )
+                for each in queries
+            ]
+        )
 
     def _shape(self, q: Bits, heads: int, keys: int, f: int, call: Call) -> Shape:
         batch, query_heads, queries, e = q.shape
@@ -133,8 +170,8 @@ class Driver:
             raw_out=call.raw_out,
         )
 
-    def _call(self, arrays: Mapping[str, Bits], there: Mapping[str, Keys], shape: Shape, call: Call) -> Rows:
-        deadline, since = Deadline(call.timeout), self.queue.aborts
+    def _call(self, works: Sequence[Work]) -> list[Rows]:
+        deadline, since = Deadline(works[0].call.timeout), self.queue.aborts
         with self._turns:
             self.forgotten.clean_up()
             if self._under_way is not None:
@@ -142,49 +179,55 @@ class Driver:
                 self.queue.wait_end(self._under_way, deadline)
             try:
                 self._under_way = None
-                return self._run(arrays, there, shape, call, deadline, since)
+                return self._run(works, deadline, since)
             finally:
                 self._give_back_call()
 
-    def _run(
-        self,
-        arrays: Mapping[str, Bits],
-        there: Mapping[str, Keys],
-        shape: Shape,
-        call: Call,
-        deadline: Deadline,
-        since: int,
-    ) -> Rows:
+    def _run(self, works: Sequence[Work], deadline: Deadline, since: int) -> list[Rows]:
         with self.memory.lock:
             self.memory.call = None
-            program = call.program or compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
-            program_address = self._programs.load(program)
-            parts, blocks, gap = self._split(arrays, shape)
-            # What is free now stays so until the last part.
+            programs = [self._program(work.call, work.shape) for work in works]
+            addresses = [self._programs.load(program) for program in programs]
+            steps, gap = self._split(works)
+            # What is free now stays so until the last step.
             self.memory.call = gap
-        progress = self._progress(call.progress, parts, shape, program, there, call) if call.progress else None
-        results = Results(shape, len(parts))
-        for part in parts:
-            inner = part.shape(shape)
-            rows = {name: part.rows(shape, name, array) for name, array in arrays.items()}
-            buffers = self._placement.place(rows, inner, blocks, gap)
-            scale = part.scale(shape, call.scale)
-            self._arrays.put_scale(buffers["q"], inner, scale)
-            places = buffers | self._there(there, part)
-            descriptors = self._describe(inner, program, program_address, places, scale, part.mask(call.mask))
-            # Counters go on from part to part.
-            self._under_way = QueuedCall(descriptors, alone=True, measured=part is parts[0])
+        progress = self._progress(works, programs, steps) if works[0].call.progress else None
+        results = [
+            Results(work.shape, sum(number == index for step in steps for index, _, _ in step))
+            for number, work in enumerate(works)
+        ]
+        for step in steps:
+            descriptors, outputs, free = [], [], gap[0]
+            for index, part, blocks in step:
+                work, inner = works[index], part.shape(works[index].shape)
+                rows = {name: part.rows(work.shape, name, array) for name, array in work.arrays.items()}
+                buffers = self._placement.place(rows, inner, blocks, (free, gap[1]))
+                free = max(buffer.address + buffer.size for buffer in buffers.values())
+                scale = part.scale(work.shape, work.call.scale)
+                self._arrays.put_scale(buffers["q"], inner, scale)
+                places = buffers | self._there(work.there, part)
+                descriptors += self._describe(
+                    inner, programs[index], addresses[index], places, scale, part.mask(work.call.mask)
+                )
+                outputs.append(buffers["o"])
+            # Counters go on from step to step.
+            self._under_way = QueuedCall([])
             try:
-                self.queue.enqueue(self._under_way, since)
+                self.queue.add(descriptors, alone=True, measured=step is steps[0], since=since, call=self._under_way)
                 self.queue.wait(self._under_way, deadline, progress)
             except ProgramFaultError:
-                self._programs.rewrite(program)
+                for program in programs:
+                    self._programs.rewrite(program)
                 raise
             except BaseException:
                 self.queue.abandon(self._under_way)
                 raise
-            results.put(part, self._arrays.results(buffers["o"], inner))
-        return results.rows
+            for (index, part, _), output in zip(step, outputs, strict=True):
+                results[index].put(part, self._arrays.results(output, part.shape(works[index].shape)))
+        return [each.rows for each in results]
+
+    def _program(self, call: Call, shape: Shape) -> Program:
+        return call.program or compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
 
     def _give_back_call(self) -> None:
         """Give back the memory of the call under way, if the machine has left it."""
@@ -192,18 +235,32 @@ class Driver:
             with self.memory.lock:
                 self._under_way, self.memory.call = None, None
 
-    def _split(self, arrays: Mapping[str, Bits], shape: Shape) -> tuple[list[Part], list[Block], Range]:
-        """Parts of a call for which there is room, blocks of the host's memory to copy if it is one part, and where to."""
+    def _split(self, works: Sequence[Work]) -> tuple[list[list[Piece]], Range]:
+        """What of which batch runs together, for which there is room, with blocks of the host's memory to copy; and where."""
         gaps = self.memory.gaps() or [(self.memory.free, self.memory.free)]
         # Rows that have something in front of them are packed.
-        blocks = find_blocks(self._config, {name: array for name, array in arrays.items() if not shape.header_beats(name)})
-        for chosen in (blocks, []) if blocks else ([],):
+        blocks = [
+            find_blocks(self._config, {n: array for n, array in work.arrays.items() if not work.shape.header_beats(n)})
+            for work in works
+        ]
+        none: list[list[Block]] = [[] for _ in works]
+        for chosen in (blocks, none) if any(blocks) else (none,):
             for gap in gaps:
-                end = self._placement.end_of(chosen, arrays, shape, gap[0])
+                end = gap[0]
+                for work, some in zip(works, chosen, strict=True):
+                    end = self._placement.end_of(some, work.arrays, work.shape, end)
                 if end <= gap[1]:
-                    return split(shape, lambda _: True), chosen, (gap[0], end)
+                    parts = (split(work.shape, lambda _: True)[0] for work in works)
+                    return [list(zip(range(len(works)), parts, chosen, strict=True))], (gap[0], end)
         largest = max(gaps, key=lambda gap: gap[1] - gap[0])
-        return split(shape, lambda part: self._placement.end_of([], arrays, part, largest[0]) <= largest[1]), [], largest
+        return [
+            [(number, part, [])]
+            for number, work in enumerate(works)
+            for part in split(
+                work.shape,
+                lambda part, arrays=work.arrays: self._placement.end_of([], arrays, part, largest[0]) <= largest[1],
+            )
+        ], largest
 
     @staticmethod
     def _there(there: Mapping[str, Keys], part: Part) -> dict[str, Keys]:
@@ -235,20 +292,15 @@ class Driver:
         return job.heads * job.batch * ((tiles - 1) * self._config.columns + job.last_queries)
 
     def _progress(
-        self,
-        progress: Callable[[int, int], None],
-        parts: list[Part],
-        shape: Shape,
-        program: Program,
-        there: Mapping[str, Keys],
-        call: Call,
+        self, works: Sequence[Work], programs: Sequence[Program], steps: Sequence[Sequence[Piece]]
     ) -> Callable[..., None]:
         """The user's function, told the tiles issued so far and all."""
-        tiles = 0
-        for part in parts:
-            inner = part.shape(shape)
-            places = place_arrays(self._config, inner, 0) | self._there(there, part)
-            for job in describe(self._config, inner, program, 0, places, mask=part.mask(call.mask)):
+        progress, tiles = works[0].call.progress, 0
+        assert progress is not None
+        for index, part, _ in (piece for step in steps for piece in step):
+            work, inner = works[index], part.shape(works[index].shape)
+            places = place_arrays(self._config, inner, 0) | self._there(work.there, part)
+            for job in describe(self._config, inner, programs[index], 0, places, mask=part.mask(work.call.mask)):
                 issued = job.key_tiles * (job.groups * (job.group_tiles - 1) + job.large_groups)
                 tiles += job.heads * job.batch * issued
         counter = self.queue.ring.counter
@@ -266,7 +318,7 @@ class Driver:
         """
         since = self.queue.aborts
         shape = self._shape(q, k.shape[1], k.shape[2], v.shape[3], call)
-        program = call.program or compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
+        program = self._program(call, shape)
         relative = place_arrays(self._config, shape, 0)
         area = self.reserve("arrays", max(buffer.address + buffer.size for buffer in relative.values()))
         queued = QueuedCall([])
@@ -278,8 +330,8 @@ class Driver:
             for name, array in (("q", q), ("k", k), ("v", v)):
                 self._arrays.put_rows(buffers[name], shape, name, array)
             self._arrays.put_scale(buffers["q"], shape, call.scale)
-            queued.jobs = self._describe(shape, program, program_address, buffers, call.scale, call.mask)
-            self.queue.enqueue(queued, since)
+            descriptors = self._describe(shape, program, program_address, buffers, call.scale, call.mask)
+            self.queue.add(descriptors, since=since, call=queued)
         except BaseException:
             # Whatever interrupted this, the machine may be at it.
             self.forgotten.drop(pending)

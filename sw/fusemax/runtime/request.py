@@ -56,6 +56,8 @@ class Request:
         Batch entries and query heads.
     mask
         Which keys a query sees.
+    alibi
+        Columns of queries and keys for ALiBi, if it has slopes.
 
     Raises
     ------
@@ -87,7 +89,7 @@ class Request:
         slopes = None if given is None else per_head("alibi_slopes", self.heads, given)
         self._scale = self._scales(options.get("scale"))
         self._factor = self._factors(options.get("scale"), options.get("temperature"))
-        self._alibi = None if slopes is None else self._columns(slopes)
+        self.alibi = None if slopes is None else self._columns(slopes)
         self._initial = self._initial_state(options)
         softmax_only = {
             "return_lse": self.return_lse,
@@ -241,7 +243,7 @@ class Request:
             raise ValueError(
                 f"bus_bits of {config.name!r} must be at least 64 for states and log-sum-exp, not {config.bus_bits}"
             )
-        if state_out and self._alibi is not None:
+        if state_out and self.alibi is not None:
             moved = float(np.abs(self._added(config)).max())
             if moved > MOST_ADDED:
                 raise ValueError(
@@ -261,9 +263,9 @@ class Request:
 
     def _added(self, config: Config) -> NDArray[np.float64]:
         """What ALiBi's columns add to all scores of a query, (batch, query heads, queries) or what broadcasts to it."""
-        assert self._alibi is not None
+        assert self.alibi is not None
         places = np.arange(self.queries) + np.reshape(np.asarray(self.mask.offsets, np.float64), (-1, 1, 1))
-        return self._alibi.added(config, np.asarray(self._factor), places)
+        return self.alibi.added(config, np.asarray(self._factor), places)
 
     def operands(
         self, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]
@@ -280,8 +282,8 @@ class Request:
             to_bits(name, array, self._unseen).reshape(self.batch, -1, *array.shape[-2:])
             for name, array in (("k", k), ("v", v))
         )
-        if self._alibi is not None:
-            q_bits, k_bits = self._alibi.extend(q_bits, k_bits)
+        if self.alibi is not None:
+            q_bits, k_bits = self.alibi.extend(q_bits, k_bits)
         return self._feed.operands(q_bits, k_bits, v_bits, self._factor)
 
     @property
@@ -303,7 +305,7 @@ class Request:
     @property
     def extra_columns(self) -> int:
         """Columns that ALiBi and a bias of the scores add to queries and keys."""
-        return (self._alibi.columns if self._alibi else 0) + self._feed.extra_columns
+        return (self.alibi.columns if self.alibi else 0) + self._feed.extra_columns
 
     # -- from the driver -------------------------------------------------------------------------------------
 
@@ -318,7 +320,7 @@ class Request:
         if rows.reference is None or rows.denominator is None:
             return out
         reference = rows.reference.astype(np.float64) * math.log(2)
-        if self._alibi is not None:
+        if self.alibi is not None:
             reference -= self._added(config)
         reference, denominator = reference.reshape(shape), rows.denominator.reshape(shape)
         denominator = denominator * np.float32(self._feed.feeding.result_factor)
