@@ -28,7 +28,7 @@ from .argument_checks import (
 from .driver import Call, Rows
 from .options import RequestOptions
 from .program_feed import ProgramFeed
-from .softmax_state import State, state_of_device
+from .softmax_state import State, log_sum, state_of_device
 
 __all__ = ["Request"]
 
@@ -54,10 +54,8 @@ class Request:
     -------
     batch, heads
         Batch entries and query heads.
-    mask
-        Which keys a query sees.
-    alibi
-        Columns of queries and keys for ALiBi, if it has slopes.
+    mask, alibi
+        Which keys a query sees; columns of queries and keys for ALiBi, or None.
 
     Raises
     ------
@@ -91,6 +89,7 @@ class Request:
         self._factor = self._factors(options.get("scale"), options.get("temperature"))
         self.alibi = None if slopes is None else self._columns(slopes)
         self._initial = self._initial_state(options)
+        self._with_state = self._initial is not None or self.return_state
         softmax_only = {
             "return_lse": self.return_lse,
             "state or sink": self._initial is not None,
@@ -223,7 +222,8 @@ class Request:
 
     @property
     def _raw(self) -> bool:
-        return self._initial is not None or self.return_state or self._feed.feeding.raw
+        """Whether numerators are asked for. A state's are the quotient times the denominator, which float32 always holds."""
+        return self._feed.feeding.raw or (self._with_state and not self._feed.divides_plainly)
 
     def call(self, config: Config) -> Call:
         """What the driver is asked for.
@@ -253,7 +253,7 @@ class Request:
         return Call(
             scale=self._factor,
             mask=self.mask,
-            float32_out=self._raw or self.out_dtype == "float32",
+            float32_out=self._raw or self._with_state or self.out_dtype == "float32",
             state_out=state_out,
             raw_out=self._raw,
             timeout=self.timeout,
@@ -324,11 +324,10 @@ class Request:
             reference -= self._added(config)
         reference, denominator = reference.reshape(shape), rows.denominator.reshape(shape)
         denominator = denominator * np.float32(self._feed.feeding.result_factor)
-        if not self._raw:
-            with np.errstate(divide="ignore"):
-                lse = (np.where(denominator > 0, reference, 0) + np.log(denominator.astype(np.float64))).astype(np.float32)
-            return out, lse
-        state = state_of_device(reference, denominator, out)
+        if not self._with_state:
+            return out, log_sum(reference, denominator)
+        numerator = out if self._raw else out.astype(np.float64) * denominator.astype(np.float64)[..., None]
+        state = state_of_device(reference, denominator, numerator)
         if self._initial is not None:
             state = state.merge(self._initial)
         results = [out.astype(self.out_dtype) if self._feed.feeding.raw else state.output(self.out_dtype)]
