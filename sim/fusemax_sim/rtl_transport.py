@@ -31,6 +31,7 @@ __all__ = ["RtlTransport"]
 PIECE_SECONDS = 0.1
 FIRST_PIECE_CYCLES = 100
 LONGEST_PIECE_CYCLES = 1_000_000
+LONGEST_SECONDS = 1e6
 RESPONSES = {2: "SLVERR", 3: "DECERR"}
 
 
@@ -274,7 +275,8 @@ class RtlTransport:
         return reply
 
     def _take_reply(self, timeout_s: float | None) -> Reply:
-        reply = self._simulator.receive(timeout_s)
+        # The system does not take any number of seconds.
+        reply = self._simulator.receive(None if timeout_s is None else min(timeout_s, LONGEST_SECONDS))
         if reply is None:
             self.close()
             raise SimulationTimeout(f"the simulator did not answer within {timeout_s:.0f} s and was ended")

@@ -46,6 +46,8 @@ class QueuedCall:
         Why it has failed, if it has.
     cycles
         Counter ``cycles`` when the last job was complete.
+    scores, remedy
+        For the error about scores that left their range: what they are, and what to choose instead.
     """
 
     jobs: Sequence[Descriptor]
@@ -54,6 +56,8 @@ class QueuedCall:
     complete: bool = False
     error: DeviceError | None = None
     cycles: int = 0
+    scores: str = "scores"
+    remedy: str = "a smaller scale"
     #: Nobody wants its result.
     abandoned: bool = False
     #: Jobs that were put into the ring; number there of the first one.
@@ -330,7 +334,9 @@ class CallQueue:
             return NonFiniteError("queries, keys and values must be finite, but the machine has read an infinity or a NaN")
         if "overflow" in call.flags:
             limit = self._config.score_bits - 1 - self._config.score_frac_bits
-            return ScoreOverflowError(f"scores times log2(e) must stay within ±2^{limit}, but have not; choose a smaller scale")
+            return ScoreOverflowError(
+                f"{call.scores} times log2(e) must stay within ±2^{limit}, but have not; choose {call.remedy}"
+            )
         return None
 
     def _stop(self, fault: DeviceFaultError) -> None:

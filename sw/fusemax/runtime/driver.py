@@ -29,7 +29,7 @@ from .placement import Placement
 from .program_store import ProgramStore
 from .transport import Transport
 
-__all__ = ["Call", "Driver", "PlacedKeys", "Rows"]
+__all__ = ["Call", "Driver", "PlacedKeys", "Rows", "told_of_scores"]
 
 Bits = NDArray[np.uint16]
 Range = tuple[int, int]
@@ -53,6 +53,8 @@ class Call:
         The rows' states too; numerators instead of outputs.
     timeout, progress
         See :func:`fusemax.attention`.
+    scores, remedy
+        What an error says about scores that left their range: what they are, and what to choose instead.
     program
         One that the machine can run; the compiler's for attention in one pass if not given.
     """
@@ -65,6 +67,15 @@ class Call:
     timeout: float | None = None
     progress: Callable[[int, int], None] | None = None
     program: Program | None = None
+    scores: str = "scores"
+    remedy: str = "a smaller scale"
+
+
+def told_of_scores(*, alibi: bool, temperature: bool) -> dict[str, str]:
+    """Members of a call that an error about its scores' range quotes."""
+    added, divided = " with ALiBi" * alibi, " by their temperature" * temperature
+    others = ["smaller slopes"] * alibi + ["a higher temperature"] * temperature
+    return {"scores": f"scores{added}{divided}", "remedy": " or ".join(["a smaller scale", *others])}
 
 
 @dataclass(frozen=True)
@@ -211,7 +222,7 @@ class Driver:
                 )
                 outputs.append(buffers["o"])
             # Counters go on from step to step.
-            self._under_way = QueuedCall([])
+            self._under_way = QueuedCall([], scores=works[0].call.scores, remedy=works[0].call.remedy)
             try:
                 self.queue.add(descriptors, alone=True, measured=step is steps[0], since=since, call=self._under_way)
                 self.queue.wait(self._under_way, deadline, progress)
@@ -321,7 +332,7 @@ class Driver:
         program = self._program(call, shape)
         relative = place_arrays(self._config, shape, 0)
         area = self.reserve("arrays", max(buffer.address + buffer.size for buffer in relative.values()))
-        queued = QueuedCall([])
+        queued = QueuedCall([], scores=call.scores, remedy=call.remedy)
         pending = Pending(queued, program, replace(relative["o"], address=area + relative["o"].address), shape, area)
         try:
             with self.memory.lock:

@@ -25,10 +25,11 @@ from .argument_checks import (
     per_head,
     to_bits,
 )
-from .driver import Call, Rows
+from .driver import Call, Rows, told_of_scores
+from .initial_state import initial_state
 from .options import RequestOptions
 from .program_feed import ProgramFeed
-from .softmax_state import State, log_sum, state_of_device
+from .softmax_state import log_sum, state_of_device
 
 __all__ = ["Request"]
 
@@ -87,8 +88,9 @@ class Request:
         slopes = None if given is None else per_head("alibi_slopes", self.heads, given)
         self._scale = self._scales(options.get("scale"))
         self._factor = self._factors(options.get("scale"), options.get("temperature"))
+        self._told = told_of_scores(alibi=given is not None, temperature=options.get("temperature") is not None)
         self.alibi = None if slopes is None else self._columns(slopes)
-        self._initial = self._initial_state(options)
+        self._initial = initial_state(options.get("state"), options.get("sink"), leading, self.heads, queries, f)
         self._with_state = self._initial is not None or self.return_state
         softmax_only = {
             "return_lse": self.return_lse,
@@ -199,25 +201,6 @@ class Request:
             raise ValueError(f"keys must be at most {MOST_KEYS} with alibi_slopes, not {self.keys}")
         return Alibi(slopes, self._scale)
 
-    def _initial_state(self, options: RequestOptions) -> State | None:
-        states = []
-        shape = (*self.leading, self.queries, self.f)
-        state, scores = options.get("state"), options.get("sink")
-        if state is not None:
-            if not isinstance(state, State):
-                raise TypeError(f"state must be a fusemax.State or None, not {state!r}")
-            try:
-                fits = np.broadcast_shapes(state.shape, shape) == shape
-            except ValueError:
-                fits = False
-            if not fits:
-                raise ValueError(f"state must broadcast to {shape}, not be of shape {state.shape}")
-            states.append(state)
-        if scores is not None:
-            sink = State.sink(per_head("sink", self.heads, scores), self.queries, self.f)
-            states.append(sink if self.leading else State(sink.max[0], sink.denominator[0], sink.numerator[0]))
-        return states[0].merge(*states[1:]) if states else None
-
     # -- to the driver ---------------------------------------------------------------------------------------
 
     @property
@@ -231,8 +214,7 @@ class Request:
         Raises
         ------
         ValueError
-            If the machine has no room for the head dims, or states are needed, and its bus is too narrow for them, or the
-            program is for another machine or other head dims.
+            If the machine has no room for the head dims, its bus is too narrow for states, or the program is for another one.
         RuleError
             If the machine cannot run the program.
         """
@@ -259,6 +241,7 @@ class Request:
             timeout=self.timeout,
             progress=self.progress,
             program=self._feed.program,
+            **self._told,
         )
 
     def _added(self, config: Config) -> NDArray[np.float64]:
