@@ -182,10 +182,11 @@ class ModelTransport:
             self._step()
             if progress is not None:
                 progress()
+            self._check_open()
 
     def close(self) -> None:
+        # The memory stays: another thread may be in the midst of a step.
         self._closed = True
-        self._memory.data = np.zeros(0, np.uint8)
 
     def _check_open(self) -> None:
         if self._closed:
