@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..planning.page_tables import Reading
 from ..runtime import ragged
 from ..runtime.argument_checks import to_bits
-from ..runtime.driver import PlacedKeys
+from ..runtime.call import PlacedKeys
 from ..runtime.operands import as_array
 from ..runtime.options import CacheOptions, RequestOptions, check_names
 from ..runtime.page_store import Pages

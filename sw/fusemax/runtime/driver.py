@@ -3,106 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ..compiler.compilation import compile as compile_program
 from ..compiler.program import Program
 from ..errors import DeviceMemoryError, ProgramFaultError
-from ..planning.descriptors import Keys, describe
-from ..planning.masks import Mask
+from ..planning.descriptors import Keys
 from ..planning.memory_map import Buffer, Shape, place_arrays, ring_size_log2
 from ..planning.output_rows import Rows
-from ..planning.sequences import PackedSequence, describe_packed
-from ..planning.splitting import Part, PartKeys, Results, split
+from ..planning.splitting import Part, PartKeys, Results
 from ..spec import DESCRIPTOR_STRIDE_BYTES, Config, Descriptor
+from .call import Bits, Call, PlacedKeys, Work, jobs_of, rows_of, unseen_rows
 from .call_queue import CallQueue, QueuedCall
 from .device_arrays import Arrays
 from .device_memory import DeviceMemory
 from .fair_lock import Turns
 from .forgotten import Forgotten, Pending, Placed
-from .host_blocks import Block, find_blocks
 from .job_ring import Deadline, JobRing
 from .placement import Placement
 from .program_store import ProgramStore
+from .steps import Piece, steps_of
 from .transport import Transport
 
-__all__ = ["Call", "Driver", "PlacedKeys", "Rows", "told_of_scores"]
-
-Bits = NDArray[np.uint16]
-Range = tuple[int, int]
-#: Number of a batch, part of it, blocks of the host's memory that hold its arrays.
-Piece = tuple[int, Part, list[Block]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Call:
-    """What a call asks of the machine.
-
-    Members
-    -------
-    scale
-        Factor of the queries, log2(e) included: one number, or (batch, query heads, queries).
-    mask
-        Which keys a query sees.
-    float32_out
-        float32 output, else bfloat16.
-    state_out, raw_out
-        The rows' states too; numerators instead of outputs.
-    timeout, progress
-        See :func:`fusemax.attention`.
-    scores, remedy
-        What an error says about scores that left their range: what they are, and what to choose instead.
-    program
-        One that the machine can run; the compiler's for attention in one pass if not given.
-    sequences
-        Packed sequences of a batch of one, with their own masks; if given, ``mask`` is not used.
-    """
-
-    scale: np.float32 | NDArray[np.float32]
-    mask: Mask = field(default_factory=Mask)
-    float32_out: bool = False
-    state_out: bool = False
-    raw_out: bool = False
-    timeout: float | None = None
-    progress: Callable[[int, int], None] | None = None
-    program: Program | None = None
-    sequences: Sequence[PackedSequence] | None = None
-    scores: str = "scores"
-    remedy: str = "a smaller scale"
-
-
-def told_of_scores(*, alibi: bool, temperature: bool) -> dict[str, str]:
-    """Members of a call that an error about its scores' range quotes."""
-    added, divided = " with ALiBi" * alibi, " by their temperature" * temperature
-    others = ["smaller slopes"] * alibi + ["a higher temperature"] * temperature
-    return {"scores": f"scores{added}{divided}", "remedy": " or ".join(["a smaller scale", *others])}
-
-
-@dataclass(frozen=True)
-class PlacedKeys:
-    """Queries of a batch whose keys and values are in device memory; ``keys`` is the length of the longest entry."""
-
-    q: Bits
-    k: Keys
-    v: Keys
-    heads: int
-    keys: int
-    f: int
-    call: Call
-
-
-@dataclass(frozen=True)
-class Work:
-    """A batch: arrays that are to be copied to the device, keys and values that are there."""
-
-    arrays: Mapping[str, Bits]
-    there: Mapping[str, Keys]
-    shape: Shape
-    call: Call
+__all__ = ["Driver"]
 
 
 class Driver:
@@ -177,7 +104,7 @@ class Driver:
         deadline = Deadline(call.timeout)
         with self._turns:
             self.queue.wait(self.queue.add([], measured=True), deadline)
-        return _unseen(q, f, call)
+        return unseen_rows(q, f, call)
 
     def _shape(self, q: Bits, heads: int, keys: int, f: int, call: Call) -> Shape:
         batch, query_heads, queries, e = q.shape
@@ -213,7 +140,7 @@ class Driver:
             self.memory.call = None
             programs = [self._program(work.call, work.shape) for work in works]
             addresses = [self._programs.load(program) for program in programs]
-            steps, gap = self._split(works)
+            steps, gap = steps_of(self._config, self.memory, self._placement, works)
             # What is free now stays so until the last step.
             self.memory.call = gap
         progress = self._progress(works, programs, steps) if works[0].call.progress else None
@@ -264,33 +191,6 @@ class Driver:
         if self._under_way is None or self._under_way.complete:
             with self.memory.lock:
                 self._under_way, self.memory.call = None, None
-
-    def _split(self, works: Sequence[Work]) -> tuple[list[list[Piece]], Range]:
-        """What of which batch runs together, for which there is room, with blocks of the host's memory to copy; and where."""
-        gaps = self.memory.gaps() or [(self.memory.free, self.memory.free)]
-        # Rows that have something in front of them are packed.
-        blocks = [
-            find_blocks(self._config, {n: array for n, array in work.arrays.items() if not work.shape.header_beats(n)})
-            for work in works
-        ]
-        none: list[list[Block]] = [[] for _ in works]
-        for chosen in (blocks, none) if any(blocks) else (none,):
-            for gap in gaps:
-                end = gap[0]
-                for work, some in zip(works, chosen, strict=True):
-                    end = self._placement.end_of(some, work.arrays, work.shape, end)
-                if end <= gap[1]:
-                    parts = (split(work.shape, lambda _: True)[0] for work in works)
-                    return [list(zip(range(len(works)), parts, chosen, strict=True))], (gap[0], end)
-        largest = max(gaps, key=lambda gap: gap[1] - gap[0])
-        return [
-            [(number, part, [])]
-            for number, work in enumerate(works)
-            for part in split(
-                work.shape,
-                lambda part, arrays=work.arrays: self._placement.end_of([], arrays, part, largest[0]) <= largest[1],
-            )
-        ], largest
 
     @staticmethod
     def _there(there: Mapping[str, Keys], part: Part) -> dict[str, Keys]:
@@ -344,7 +244,7 @@ class Driver:
         """
         since = self.queue.aborts
         if not q.size or not k.size:
-            return Pending(self.queue.add([], since=since), _unseen(q, v.shape[3], call))
+            return Pending(self.queue.add([], since=since), unseen_rows(q, v.shape[3], call))
         shape = self._shape(q, k.shape[1], k.shape[2], v.shape[3], call)
         program = self._program(call, shape)
         relative = place_arrays(self._config, shape, 0)
@@ -417,30 +317,3 @@ class Driver:
         for continues, chain in groupby(descriptors, lambda job: job.continues):
             if continues and len(list(chain)) >= most:
                 raise DeviceMemoryError(f"the keys of a sequence must be in at most {most} runs of pages on this device")
-
-
-def _unseen(q: Bits, f: int, call: Call) -> Rows:
-    """Rows of queries that see no key."""
-    return Rows.unseen(q.shape[:3], f, float32=call.float32_out, states=call.state_out)
-
-
-def jobs_of(
-    config: Config,
-    shape: Shape,
-    program: Program,
-    program_address: int,
-    buffers: Mapping[str, Buffer | Keys],
-    factor: np.float32,
-    call: Call,
-) -> list[Descriptor]:
-    """The jobs of a call, or of a part of it that has the call's mask."""
-    arguments = config, shape, program, program_address, buffers, factor
-    if call.sequences is None:
-        return describe(*arguments, mask=call.mask)
-    return describe_packed(*arguments, sequences=call.sequences)
-
-
-def rows_of(config: Config, job: Descriptor) -> int:
-    """Output rows of a job."""
-    tiles = job.groups * (job.group_tiles - 1) + job.large_groups
-    return job.heads * job.batch * ((tiles - 1) * config.columns + job.last_queries)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..compiler.program import Program
+from ..planning.output_rows import Rows
 from ..planning.sequences import PackedSequence
 from ..spec import Config
 from .alibi import MOST_KEYS, Alibi
@@ -21,7 +22,7 @@ from .argument_checks import (
     per_head,
     to_bits,
 )
-from .driver import Call, Rows, told_of_scores
+from .call import Call, told_of_scores
 from .initial_state import initial_state
 from .mask_options import mask_of
 from .operands import dtype_name
