@@ -1,37 +1,71 @@
-"""Boolean masks that say no more than an interval of keys per query: found again, since the machine has those for nothing."""
+"""Masks and biases of others as options of attention.
+
+Boolean masks that say no more than an interval of keys per query are found again, since the machine has those for nothing.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["interval_options"]
+__all__ = ["interval_options", "pair_options"]
 
 Bools = NDArray[np.bool_]
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class _Intervals:
-    """Position p of entry b sees keys ``max(start[b], lo + p) <= j < min(stop[b], hi + p)``; lo or hi None: no such bound."""
+class _Interval:
+    """Position p sees keys ``max(start, lo + p) <= j < min(stop, hi + p)``; lo or hi None: no such bound."""
 
-    start: Integers
-    stop: Integers
+    start: int
+    stop: int
     lo: int | None
     hi: int | None
 
     def mask(self, positions: int, keys: int) -> Bools:
-        """The boolean mask, (batch, P, M)."""
+        """The boolean mask, (P, M)."""
         key, position = np.arange(keys), np.arange(positions)[:, None]
-        seen = (self.start[:, None, None] <= key) & (key < self.stop[:, None, None])
+        seen = (self.start <= key) & (key < self.stop)
         if self.lo is not None:
             seen = seen & (self.lo + position <= key)
         if self.hi is not None:
             seen = seen & (key < self.hi + position)
-        return np.broadcast_to(seen, (len(self.start), positions, keys))
+        return np.broadcast_to(seen, (positions, keys))
+
+
+def pair_options(seen: Bools | None, bias: NDArray[Any] | None, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Express a mask and a bias by as cheap options of :func:`fusemax.attention` as there are.
+
+    Parameters
+    ----------
+    seen
+        True is seen; broadcasts to ``shape``.
+    bias
+        Floating-point numbers, added to the scores; broadcasts likewise. Minus infinity, and the lowest number of the type, is
+        not seen.
+    shape
+        (..., heads, P, M).
+
+    Returns
+    -------
+    Those of :func:`interval_options` or else ``mask``, and ``bias`` if it is more than a mask: bfloat16 or float32.
+    """
+    options: dict[str, Any] = {}
+    if bias is not None:
+        unseen = bias <= ml_dtypes.finfo(bias.dtype).min
+        bias = np.where(unseen, bias.dtype.type(0), bias)
+        seen = ~unseen if seen is None else seen & ~unseen
+        if bias.any():
+            options["bias"] = bias if bias.dtype == ml_dtypes.bfloat16 else bias.astype(np.float32)
+    if seen is None or seen.all():
+        return options
+    whole = np.broadcast_to(seen.reshape((1,) * (len(shape) - seen.ndim) + seen.shape), shape)
+    found = interval_options(whole)
+    return options | ({"mask": seen} if found is None else found)
 
 
 def interval_options(mask: Bools) -> dict[str, Any] | None:
@@ -45,7 +79,7 @@ def interval_options(mask: Bools) -> dict[str, Any] | None:
     Returns
     -------
     ``causal``, ``query_offset``, ``window``, ``key_start`` and ``key_lengths``, as far as they are needed; None if the mask is
-    more than a window that moves with the query, between two ends for each batch entry. No query is in it then, or no key.
+    more than a window that moves with the query, between two ends for each batch entry, or empty.
     """
     if not mask.size:
         return None
@@ -57,10 +91,14 @@ def interval_options(mask: Bools) -> dict[str, Any] | None:
     entries = heads.reshape(-1, positions, keys)
     if entries.shape[0] > 1 and (entries[1:] == entries[:1]).all():
         entries = entries[:1]
-    found = _found(entries)
-    if found is None or not np.array_equal(found.mask(positions, keys), entries):
+    found = [_found(entry) for entry in entries]
+    width = _width([each for each in found if each is not None], positions + keys)
+    with_width = [None if each is None else _bounded(each, width) for each in found]
+    if any(
+        each is None or (each.mask(positions, keys) != entry).any() for each, entry in zip(with_width, entries, strict=True)
+    ):
         return None
-    return _options(found, int(np.prod(batch)), keys)
+    return _options([each for each in with_width if each is not None], width, int(np.prod(batch)), keys)
 
 
 def _once(mask: Bools, axis: int) -> Bools | None:
@@ -71,47 +109,65 @@ def _once(mask: Bools, axis: int) -> Bools | None:
     return first
 
 
-def _found(mask: Bools) -> _Intervals | None:
+def _found(mask: Bools) -> _Interval | None:
     """Bounds that explain the edges of all rows, if any do."""
-    _, positions, keys = mask.shape
-    some = mask.any(axis=-1)
-    first, behind = mask.argmax(axis=-1), keys - mask[..., ::-1].argmax(axis=-1)
-    start = np.where(some, first, keys).min(axis=-1)
-    stop = np.where(some, behind, 0).max(axis=-1)
-    start = np.minimum(start, stop)
-    place = np.broadcast_to(np.arange(positions), some.shape)
-    edges: list[int | None] = []
-    for edge, end, own in ((first, start, False), (behind, stop, True)):
-        moved = np.unique((edge - place)[some & (edge != end[:, None])])
-        if moved.size > 1:
-            return None
-        edges.append(int(moved[0]) if moved.size else _edge(some, place, end, behind=own))
-    return _Intervals(start, stop, *edges)
+    positions, keys = mask.shape
+    rows = np.flatnonzero(mask.any(axis=-1))
+    if not rows.size:
+        return _Interval(0, 0, None, None)
+    first, behind = mask[rows].argmax(axis=-1), keys - mask[rows, ::-1].argmax(axis=-1)
+    start, stop = int(first.min()), int(behind.max())
+    lows, highs = (np.unique((edge - rows)[edge != end]) for edge, end in ((first, start), (behind, stop)))
+    if lows.size > 1 or highs.size > 1:
+        return None
+    lo, hi = (int(edges[0]) if edges.size else None for edges in (lows, highs))
+    # An end that the moving bound explains is none: tiles are counted from the first key, which must not depend on a chunk.
+    if lo is not None and start == lo + rows[0]:
+        start = 0
+    if hi is not None and stop == hi + rows[-1]:
+        stop = keys
+    # A bound that never shows between the ends may leave rows empty: those behind all others, or in front of them.
+    if lo is None and rows[-1] < positions - 1:
+        lo = start - int(rows[-1])
+    if hi is None and rows[0] > 0:
+        hi = stop - int(rows[0])
+    return _Interval(start, stop, lo, hi)
 
 
-def _edge(some: Bools, place: Integers, end: Integers, *, behind: bool) -> int | None:
-    """A bound that never shows between the ends, but leaves rows empty: those in front of all others, or behind them."""
-    numbers = np.where(some, place, place.shape[1] if behind else -1)
-    last = numbers.min(axis=-1) if behind else numbers.max(axis=-1)
-    entries = some.any(axis=-1)
-    if behind:
-        entries &= last > 0
-        return int((end - last)[entries].max()) if entries.any() else None
-    entries &= last < place.shape[1] - 1
-    return int((end - last)[entries].min()) if entries.any() else None
+def _width(found: list[_Interval], most: int) -> int | None:
+    """Keys between both bounds, which is the same for all entries; None if there are not both."""
+    if all(each.lo is None for each in found) or all(each.hi is None for each in found):
+        return None
+    return next((each.hi - each.lo for each in found if each.lo is not None and each.hi is not None), 2 * most)
 
 
-def _options(found: _Intervals, batch: int, keys: int) -> dict[str, Any] | None:
+def _bounded(each: _Interval, width: int | None) -> _Interval:
+    """An interval that has both bounds, if there is a width."""
+    if width is None:
+        return each
+    hi = each.hi if each.hi is not None else each.stop if each.lo is None else each.lo + width
+    return _Interval(each.start, each.stop, hi - width, hi)
+
+
+def _options(found: list[_Interval], width: int | None, batch: int, keys: int) -> dict[str, Any] | None:
     options: dict[str, Any] = {}
-    if found.hi is not None:
-        left = -1 if found.lo is None else found.hi - 1 - found.lo
-        if found.lo is not None and left < 0:
-            return None
-        options |= {"causal": True, "query_offset": found.hi - 1} | ({"window": (left, -1)} if left >= 0 else {})
-    elif found.lo is not None:
-        place = max(found.lo, 0)
-        options |= {"query_offset": place, "window": (place - found.lo, -1)}
-    for name, numbers, usual in (("key_start", found.start, 0), ("key_lengths", found.stop, keys)):
-        if (numbers != usual).any():
-            options[name] = np.broadcast_to(numbers, batch).tolist()
+    if width is not None and width < 1:
+        return None
+    if any(each.hi is not None for each in found):
+        options["causal"] = True
+        # Where nothing bounds an entry, its queries stand behind all keys.
+        places = [each.stop if each.hi is None else each.hi - 1 for each in found]
+        if width is not None:
+            options["window"] = (width - 1, -1)
+    elif any(each.lo is not None for each in found):
+        options["window"] = (0, -1)
+        places = [each.start - keys if each.lo is None else each.lo for each in found]
+    else:
+        places = []
+    if places:
+        options["query_offset"] = places[0] if len(set(places)) == 1 else places
+    for name, usual in (("key_start", 0), ("key_lengths", keys)):
+        numbers = [each.start if name == "key_start" else each.stop for each in found]
+        if any(number != usual for number in numbers):
+            options[name] = numbers * (batch if len(numbers) == 1 else 1)
     return options

@@ -1,6 +1,6 @@
 """PyTorch's scaled_dot_product_attention on a device."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

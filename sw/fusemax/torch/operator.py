@@ -1,6 +1,6 @@
 """Attention as an operator that PyTorch's compiler and exporter see as one node."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..api.attention import attention
 from ..runtime.device_numbers import device_of
-from ..runtime.mask_intervals import interval_options
+from ..runtime.mask_intervals import pair_options
 from .tensors import array_of, tensor_of
 
 __all__ = ["attention_operator"]
@@ -57,18 +57,14 @@ def attention_operator(
     device
         The number of one, or 0.
     """
-    options: dict[str, Any] = {"causal": causal}
-    if window:
-        options["window"] = (window - 1, 0)
-    seen = None if mask is None else array_of(mask)
-    if bias is not None:
-        biases, unseen = array_of(bias), array_of(bias <= torch.finfo(bias.dtype).min)
-        seen = ~unseen if seen is None else seen & ~unseen
-        biases = np.where(unseen, biases.dtype.type(0), biases)
-        if biases.any():
-            options["bias"] = biases if bias.dtype == torch.bfloat16 else biases.astype(np.float32)
-    if seen is not None:
-        options |= _of_mask(seen, query, key, causal)
+    shape = *torch.broadcast_shapes(query.shape[:-3], key.shape[:-3]), *query.shape[-3:-1], key.shape[-2]
+    seen, biases = (None if each is None else array_of(each) for each in (mask, bias))
+    if causal and (mask is not None or bias is not None):
+        own = _window(window, *shape[-2:])
+        seen = own if seen is None else seen & own
+        options = pair_options(seen, biases, shape)
+    else:
+        options = pair_options(seen, biases, shape) | ({"causal": True, "window": (window - 1, -1)} if causal else {})
     for name, vector in (("sink", sink), ("alibi_slopes", alibi_slopes)):
         if vector is not None:
             options[name] = array_of(vector.float())
@@ -84,15 +80,10 @@ def attention_operator(
     return tensor_of(out, query.dtype)
 
 
-def _of_mask(seen: NDArray[np.bool_], query: torch.Tensor, key: torch.Tensor, causal: bool) -> dict[str, Any]:
-    """Options for a boolean mask: those that cost nothing if they say as much."""
-    shape = *query.shape[:-1], key.shape[-2]
-    axes = (1,) * max(0, len(shape) - seen.ndim) + seen.shape
-    whole = np.broadcast_to(seen.reshape(axes), shape)
-    if whole.all():
-        return {}
-    found = None if causal else interval_options(whole)
-    return {"mask": seen} if found is None else found
+def _window(window: int, queries: int, keys: int) -> NDArray[np.bool_]:
+    """Causal mask, with at most ``window`` keys if it is not 0."""
+    causal = np.tri(queries, keys, dtype=np.bool_)
+    return causal & ~np.tri(queries, keys, -window, dtype=np.bool_) if window else causal
 
 
 @attention_operator.register_fake

@@ -1,6 +1,6 @@
 """Tensors as arrays and back."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """An attention function as the transformers library calls it."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

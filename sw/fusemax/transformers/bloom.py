@@ -1,6 +1,6 @@
 """BLOOM, whose code computes attention by itself instead of asking the library for it."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

@@ -16,8 +16,9 @@ def mask_of(options: dict, batch: int, positions: int, keys: int) -> np.ndarray:
     found = np.empty((batch, positions, keys), np.bool_)
     starts = np.broadcast_to(options.get("key_start", 0), batch)
     lengths = np.broadcast_to(options.get("key_lengths", keys), batch)
+    offsets = np.broadcast_to(options.get("query_offset", 0), batch)
     for entry, position in np.ndindex(batch, positions):
-        place = position + options.get("query_offset", 0)
+        place = position + offsets[entry]
         window, causal = options.get("window"), options.get("causal", False)
         found[entry, position] = visible_keys(place, keys, window, causal, lengths[entry], 0, starts[entry])
     return found
@@ -27,7 +28,8 @@ def mask_of(options: dict, batch: int, positions: int, keys: int) -> np.ndarray:
 @given(st.data())
 def test_intervals_are_found(data: st.DataObject) -> None:
     batch, positions, keys = (data.draw(st.integers(1, most)) for most in (3, 7, 9))
-    options: dict = {"query_offset": data.draw(st.integers(-4, 12))}
+    offsets = st.integers(-4, 12)
+    options: dict = {"query_offset": data.draw(st.lists(offsets, min_size=batch, max_size=batch) | offsets)}
     if data.draw(st.booleans()):
         options["causal"] = True
     if data.draw(st.booleans()):
@@ -65,7 +67,9 @@ def test_what_is_found_is_the_mask(data: st.DataObject) -> None:
         ({"causal": True, "query_offset": 0, "key_start": [0, 3]}, 8),
         ({"key_lengths": [8, 5]}, 8),
         ({"key_start": [2, 7]}, 1),
-        ({"query_offset": 0, "window": (2, -1)}, 8),
+        ({"query_offset": -2, "window": (0, -1)}, 8),
+        ({"causal": True, "query_offset": [5, 3]}, 3),
+        ({"causal": True, "query_offset": [5, 3], "window": (2, -1)}, 3),
         ({"causal": True, "query_offset": 2, "window": (4, -1)}, 8),
     ],
 )

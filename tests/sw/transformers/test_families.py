@@ -14,11 +14,15 @@ import pytest
 import fusemax
 from fusemax.runtime.options import AttentionOptions
 
-torch = pytest.importorskip("torch", reason="needs the extra torch")
-transformers = pytest.importorskip("transformers", reason="needs the extra transformers")
+# Not of the packages themselves: folders of tests have their names.
+pytest.importorskip("torch.nn", reason="needs the extra torch")
+pytest.importorskip("transformers.masking_utils", reason="needs the extra transformers")
 
-from fusemax.transformers import register  # noqa: E402
-from fusemax.transformers.attention import attention_forward  # noqa: E402
+import torch
+import transformers
+
+from fusemax.transformers import register
+from fusemax.transformers.attention import attention_forward
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
