@@ -174,6 +174,8 @@ def problems(draw: st.DrawFn, configs: tuple[str, ...] = tuple(MACHINES), most: 
         options["alibi_slopes"] = per_head(st.sampled_from([0.0, 2.0**-3, 2.0**-8, 0.5, 1.0, 0.3, -0.7]))
     if perhaps(4):
         options["sink"] = per_head(st.floats(-5, 5, width=16))
+    if perhaps(6):
+        options["softcap"] = draw(st.sampled_from([0.5, 3.0, 30.0]))
     for name in ("return_lse", "return_state"):
         if perhaps(2):
             options[name] = True
