@@ -1,0 +1,1 @@
+"""The machine's bits at a GPU's speed."""
