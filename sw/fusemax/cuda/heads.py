@@ -39,13 +39,14 @@ class Blocks:
         Rows of a tile whose loads may be under way together.
     """
 
-    score_queries: int = 128
-    score_keys: int = 32
+    score_queries: int = 256
+    score_keys: int = 16
     score_warps: int = 4
     queries: int = 64
     columns: int = 16
     warps: int = 4
-    rows: int = 4
+    rows: int = 16
+    touch: bool = True
 
 
 @dataclass(frozen=True)
@@ -181,10 +182,10 @@ class _Run:
         self._columns = self._f_blocks * blocks.columns
         self._chunks = ceil_div(self.e, CHUNK.value)
         self._scale_queries(q, scale)
-        self._state = torch.zeros((self.heads, self._columns, self._padded), dtype=torch.float64, device=self._device)
+        self._state = self._new((self.heads, self._padded, self._columns), torch.float64)
         last = torch.full((self.heads, self._padded), NO_REFERENCE.value, dtype=torch.int32, device=self._device)
-        for segment in segments:
-            self._reference, self._tiles = self._pass(segment, last)
+        for number, segment in enumerate(segments):
+            self._reference, self._tiles = self._pass(segment, last, number > 0)
             last = self._reference[:, self._tiles]
 
     def _new(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -202,7 +203,7 @@ class _Run:
             BIAS=config.query_exponent_bias, FRACTION=config.score_frac_bits, BLOCK=self._blocks.score_queries,
         )  # fmt: skip
 
-    def _pass(self, segment: KeySegment, last: torch.Tensor) -> tuple[torch.Tensor, int]:
+    def _pass(self, segment: KeySegment, last: torch.Tensor, continued: bool) -> tuple[torch.Tensor, int]:
         """Add a segment of keys; ``last`` are the references before it. Returns those after every tile."""
         config, blocks, rows = self._config, self._blocks, self._config.rows
         key_heads, keys = segment.k.shape[:2]
@@ -253,7 +254,7 @@ class _Run:
         find_local_references[grid](
             score, lo, hi, reference, self.queries, self._padded, keys, padded, tiles, **common
         )  # fmt: skip
-        run_references[(self._q_blocks, self.heads)](reference, self._padded, tiles, BLOCK=blocks.queries, UNROLL=8, num_warps=2)
+        run_references[(self._q_blocks, self.heads)](reference, self._padded, tiles, BLOCK=blocks.queries, UNROLL=32, num_warps=2)
         values, slopes = _exp2_tables(self._device)
         weight = self._new((self.heads, tiles * rows, self._padded), torch.int64)
         weight_range = self._new((self.heads, tiles, self._q_blocks, 2), torch.int32)
@@ -263,9 +264,11 @@ class _Run:
         )  # fmt: skip
         accumulate_sums[(self._q_blocks, self._f_blocks, self.heads)](
             weight.view(torch.float64), weight_range, value, value_exponent, value_range, reference, lo, hi, self._state,
+            self._new((self.heads * self._f_blocks * self._q_blocks,), torch.int32),
             self.queries, self._padded, tiles, self._columns, self._q_blocks, self._f_blocks, share,
-            ROWS=rows, FIRST=first, REST=rest, MASKED=masked,
-            UNROLL=min(blocks.rows, rows), BLOCK_F=blocks.columns, BLOCK_Q=blocks.queries, num_warps=blocks.warps,
+            ROWS=rows, ROWS_POWER=tile_rows, FIRST=first, REST=rest, MASKED=masked,
+            CONTINUED=continued, TOUCH=blocks.touch, UNROLL=min(blocks.rows, rows),
+            BLOCK_F=blocks.columns, BLOCK_Q=blocks.queries, num_warps=blocks.warps,
         )  # fmt: skip
         return reference, tiles
 

@@ -40,14 +40,14 @@ def write_output(
     query = tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)[:, None]
     column = tl.program_id(1) * BLOCK_F + tl.arange(0, BLOCK_F)[None, :]
     inside = (query < queries) & (column < f)
-    numerator = tl.load(state_ptr + (head * columns + column) * queries_padded + query, mask=inside, other=0.0)
+    numerator = tl.load(state_ptr + (head * queries_padded + query) * columns + column, mask=inside, other=0.0)
     exponent, significand = _split(numerator)
     zero = numerator == 0
     if RAW:
         reciprocal = tl.full([BLOCK_Q, 1], 1 << 23, tl.int64)
         divisor_exponent = tl.full([BLOCK_Q, 1], -1, tl.int32)
     else:
-        denominator = tl.load(state_ptr + (head * columns + f) * queries_padded + query, mask=query < queries, other=0.0)
+        denominator = tl.load(state_ptr + (head * queries_padded + query) * columns + f, mask=query < queries, other=0.0)
         divisor_exponent, divisor = _split(denominator)
         reciprocal = _reciprocal(divisor, c0_ptr, c1_ptr, c2_ptr)
         zero = zero | (denominator == 0)
@@ -78,7 +78,7 @@ def write_denominators(
     head = tl.program_id(1).to(tl.int64)
     query = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = query < queries
-    number = tl.load(state_ptr + (head * columns + f) * queries_padded + query, mask=inside, other=0.0)
+    number = tl.load(state_ptr + (head * queries_padded + query) * columns + f, mask=inside, other=0.0)
     exponent, significand = _split(number)
     exponent += 127
     word = tl.where(exponent > 254, 0xFF << 23, (exponent << 23) | (significand.to(tl.int32) & 0x7FFFFF))

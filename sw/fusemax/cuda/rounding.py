@@ -9,7 +9,7 @@ import os
 import triton
 import triton.language as tl
 
-__all__ = ["INTEGERS", "INTERPRETED", "add_down", "multiply_add_down"]
+__all__ = ["INTEGERS", "INTERPRETED", "add_down", "add_up", "multiply_add_down"]
 
 #: Kernels run in Triton's interpreter; as Triton itself, this looks once, when kernels are defined.
 INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET", "0") == "1")
@@ -30,13 +30,34 @@ def multiply_add_down(x, y, total):
 
 
 @triton.jit
+def _move(total, lost, towards: tl.constexpr):
+    """The neighbour of sums, down or up, where that is the direction of what they have lost."""
+    bits = total.to(tl.int64, bitcast=True)
+    step = (tl.where(total > 0, 1, -1) * towards).to(tl.int64)
+    return tl.where(lost * towards > 0, bits + step, bits).to(tl.float64, bitcast=True)
+
+
+@triton.jit
+def _lost(x, y, total):
+    part = total - x
+    return (x - (total - part)) + (y - part)
+
+
+@triton.jit
 def add_down(x, y):
-    """x + y of float64 rounded down; the result must be positive and normal."""
+    """x + y of float64 rounded down; far from either end of the exponent range."""
     if INTERPRETED:
         total = x + y
-        part = total - x
-        lost = (x - (total - part)) + (y - part)
-        bits = total.to(tl.int64, bitcast=True)
-        return (bits - (lost < 0).to(tl.int64)).to(tl.float64, bitcast=True)
+        return _move(total, _lost(x, y, total), -1)
     else:
         return tl.inline_asm_elementwise("add.rm.f64 $0, $1, $2;", "=d,d,d", [x, y], dtype=tl.float64, is_pure=True, pack=1)
+
+
+@triton.jit
+def add_up(x, y):
+    """x + y of float64 rounded up; far from either end of the exponent range."""
+    if INTERPRETED:
+        total = x + y
+        return _move(total, _lost(x, y, total), 1)
+    else:
+        return tl.inline_asm_elementwise("add.rp.f64 $0, $1, $2;", "=d,d,d", [x, y], dtype=tl.float64, is_pure=True, pack=1)
