@@ -31,15 +31,11 @@ MACHINES = [
 #: Blocks that are timed beside the default ones.
 VARIANTS = [
     Blocks(),
-    Blocks(touch=False),
-    Blocks(rows=4),
-    Blocks(queries=128, columns=8),
-    Blocks(queries=128, columns=8, touch=False),
-    Blocks(queries=64, columns=32, warps=8),
-    Blocks(queries=128, columns=16, warps=8),
-    Blocks(queries=128, columns=16),
-    Blocks(queries=64, columns=8, warps=2),
+    Blocks(columns=16, warps=4),
+    Blocks(queries=128, warps=4),
+    Blocks(queries=32, warps=1),
     Blocks(queries=32, columns=16, warps=2),
+    Blocks(rows=8),
 ]
 
 

@@ -15,9 +15,10 @@ from ..arith.reciprocal import RECIPROCAL
 from ..spec import Config, ceil_div
 from .operands import CHUNK, prepare_keys, prepare_queries, prepare_values
 from .output import write_denominators, write_output
+from .rounding import INTERPRETED
 from .scores import compute_far_scores, compute_scores
 from .sums import accumulate_sums, exponent_offset
-from .weights import NO_REFERENCE, compute_weights, find_local_references, run_references
+from .weights import compute_weights, find_local_references, run_references
 
 __all__ = ["Blocks", "Heads", "KeySegment", "compute_heads"]
 
@@ -43,10 +44,13 @@ class Blocks:
     score_keys: int = 16
     score_warps: int = 4
     queries: int = 64
-    columns: int = 16
-    warps: int = 4
+    columns: int = 8
+    warps: int = 2
     rows: int = 16
-    touch: bool = True
+
+
+#: Sizes for an H200, and for the interpreter, where large blocks of small problems cost time.
+BLOCKS = Blocks(score_queries=64, score_keys=64, queries=64, columns=32) if INTERPRETED.value else Blocks()
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ def compute_heads(
     heads, queries, _ = q.shape
     key_heads, f = segments[0].k.shape[0], segments[0].v.shape[2]
     share = heads // key_heads
-    blocks = blocks or Blocks()
+    blocks = blocks or BLOCKS
     out = torch.empty((heads, queries, f), dtype=torch.int32 if float32 else torch.int16, device=q.device)
     state_words = torch.empty((heads, queries, 2), dtype=torch.int32, device=q.device) if states else None
     flags = torch.zeros(1, dtype=torch.int32, device=q.device)
@@ -183,10 +187,9 @@ class _Run:
         self._chunks = ceil_div(self.e, CHUNK.value)
         self._scale_queries(q, scale)
         self._state = self._new((self.heads, self._padded, self._columns), torch.float64)
-        last = torch.full((self.heads, self._padded), NO_REFERENCE.value, dtype=torch.int32, device=self._device)
         for number, segment in enumerate(segments):
-            self._reference, self._tiles = self._pass(segment, last, number > 0)
-            last = self._reference[:, self._tiles]
+            last = self._reference[:, self._tiles] if number else None
+            self._reference, self._tiles = self._pass(segment, last)
 
     def _new(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device=self._device)
@@ -203,8 +206,8 @@ class _Run:
             BIAS=config.query_exponent_bias, FRACTION=config.score_frac_bits, BLOCK=self._blocks.score_queries,
         )  # fmt: skip
 
-    def _pass(self, segment: KeySegment, last: torch.Tensor, continued: bool) -> tuple[torch.Tensor, int]:
-        """Add a segment of keys; ``last`` are the references before it. Returns those after every tile."""
+    def _pass(self, segment: KeySegment, last: torch.Tensor | None) -> tuple[torch.Tensor, int]:
+        """Add a segment of keys; ``last`` are the references of the one before. Returns those after every tile."""
         config, blocks, rows = self._config, self._blocks, self._config.rows
         key_heads, keys = segment.k.shape[:2]
         share = self.heads // key_heads
@@ -246,7 +249,9 @@ class _Run:
             ALIGN=config.product_align, BITS=config.score_bits, **sizes,
         )  # fmt: skip
         reference = self._new((self.heads, tiles + 1, self._padded), torch.int32)
-        reference[:, 0] = last
+        continued = last is not None
+        if continued:
+            reference[:, 0] = last
         grid = (self._q_blocks, tiles, self.heads)
         common = dict(
             ROWS=rows, ROWS_POWER=tile_rows, FRACTION=config.score_frac_bits, MASKED=masked, BLOCK=blocks.queries
@@ -254,7 +259,9 @@ class _Run:
         find_local_references[grid](
             score, lo, hi, reference, self.queries, self._padded, keys, padded, tiles, **common
         )  # fmt: skip
-        run_references[(self._q_blocks, self.heads)](reference, self._padded, tiles, BLOCK=blocks.queries, UNROLL=32, num_warps=2)
+        run_references[(self._q_blocks, self.heads)](
+            reference, self._padded, tiles, CONTINUED=continued, BLOCK=blocks.queries, UNROLL=32, num_warps=2
+        )
         values, slopes = _exp2_tables(self._device)
         weight = self._new((self.heads, tiles * rows, self._padded), torch.int64)
         weight_range = self._new((self.heads, tiles, self._q_blocks, 2), torch.int32)
@@ -267,7 +274,7 @@ class _Run:
             self._new((self.heads * self._f_blocks * self._q_blocks,), torch.int32),
             self.queries, self._padded, tiles, self._columns, self._q_blocks, self._f_blocks, share,
             ROWS=rows, ROWS_POWER=tile_rows, FIRST=first, REST=rest, MASKED=masked,
-            CONTINUED=continued, TOUCH=blocks.touch, UNROLL=min(blocks.rows, rows),
+            CONTINUED=continued, UNROLL=min(blocks.rows, rows),
             BLOCK_F=blocks.columns, BLOCK_Q=blocks.queries, num_warps=blocks.warps,
         )  # fmt: skip
         return reference, tiles

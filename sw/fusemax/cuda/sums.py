@@ -71,11 +71,11 @@ def _add_to_state(state, addend):
 
 
 @triton.jit
-def _touch(words_ptr, row_words, there, ROWS: tl.constexpr, ROWS_POWER: tl.constexpr, LINES: tl.constexpr):
-    """A word of every cache line of the rows of a tile: that brings the lines nearer."""
+def _touch(words_ptr, row_words, there, ROWS: tl.constexpr, ROWS_POWER: tl.constexpr, SECTORS: tl.constexpr):
+    """A word of each 32 bytes of the rows of a tile: that brings them into the nearest cache."""
     row = tl.arange(0, ROWS_POWER)[:, None]
-    line = tl.arange(0, LINES)[None, :]
-    return tl.load(words_ptr + row * row_words + line * 32, mask=there & (row < ROWS), other=0)
+    sector = tl.arange(0, SECTORS)[None, :]
+    return tl.load(words_ptr + row * row_words + sector * 8, mask=there & (row < ROWS), other=0)
 
 
 @triton.jit(do_not_specialize=["queries", "q_blocks", "f_blocks", "tiles", "share"])
@@ -83,7 +83,7 @@ def accumulate_sums(
     weight_ptr, weight_range_ptr, value_ptr, exponent_ptr, value_range_ptr, reference_ptr, lo_ptr, hi_ptr, state_ptr, touched_ptr,
     queries, queries_padded, tiles, columns, q_blocks, f_blocks, share,
     ROWS: tl.constexpr, ROWS_POWER: tl.constexpr, FIRST: tl.constexpr, REST: tl.constexpr, MASKED: tl.constexpr,
-    CONTINUED: tl.constexpr, TOUCH: tl.constexpr, UNROLL: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_Q: tl.constexpr,
+    CONTINUED: tl.constexpr, UNROLL: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_Q: tl.constexpr,
 ):  # fmt: skip
     """Add all tiles to the running sums ``state`` (heads, P, columns), float64.
 
@@ -117,14 +117,14 @@ def accumulate_sums(
     exponents = exponent_ptr + key_place * ROWS * columns + f_block * BLOCK_F
     w_range = weight_range_ptr + (place * q_blocks + q_block) * 2
     v_range = value_range_ptr + (key_place * f_blocks + f_block) * 2
-    # Lines are touched a tile ahead. What the words are means nothing, but they must be used.
-    WEIGHT_LINES: tl.constexpr = (BLOCK_Q * 8 + 127) // 128
-    VALUE_LINES: tl.constexpr = (BLOCK_F * 8 + 127) // 128
-    EXPONENT_LINES: tl.constexpr = (BLOCK_F * 4 + 127) // 128
+    # Memory is touched a tile ahead. What the words are means nothing, but they must be used.
+    WEIGHT_SECTORS: tl.constexpr = (BLOCK_Q + 3) // 4
+    VALUE_SECTORS: tl.constexpr = (BLOCK_F + 3) // 4
+    EXPONENT_SECTORS: tl.constexpr = (BLOCK_F + 7) // 8
     word: tl.constexpr = tl.pointer_type(tl.int32)
-    touched_weights = tl.zeros([ROWS_POWER, WEIGHT_LINES], tl.int32)
-    touched_values = tl.zeros([ROWS_POWER, VALUE_LINES], tl.int32)
-    touched_exponents = tl.zeros([ROWS_POWER, EXPONENT_LINES], tl.int32)
+    touched_weights = tl.zeros([ROWS_POWER, WEIGHT_SECTORS], tl.int32)
+    touched_values = tl.zeros([ROWS_POWER, VALUE_SECTORS], tl.int32)
+    touched_exponents = tl.zeros([ROWS_POWER, EXPONENT_SECTORS], tl.int32)
     largest = 0
     smallest = 0
     if first < last:
@@ -142,12 +142,11 @@ def accumulate_sums(
         next_weights = weights + ROWS * queries_padded
         next_values = values + ROWS * columns
         next_exponents = exponents + ROWS * columns
-        if TOUCH:
-            weight_words = _touch(
-                next_weights.to(word, bitcast=True), queries_padded * 2, more, ROWS, ROWS_POWER, WEIGHT_LINES
-            )
-            value_words = _touch(next_values.to(word, bitcast=True), columns * 2, more, ROWS, ROWS_POWER, VALUE_LINES)
-            exponent_words = _touch(next_exponents, columns, more, ROWS, ROWS_POWER, EXPONENT_LINES)
+        weight_words = _touch(
+            next_weights.to(word, bitcast=True), queries_padded * 2, more, ROWS, ROWS_POWER, WEIGHT_SECTORS
+        )
+        value_words = _touch(next_values.to(word, bitcast=True), columns * 2, more, ROWS, ROWS_POWER, VALUE_SECTORS)
+        exponent_words = _touch(next_exponents, columns, more, ROWS, ROWS_POWER, EXPONENT_SECTORS)
         weight = weights + tl.arange(0, BLOCK_Q)[:, None]
         value = values + tl.arange(0, BLOCK_F)[None, :]
         exponent = exponents + tl.arange(0, BLOCK_F)[None, :]
@@ -168,10 +167,9 @@ def accumulate_sums(
         exponents = next_exponents
         largest = next_largest
         smallest = next_smallest
-        if TOUCH:
-            touched_weights += weight_words
-            touched_values += value_words
-            touched_exponents += exponent_words
+        touched_weights += weight_words
+        touched_values += value_words
+        touched_exponents += exponent_words
     tl.store(state_place, state)
     touched = tl.max(tl.max(touched_weights, axis=1), axis=0) + tl.max(tl.max(touched_values, axis=1), axis=0)
     touched += tl.max(tl.max(touched_exponents, axis=1), axis=0)

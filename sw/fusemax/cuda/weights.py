@@ -45,12 +45,18 @@ def find_local_references(
 
 
 @triton.jit(do_not_specialize=["tiles"])
-def run_references(reference_ptr, queries_padded, tiles, BLOCK: tl.constexpr, UNROLL: tl.constexpr):
-    """Running maximum down the tiles, in place."""
+def run_references(
+    reference_ptr, queries_padded, tiles, CONTINUED: tl.constexpr, BLOCK: tl.constexpr, UNROLL: tl.constexpr
+):  # fmt: skip
+    """Running maximum down the tiles, in place. If CONTINUED, row 0 has the references before the first tile."""
     head = tl.program_id(1).to(tl.int64)
     query = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     place = reference_ptr + head * (tiles + 1) * queries_padded + query
-    largest = tl.load(place)
+    if CONTINUED:
+        largest = tl.load(place)
+    else:
+        largest = tl.full([BLOCK], NO_REFERENCE, tl.int32)
+        tl.store(place, largest)
     for _ in tl.range(0, tiles, loop_unroll_factor=UNROLL):
         place += queries_padded
         largest = tl.maximum(largest, tl.load(place))
