@@ -44,13 +44,13 @@ class Blocks:
     score_keys: int = 16
     score_warps: int = 4
     queries: int = 64
-    columns: int = 8
-    warps: int = 2
+    columns: int = 16
+    warps: int = 4
     rows: int = 16
 
 
 #: Sizes for an H200, and for the interpreter, where large blocks of small problems cost time.
-BLOCKS = Blocks(score_queries=64, score_keys=64, queries=64, columns=32) if INTERPRETED.value else Blocks()
+BLOCKS = Blocks(score_queries=64, score_keys=64, columns=32) if INTERPRETED.value else Blocks()
 
 
 @dataclass(frozen=True)
@@ -259,8 +259,8 @@ class _Run:
         find_local_references[grid](
             score, lo, hi, reference, self.queries, self._padded, keys, padded, tiles, **common
         )  # fmt: skip
-        run_references[(self._q_blocks, self.heads)](
-            reference, self._padded, tiles, CONTINUED=continued, BLOCK=blocks.queries, UNROLL=32, num_warps=2
+        run_references[(self._padded // 32, self.heads)](
+            reference, self._padded, tiles, CONTINUED=continued, BLOCK=32, STEP=64
         )
         values, slopes = _exp2_tables(self._device)
         weight = self._new((self.heads, tiles * rows, self._padded), torch.int64)

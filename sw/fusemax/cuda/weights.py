@@ -44,23 +44,31 @@ def find_local_references(
     tl.store(reference_ptr + place, local)
 
 
+@triton.jit
+def _larger(left, right):
+    return tl.maximum(left, right)
+
+
 @triton.jit(do_not_specialize=["tiles"])
 def run_references(
-    reference_ptr, queries_padded, tiles, CONTINUED: tl.constexpr, BLOCK: tl.constexpr, UNROLL: tl.constexpr
+    reference_ptr, queries_padded, tiles, CONTINUED: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr
 ):  # fmt: skip
     """Running maximum down the tiles, in place. If CONTINUED, row 0 has the references before the first tile."""
     head = tl.program_id(1).to(tl.int64)
-    query = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    query = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[None, :]
     place = reference_ptr + head * (tiles + 1) * queries_padded + query
     if CONTINUED:
         largest = tl.load(place)
     else:
-        largest = tl.full([BLOCK], NO_REFERENCE, tl.int32)
+        largest = tl.full([1, BLOCK], NO_REFERENCE, tl.int32)
         tl.store(place, largest)
-    for _ in tl.range(0, tiles, loop_unroll_factor=UNROLL):
-        place += queries_padded
-        largest = tl.maximum(largest, tl.load(place))
-        tl.store(place, largest)
+    for first in range(0, tiles, STEP):
+        row = first + 1 + tl.arange(0, STEP)[:, None]
+        rows = place + row.to(tl.int64) * queries_padded
+        local = tl.load(rows, mask=row <= tiles, other=NO_REFERENCE)
+        running = tl.maximum(tl.associative_scan(local, 0, _larger), largest)
+        tl.store(rows, running, mask=row <= tiles)
+        largest = tl.max(running, axis=0)[None, :]
 
 
 @triton.jit(do_not_specialize=["queries", "keys", "blocks", "tiles"])
