@@ -3,6 +3,8 @@
 PYTHONPATH=sw python benchmarks/cuda.py [-o FILE] [--problems N] [--queries P] [--keys M] [--head-dim E] [--variants]
 """
 
+# pyright: reportMissingImports=false, reportPossiblyUnbound=false
+
 from __future__ import annotations
 
 import argparse
@@ -14,13 +16,21 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
-import triton
 
 from fusemax.arith import to_bits
-from fusemax.cuda.heads import Blocks, Heads, KeySegment, compute_heads
 from fusemax.model.bitexact import Head, Segment, attention_head
 from fusemax.spec import CONFIGS, Config
+
+try:
+    import torch
+    import triton
+
+    from fusemax.cuda import attention
+    from fusemax.cuda.heads import Blocks, Heads, KeySegment, compute_heads
+except ImportError as error:
+    MISSING: str | None = str(error)
+else:
+    MISSING = None
 
 #: Machines of the random problems: the shipped ones, and formats at the ends of what a configuration may have.
 MACHINES = [
@@ -28,20 +38,24 @@ MACHINES = [
     Config(name="narrow", rows=5, columns=3, score_bits=26, score_frac_bits=10),
     Config(name="wide", rows=16, columns=2, score_bits=34, score_frac_bits=20),
 ]
-#: Blocks that are timed beside the default ones.
-VARIANTS = [
-    Blocks(),
-    Blocks(columns=16, warps=4),
-    Blocks(queries=128, warps=4),
-    Blocks(queries=32, warps=1),
-    Blocks(queries=32, columns=16, warps=2),
-    Blocks(rows=8),
-]
 
 
 def tensor(array: np.ndarray, kind: type, device: str) -> torch.Tensor:
     """A copy of an array's bits on the GPU."""
     return torch.from_numpy(np.ascontiguousarray(array).view(kind)).to(device)
+
+
+def variants() -> list[Blocks]:
+    """Blocks that are timed beside the default ones."""
+    return [
+        Blocks(columns=8, warps=2),
+        Blocks(queries=128, columns=8),
+        Blocks(queries=128),
+        Blocks(queries=32, columns=32),
+        Blocks(rows=4),
+        Blocks(score_queries=128, score_keys=32),
+        Blocks(score_queries=256, score_keys=32, score_warps=8),
+    ]
 
 
 class Problem:
@@ -151,8 +165,11 @@ def main() -> int:
     parser.add_argument("--head-dim", type=int, default=64)
     parser.add_argument("--variants", action="store_true", help="time other sizes of the kernels' blocks too")
     options = parser.parse_args()
+    if MISSING is not None:
+        parser.exit(1, f"{parser.prog} needs PyTorch and Triton: pip install 'fusemax[cuda]' ({MISSING})\n")
     device = "cuda"
     result: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%d"),
         "device": torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "triton": triton.__version__,
@@ -172,12 +189,14 @@ def main() -> int:
     result["problems"] = {
         "number": options.problems, "compared": compared, "different": wrong, "with_overflow": overflows, "failed": failed[:20],
     }  # fmt: skip
-    print(f"{options.problems} problems: {wrong} of {compared} numbers differ ({time.perf_counter() - start:.0f} s)", flush=True)
+    print(
+        f"{options.problems} problems: {wrong} of {compared} numbers differ ({time.perf_counter() - start:.0f} s)", flush=True
+    )
 
     config, e = CONFIGS["base"], options.head_dim
     random = np.random.default_rng(1)
     q, k, v = (to_bits(random.standard_normal((n, e), np.float32)) for n in (options.queries, options.keys, options.keys))
-    scale = np.full(options.queries, np.log2(np.e) / np.sqrt(e), np.float32)
+    scale = np.full(options.queries, np.float32(np.log2(np.e) / np.sqrt(e)))
     on_gpu = [tensor(array[None], np.int16, device) for array in (q, k, v)]
     factor = tensor(scale[None], np.int32, device)
 
@@ -197,15 +216,28 @@ def main() -> int:
     different = int((call().out[0].cpu().numpy().view(np.uint16) != exact).sum())
     seconds = timed(call)
     macs = 2 * options.queries * options.keys * e
+    tensors = [array.view(torch.bfloat16) for array in on_gpu]
+    eight = [tensor(to_bits(random.standard_normal((8, n, e), np.float32)), np.int16, device) for n in (len(q), len(k), len(k))]
+
+    def call_eight() -> Heads:
+        return compute_heads(config, eight[0], factor.expand(8, -1), [KeySegment(*eight[1:])], float32=False)
+
+    def call_attention() -> torch.Tensor:
+        return attention(*tensors, None, "base")
+
+    different += int((call_attention()[0].view(torch.int16).cpu().numpy().view(np.uint16) != exact).sum())
+    attention_seconds, eight_seconds = timed(call_attention), timed(call_eight, 10)
     result["timed"] = {
         "queries": options.queries, "keys": options.keys, "head_dim": e, "config": "base", "compared": exact.size,
         "different": different, "seconds": seconds, "macs_per_second": macs / seconds, "numpy_seconds": numpy_seconds,
-        "times_numpy": numpy_seconds / seconds, "launch_seconds": launch_seconds, "kernel_milliseconds": kernel_times(call),
+        "times_numpy": numpy_seconds / seconds, "launch_seconds": launch_seconds,
+        "attention_seconds": attention_seconds, "eight_heads_seconds": eight_seconds,
+        "eight_heads_macs_per_second": 8 * macs / eight_seconds, "kernel_milliseconds": kernel_times(call),
     }  # fmt: skip
     print(json.dumps(result["timed"], indent=1), flush=True)
     if options.variants:
         result["variants"] = {}
-        for blocks in VARIANTS:
+        for blocks in variants():
             try:
                 same = bool((call(blocks).out[0].cpu().numpy().view(np.uint16) == exact).all())
                 times = kernel_times(lambda blocks=blocks: call(blocks))

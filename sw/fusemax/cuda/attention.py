@@ -27,9 +27,7 @@ from .visible_keys import visible_intervals
 __all__ = ["attention"]
 
 #: Options of a call whose arrays stay on the GPU. Calls with others go through the memory of a device.
-DIRECT = frozenset(
-    "out_dtype causal query_offset window key_lengths prefix temperature alibi_slopes state sink".split()
-)
+DIRECT = frozenset("out_dtype causal query_offset window key_lengths prefix temperature alibi_slopes state sink".split())
 
 
 def attention(

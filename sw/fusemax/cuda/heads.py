@@ -236,9 +236,12 @@ class _Run:
 
         score = self._new((self.heads, padded, self._padded), torch.int32 if config.score_bits <= 32 else torch.int64)
         score_grid = self._score_blocks, k_blocks, self.heads
-        sizes = dict(
-            MASKED=masked, BLOCK_Q=blocks.score_queries, BLOCK_K=blocks.score_keys, num_warps=blocks.score_warps
-        )
+        sizes = {
+            "MASKED": masked,
+            "BLOCK_Q": blocks.score_queries,
+            "BLOCK_K": blocks.score_keys,
+            "num_warps": blocks.score_warps,
+        }
         compute_scores[score_grid](
             self._query, self._query_length, key.view(torch.float32), key_length, lo, hi, score,
             self.queries, self._padded, padded, self._score_blocks, k_blocks, share, self._chunks, **sizes,
@@ -253,15 +256,17 @@ class _Run:
         if continued:
             reference[:, 0] = last
         grid = (self._q_blocks, tiles, self.heads)
-        common = dict(
-            ROWS=rows, ROWS_POWER=tile_rows, FRACTION=config.score_frac_bits, MASKED=masked, BLOCK=blocks.queries
-        )
+        common = {
+            "ROWS": rows,
+            "ROWS_POWER": tile_rows,
+            "FRACTION": config.score_frac_bits,
+            "MASKED": masked,
+            "BLOCK": blocks.queries,
+        }
         find_local_references[grid](
             score, lo, hi, reference, self.queries, self._padded, keys, padded, tiles, **common
         )  # fmt: skip
-        run_references[(self._padded // 32, self.heads)](
-            reference, self._padded, tiles, CONTINUED=continued, BLOCK=32, STEP=64
-        )
+        run_references[(self._padded // 32, self.heads)](reference, self._padded, tiles, CONTINUED=continued, BLOCK=32, STEP=64)
         values, slopes = _exp2_tables(self._device)
         weight = self._new((self.heads, tiles * rows, self._padded), torch.int64)
         weight_range = self._new((self.heads, tiles, self._q_blocks, 2), torch.int32)

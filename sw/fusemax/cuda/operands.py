@@ -26,8 +26,9 @@ def prepare_queries(
 ):  # fmt: skip
     """Scale queries as :func:`fusemax.arith.query_scale.scale_query` does.
 
-    ``value`` (heads, E, P): float32 whose product with a key's element is in units of a score; ``word``: operand · 512 + exponent
-    word; ``length`` (heads, chunks, blocks): the largest Euclidean length of a chunk in a block. E is padded to whole chunks.
+    ``value`` (heads, E, P): float32 whose product with a key's element is in units of a score; ``word``: operand · 512 +
+    exponent word; ``length`` (heads, chunks, blocks): the largest Euclidean length of a chunk in a block. E is padded to
+    whole chunks.
     """
     block = tl.program_id(0)
     head = tl.program_id(1).to(tl.int64)
@@ -105,8 +106,8 @@ def prepare_values(
 ):  # fmt: skip
     """Values as float64 numbers moved off ties, (heads, tiles · rows, columns), column f being ones, those behind it zeros.
 
-    ``exponent``: (OFFSET - y) · 2^20; ``range`` (heads, tiles, blocks, 2): the largest and the smallest y of values that are not
-    zero in a block of columns of a tile.
+    ``exponent``: (OFFSET - y) · 2^20; ``range`` (heads, tiles, blocks, 2): the largest and the smallest y of values that are
+    not zero in a block of columns of a tile.
     """
     tile = tl.program_id(0)
     block = tl.program_id(1)

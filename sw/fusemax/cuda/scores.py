@@ -65,7 +65,7 @@ def compute_scores(
     key_head = head // share
     query = q_block * BLOCK_Q + tl.arange(0, BLOCK_Q)
     key = k_block * BLOCK_K + tl.arange(0, BLOCK_K)
-    if _is_needed(lo_ptr, hi_ptr, head, query, queries, k_block, MASKED, BLOCK_K):
+    if _is_needed(lo_ptr, hi_ptr, head, query, queries, k_block, MASKED, BLOCK_K):  # noqa: SIM102
         if _is_near(q_length_ptr, k_length_ptr, head, key_head, q_block, k_block, q_blocks, k_blocks, chunks):
             q_place = q_ptr + head * chunks * CHUNK * queries_padded + query[None, :]
             k_place = k_ptr + key_head * chunks * CHUNK * keys_padded + key[:, None]
@@ -103,7 +103,7 @@ def compute_far_scores(
     key_head = head // share
     query = q_block * BLOCK_Q + tl.arange(0, BLOCK_Q)
     key = k_block * BLOCK_K + tl.arange(0, BLOCK_K)
-    if not _is_near(q_length_ptr, k_length_ptr, head, key_head, q_block, k_block, q_blocks, k_blocks, chunks):
+    if not _is_near(q_length_ptr, k_length_ptr, head, key_head, q_block, k_block, q_blocks, k_blocks, chunks):  # noqa: SIM102
         if _is_needed(lo_ptr, hi_ptr, head, query, queries, k_block, MASKED, BLOCK_K):
             word_place = word_ptr + head * chunks * CHUNK * queries_padded + query[None, :]
             bits_place = bits_ptr + key_head * chunks * CHUNK * keys_padded + key[:, None]

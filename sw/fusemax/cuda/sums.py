@@ -71,17 +71,17 @@ def _add_to_state(state, addend):
 
 
 @triton.jit
-def _touch(words_ptr, row_words, there, ROWS: tl.constexpr, ROWS_POWER: tl.constexpr, SECTORS: tl.constexpr):
+def _touch(words_ptr, row_words, ROWS: tl.constexpr, ROWS_POWER: tl.constexpr, SECTORS: tl.constexpr):
     """A word of each 32 bytes of the rows of a tile: that brings them into the nearest cache."""
     row = tl.arange(0, ROWS_POWER)[:, None]
     sector = tl.arange(0, SECTORS)[None, :]
-    return tl.load(words_ptr + row * row_words + sector * 8, mask=there & (row < ROWS), other=0)
+    return tl.load(words_ptr + row * row_words + sector * 8, mask=row < ROWS, other=0)
 
 
 @triton.jit(do_not_specialize=["queries", "q_blocks", "f_blocks", "tiles", "share"])
 def accumulate_sums(
-    weight_ptr, weight_range_ptr, value_ptr, exponent_ptr, value_range_ptr, reference_ptr, lo_ptr, hi_ptr, state_ptr, touched_ptr,
-    queries, queries_padded, tiles, columns, q_blocks, f_blocks, share,
+    weight_ptr, weight_range_ptr, value_ptr, exponent_ptr, value_range_ptr, reference_ptr, lo_ptr, hi_ptr, state_ptr,
+    touched_ptr, queries, queries_padded, tiles, columns, q_blocks, f_blocks, share,
     ROWS: tl.constexpr, ROWS_POWER: tl.constexpr, FIRST: tl.constexpr, REST: tl.constexpr, MASKED: tl.constexpr,
     CONTINUED: tl.constexpr, UNROLL: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_Q: tl.constexpr,
 ):  # fmt: skip
@@ -132,21 +132,19 @@ def accumulate_sums(
         smallest = tl.load(w_range + 1) + tl.load(v_range + 1)
     for tile in range(first, last):
         # What the next tile needs is on its way while this one is worked on.
-        more = tile + 1 < last
-        w_range += q_blocks * 2
-        v_range += f_blocks * 2
+        ahead = tl.minimum(tile + 1, last - 1) - tile
+        w_range += ahead * q_blocks * 2
+        v_range += ahead * f_blocks * 2
         reference_place += queries_padded
         reference = tl.load(reference_place)
-        next_largest = tl.load(w_range, mask=more, other=0) + tl.load(v_range, mask=more, other=0)
-        next_smallest = tl.load(w_range + 1, mask=more, other=0) + tl.load(v_range + 1, mask=more, other=0)
-        next_weights = weights + ROWS * queries_padded
-        next_values = values + ROWS * columns
-        next_exponents = exponents + ROWS * columns
-        weight_words = _touch(
-            next_weights.to(word, bitcast=True), queries_padded * 2, more, ROWS, ROWS_POWER, WEIGHT_SECTORS
-        )
-        value_words = _touch(next_values.to(word, bitcast=True), columns * 2, more, ROWS, ROWS_POWER, VALUE_SECTORS)
-        exponent_words = _touch(next_exponents, columns, more, ROWS, ROWS_POWER, EXPONENT_SECTORS)
+        next_largest = tl.load(w_range) + tl.load(v_range)
+        next_smallest = tl.load(w_range + 1) + tl.load(v_range + 1)
+        next_weights = weights + ahead * ROWS * queries_padded
+        next_values = values + ahead * ROWS * columns
+        next_exponents = exponents + ahead * ROWS * columns
+        weight_words = _touch(next_weights.to(word, bitcast=True), queries_padded * 2, ROWS, ROWS_POWER, WEIGHT_SECTORS)
+        value_words = _touch(next_values.to(word, bitcast=True), columns * 2, ROWS, ROWS_POWER, VALUE_SECTORS)
+        exponent_words = _touch(next_exponents, columns, ROWS, ROWS_POWER, EXPONENT_SECTORS)
         weight = weights + tl.arange(0, BLOCK_Q)[:, None]
         value = values + tl.arange(0, BLOCK_F)[None, :]
         exponent = exponents + tl.arange(0, BLOCK_F)[None, :]
