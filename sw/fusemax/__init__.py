@@ -12,6 +12,7 @@ from .cascade import CASCADES, Cascade
 from .compiler.compilation import compile
 from .compiler.program import Program
 from .errors import FusemaxError
+from .planning.packed_mask import PackedMask
 from .runtime.device import Counters, Device
 from .runtime.softmax_state import State, merge
 from .runtime.transport import Transport
@@ -45,6 +46,7 @@ __all__ = [
     "FusemaxError",
     "KVCache",
     "Memory",
+    "PackedMask",
     "Program",
     "State",
     "Transport",

@@ -10,7 +10,7 @@ from fusemax.arith.linear import linear_weight
 from fusemax.arith.placement import place, wrap
 from fusemax.arith.score_product import Score, add_score, set_score
 from fusemax.arith.score_slices import score_slices
-from fusemax.spec import Config, Op
+from fusemax.spec import NORTH_BITS, Config, Op
 
 __all__ = ["Partial", "PeModel", "PeWord"]
 
@@ -108,5 +108,8 @@ class PeModel:
                 total = add_product(config, ColumnSum(partial.value, partial.coarse), *self.holds[word.hold], *value)
                 self.partial_out = Partial(value=int(wrap(total.value, config.sum_bits)), coarse=int(total.coarse))
         if word.mask:
-            self.visible = word.operand & 0x1FF <= word.exponent < word.operand >> 9 & 0x1FF
+            if config.rows <= NORTH_BITS:
+                self.visible = bool((word.operand & 0x3FFFF | word.query_exponent << 18) >> word.exponent & 1)
+            else:
+                self.visible = word.operand & 0x1FF <= word.exponent < word.operand >> 9 & 0x1FF
         return self.partial_out

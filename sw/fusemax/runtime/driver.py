@@ -16,6 +16,7 @@ from ..planning.descriptors import Keys, describe
 from ..planning.masks import Mask
 from ..planning.memory_map import Buffer, Shape, place_arrays, ring_size_log2
 from ..planning.output_rows import Rows
+from ..planning.pair_rows import Bias, PairRows, place_pairs
 from ..planning.splitting import Part, PartKeys, Results, split
 from ..spec import DESCRIPTOR_STRIDE_BYTES, Config, Descriptor
 from .call_queue import CallQueue, QueuedCall
@@ -51,6 +52,8 @@ class Call:
         See :func:`fusemax.attention`.
     program
         One that the machine can run; the compiler's for attention in one pass if not given.
+    mask_rows, bias
+        Mask bits and biases of queries and keys.
     """
 
     scale: np.float32 | NDArray[np.float32]
@@ -61,6 +64,14 @@ class Call:
     timeout: float | None = None
     progress: Callable[[int, int], None] | None = None
     program: Program | None = None
+    mask_rows: PairRows | None = None
+    bias: Bias | None = None
+
+    @property
+    def pairs(self) -> dict[str, PairRows]:
+        """Mask bits and biases that there are, by name."""
+        found = {"m": self.mask_rows, "b": None if self.bias is None else self.bias.rows}
+        return {name: rows for name, rows in found.items() if rows is not None}
 
 
 @dataclass(frozen=True)
@@ -148,9 +159,9 @@ class Driver:
                 self.queue.wait_end(self._under_way, deadline)
             self._under_way, self.memory.call_end = None, 0
             with self.memory.lock:
-                program = call.program or compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
+                program = self._program(shape, call)
                 program_address = self._programs.load(program)
-                parts, blocks = self._split(arrays, shape)
+                parts, blocks = self._split(arrays, shape, call.pairs)
                 if len(parts) > 1:
                     # What is free now stays so until the last part.
                     self.memory.call_end = self.memory.limit
@@ -161,13 +172,15 @@ class Driver:
                 rows = {name: part.rows(shape, name, array) for name, array in arrays.items()}
                 with self.memory.lock:
                     buffers = self._placement.place(rows, inner, blocks)
+                    pairs = {name: part.pairs(shape, each) for name, each in call.pairs.items()}
+                    buffers |= self._placement.place_pairs(pairs, inner, buffers)
                     self.memory.call_end = max(
                         self.memory.call_end, *(buffer.address + buffer.size for buffer in buffers.values())
                     )
                 scale = part.scale(shape, call.scale)
                 self._arrays.put_scale(buffers["q"], inner, scale)
                 places = buffers | self._there(there, part)
-                descriptors = self._describe(inner, program, program_address, places, scale, part.mask(call.mask))
+                descriptors = self._describe(inner, program, program_address, places, scale, part.mask(call.mask), call.bias)
                 # Counters go on from part to part.
                 self._under_way = self.queue.add(descriptors, alone=True, measured=part is parts[0])
                 try:
@@ -181,13 +194,21 @@ class Driver:
                 results.put(part, self._arrays.results(buffers["o"], inner))
             return results.rows
 
-    def _split(self, arrays: Mapping[str, Bits], shape: Shape) -> tuple[list[Part], list[Block]]:
+    def _program(self, shape: Shape, call: Call) -> Program:
+        """The call's own program, or the compiler's."""
+        return call.program or compile_program(
+            head_dim=shape.e, value_dim=shape.f, config=self._config, bias=call.bias is not None
+        )
+
+    def _split(
+        self, arrays: Mapping[str, Bits], shape: Shape, pairs: Mapping[str, PairRows]
+    ) -> tuple[list[Part], list[Block]]:
         """Parts of a call for which there is room, and blocks of the host's memory to copy if it is one part."""
         # Rows that have something in front of them are packed.
         blocks = find_blocks(self._config, {name: array for name, array in arrays.items() if not shape.header_beats(name)})
-        if blocks and self._placement.end_of(blocks, arrays, shape) > self.memory.limit:
+        if blocks and self._placement.end_of(blocks, arrays, shape, pairs) > self.memory.limit:
             blocks = []
-        return split(shape, lambda part: self._placement.end_of(blocks, arrays, part) <= self.memory.limit), blocks
+        return split(shape, lambda part: self._placement.end_of(blocks, arrays, part, pairs) <= self.memory.limit), blocks
 
     @staticmethod
     def _there(there: Mapping[str, Keys], part: Part) -> dict[str, Keys]:
@@ -201,10 +222,11 @@ class Driver:
         buffers: Mapping[str, Buffer | Keys],
         scale: ArrayLike,
         mask: Mask,
+        bias: Bias | None,
     ) -> list[Descriptor]:
         """The call's jobs; rows of queries that see no key are in none, and are zero."""
         factor = np.float32(1) if shape.row_scale else np.float32(scale)  # type: ignore[arg-type]
-        descriptors = describe(self._config, shape, program, program_address, buffers, factor, mask=mask)
+        descriptors = describe(self._config, shape, program, program_address, buffers, factor, mask=mask, bias=bias)
         self._check_chains(descriptors)
         written = sum(self._rows_of(job) for job in descriptors if not job.continues)
         if written < shape.batch * shape.heads * shape.share * shape.queries:
@@ -232,7 +254,8 @@ class Driver:
         for part in parts:
             inner = part.shape(shape)
             places = place_arrays(self._config, inner, 0) | self._there(there, part)
-            for job in describe(self._config, inner, program, 0, places, mask=part.mask(call.mask)):
+            places |= place_pairs(self._config, call.pairs, inner, 0)[0]
+            for job in describe(self._config, inner, program, 0, places, mask=part.mask(call.mask), bias=call.bias):
                 issued = job.key_tiles * (job.groups * (job.group_tiles - 1) + job.large_groups)
                 tiles += job.heads * job.batch * issued
         counter = self.queue.ring.counter
@@ -249,18 +272,24 @@ class Driver:
             If there is no room for the arrays beside those of the calls that are queued.
         """
         shape = self._shape(q, k.shape[1], k.shape[2], v.shape[3], call)
-        program = call.program or compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
+        program = self._program(shape, call)
         with self.memory.lock:
             self._clean_up()
             program_address = self._programs.reserve(program)
             relative = place_arrays(self._config, shape, 0)
+            behind = max(buffer.address + buffer.size for buffer in relative.values())
+            relative |= place_pairs(self._config, call.pairs, shape, behind)[0]
             area = self.reserve("arrays", max(buffer.address + buffer.size for buffer in relative.values()))
         try:
             buffers = {name: replace(buffer, address=area + buffer.address) for name, buffer in relative.items()}
             for name, array in (("q", q), ("k", k), ("v", v)):
                 self._arrays.put_rows(buffers[name], shape, name, array)
             self._arrays.put_scale(buffers["q"], shape, call.scale)
-            queued = self.queue.add(self._describe(shape, program, program_address, buffers, call.scale, call.mask))
+            for name, pairs in call.pairs.items():
+                self._arrays.put_pairs(buffers[name], pairs)
+            queued = self.queue.add(
+                self._describe(shape, program, program_address, buffers, call.scale, call.mask, call.bias)
+            )
         except BaseException:
             self.memory.release(area)
             raise
