@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,13 +50,17 @@ class Call:
     q, k
         Shapes of queries and keys, (batch, heads, length, head dim); values are shaped like keys.
     arguments
-        Keyword arguments.
+        Keyword arguments, but for mask and bias.
+    mask, bias
+        Functions that make these; none if there are none. A mask is of (queries, keys).
     """
 
     title: str
     q: tuple[int, int, int, int]
     k: tuple[int, int, int, int]
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    mask: Callable[[], NDArray[np.bool_]] | None = None
+    bias: Callable[[], NDArray[Any]] | None = None
 
     def arrays(self) -> list[NDArray[Any]]:
         """Q, K and V from three seeds."""
@@ -65,6 +69,11 @@ class Call:
             np.random.default_rng(seed).standard_normal(shape, dtype=np.float32).astype(ml_dtypes.bfloat16)
             for seed, shape in enumerate(shapes)
         ]
+
+    def given(self) -> dict[str, Any]:
+        """Keyword arguments, mask and bias among them."""
+        made = {name: make() for name, make in (("mask", self.mask), ("bias", self.bias)) if make is not None}
+        return {**self.arguments, **made}
 
     def pairs(self) -> int:
         """Pairs of a query and a key that it sees, in all heads."""
@@ -82,12 +91,44 @@ class Call:
             sees &= key <= position + right
         if "prefix" in self.arguments:
             sees |= key < self.arguments["prefix"]
+        if self.mask is not None:
+            sees &= self.mask()
         return heads * sum(int((sees & (key < length)).sum()) for length in lengths)
 
 
 def ragged(batch: int, longest: int) -> list[int]:
     """Lengths of a batch, from an eighth of the longest on."""
     return [int(length) for length in np.random.default_rng(9).integers(longest // 8, longest + 1, batch)]
+
+
+def half_of_the_pairs() -> NDArray[np.bool_]:
+    return np.random.default_rng(5).random((1024, 1024)) < 0.5
+
+
+def candidate_tree(context: int = 448, candidates: int = 64) -> NDArray[np.bool_]:
+    """Mask of a tree of candidate tokens behind a context: each sees the context, its ancestors and itself."""
+    random = np.random.default_rng(6)
+    seen = np.zeros((candidates, context + candidates), np.bool_)
+    seen[:, :context] = True
+    for token in range(candidates):
+        if token:
+            seen[token] = seen[random.integers(max(0, token - 8), token)]
+        seen[token, context + token] = True
+    return seen
+
+
+def t5_bias(heads: int = 1, length: int = 512, buckets: int = 32, most: int = 128) -> NDArray[Any]:
+    """T5's relative position bias of an encoder: a number per head and bucket of distances.
+
+    Half of the buckets are for keys behind the query. In each half, half are for one distance each, the others for ranges that
+    grow up to ``most`` (Raffel et al., 2020, section 2.1).
+    """
+    distance = np.arange(length)[None] - np.arange(length)[:, None]
+    exact = buckets // 4
+    far = exact + np.log(np.maximum(np.abs(distance), 1) / exact) / np.log(most / exact) * (buckets // 2 - exact)
+    bucket = np.where(np.abs(distance) < exact, np.abs(distance), np.minimum(far.astype(int), buckets // 2 - 1))
+    table = np.random.default_rng(7).standard_normal((heads, buckets)).astype(ml_dtypes.bfloat16)
+    return table[:, bucket + np.where(distance > 0, buckets // 2, 0)]
 
 
 def calls() -> list[Call]:
@@ -111,6 +152,9 @@ def calls() -> list[Call]:
             {"key_lengths": ragged(32, 512)},
         ),
         Call("chunk of 64 queries at position 448", (4, 2, 64, 64), (4, 2, 512, 64), {"causal": True, "query_offset": 448}),
+        Call("half of the pairs masked at random", long, long, mask=half_of_the_pairs),
+        Call("tree of 64 candidates behind 448 keys", (1, 8, 64, 64), (1, 8, 512, 64), mask=candidate_tree),
+        Call("bias of T5, 512 × 512", (1, 1, 512, 64), (1, 1, 512, 64), bias=t5_bias),
     ]
 
 
@@ -121,7 +165,7 @@ def measure(call: Call) -> Row:
     row: Row = {}
     for kind in ("model", "rtl"):
         with fusemax.open(kind, CONFIG) as device:
-            results[kind] = fusemax.attention(q, k, v, device=device, **call.arguments)
+            results[kind] = fusemax.attention(q, k, v, device=device, **call.given())
             counters = device.counters
         row[f"{kind}_cycles"] = counters.cycles
     row |= {name: getattr(counters, name) for name in ("tiles", "tiles_skipped", "slots_qk", "slots_slnv", "bytes_read")}
@@ -165,7 +209,7 @@ HEADER = ["", "queries", "keys", "tiles", "left out", "cycles", "slots per tile"
 def lines(results: list[tuple[Call, Row]]) -> list[list[str]]:
     out = []
     for call, row in results:
-        slots = fusemax.compile(head_dim=call.q[3], config=CONFIG).ii
+        slots = fusemax.compile(head_dim=call.q[3], config=CONFIG, bias=call.bias is not None).ii
         shapes = ["×".join(map(str, shape[:3])) for shape in (call.q, call.k)]
         figures = [str(row["tiles"]), str(row["tiles_skipped"]), str(row["rtl_cycles"]), str(slots)]
         out.append([call.title, *shapes, *figures, f"{row['utilisation']:.4f}"])

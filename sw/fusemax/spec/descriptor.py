@@ -132,9 +132,9 @@ class Descriptor:
     m_batch_stride: int = _bits(32, "From one batch entry's mask rows to the next entry's.")
     b_batch_stride: int = _bits(32, "From one batch entry's bias rows to the next entry's.")
     mask_blocks: int = _bits(32, "Bus words of a mask row that the job reads.")
-    mask_phase: int = _bits(16, "Key tiles in the first of them that are in front of the job's keys.")
+    mask_phase: int = _bits(32, "Key tiles in the first of them that are in front of the job's keys.")
     bias_scale: int = _bits(32, "float32 that multiplies every bfloat16 bias: log2(e), perhaps by a temperature.")
-    _reserved: int = _bits(304, "Zero.", init=False)
+    _reserved: int = _bits(288, "Zero.", init=False)
 
     @classmethod
     def unpack(cls, word: int) -> Descriptor:
