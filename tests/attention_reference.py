@@ -62,6 +62,7 @@ def reference(
     alibi_slopes: Any = None,
     state: Any = None,
     sink: Any = None,
+    softcap: float = 0.0,
 ) -> Reference:
     """The arrays are rounded to bfloat16 first. ``state`` is a tuple (max, denominator, numerator) of full shapes."""
     q, k, v = (x.astype(ml_dtypes.bfloat16).astype(np.float64) for x in (q, k, v))
@@ -92,6 +93,8 @@ def reference(
         place = i + offsets[b]
         seen = np.flatnonzero(visible_keys(place, keys, window, causal, lengths[b], prefixes[b], starts[b]))
         products = scales[h] * (k[b, key_head, seen] @ q[b, h, i])
+        if softcap:
+            products = softcap * np.tanh(products / softcap)
         scores = list((products + slopes[h] * (seen - place)) / temperatures[b, h, i])
         values = list(v[b, key_head, seen])
         counts = [1.0] * len(scores)

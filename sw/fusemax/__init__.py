@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from .api.attention import attention
 from .api.kv_cache import KVCache
-from .api.opening import open_device as open
 from .cascade import CASCADES, Cascade
 from .compiler.compilation import compile
 from .compiler.program import Program
 from .errors import FusemaxError
+from .opening import open_device as open
 from .runtime.device import Counters, Device
 from .runtime.softmax_state import State, merge
 from .runtime.transport import Transport
@@ -96,7 +96,7 @@ def __getattr__(name: str) -> Any:
     if name == "ATTENTION_1PASS":
         return CASCADES["attention_1pass"]
     if name == "Memory":
-        from .api.opening import simulated_memory
+        from .opening import simulated_memory
 
         return simulated_memory()
     if name == "__version__":

@@ -43,6 +43,8 @@ class KeyOptions(TypedDict, total=False):
 class AttentionOptions(CallOptions, KeyOptions, total=False):
     """Options of :func:`fusemax.attention`, but for those that its result's type depends on."""
 
+    softcap: float | None
+
 
 class VarlenOptions(TypedDict, total=False):
     """Options of :func:`fusemax.attention_varlen`; :func:`fusemax.attention` explains each."""

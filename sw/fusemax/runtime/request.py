@@ -18,7 +18,6 @@ from .argument_checks import (
     check_head_dims,
     check_seconds,
     check_shapes,
-    numbers_of,
     per_head,
     to_bits,
 )
@@ -28,6 +27,7 @@ from .operands import dtype_name
 from .options import RequestOptions
 from .places import Places
 from .program_feed import ProgramFeed
+from .score_factors import ScoreFactors
 from .softmax_state import State, state_of_device
 
 __all__ = ["Request"]
@@ -58,6 +58,12 @@ class Request:
         Batch entries and query heads.
     mask
         Which keys a query sees.
+    factors
+        What scores are multiplied by.
+    slopes
+        ALiBi's, of each query head; None for none.
+    initial
+        State that comes before the keys, a sink included; None for none.
 
     Raises
     ------
@@ -90,16 +96,15 @@ class Request:
         self._places = Places((self.batch, queries, keys), self.mask, sequences)
         given = options.get("alibi_slopes")
         slopes = None if given is None else per_head("alibi_slopes", self.heads, given)
-        scale = self._scales(options.get("scale"))
-        #: Heads whose scores are all zero: their queries are zeros, and what else there is has a scale of 1.
-        self._flat = scale == 0
-        self._scale = np.where(self._flat, 1.0, scale)
-        self._factor = self._factors(options.get("scale"), options.get("temperature"))
+        self.slopes = slopes
+        self.factors = ScoreFactors(
+            options, leading, (self.batch, self.heads, queries), 1 / math.sqrt(e), self._feed.feeding.score_factor
+        )
         self._alibi = None if slopes is None else self._columns(slopes)
-        self._initial = self._initial_state(options)
+        self.initial = self._initial_state(options)
         softmax_only = {
             "return_lse": self.return_lse,
-            "state or sink": self._initial is not None,
+            "state or sink": self.initial is not None,
             "alibi_slopes": given is not None,
         }
         self._feed.check_options(softmax_only)
@@ -137,54 +142,11 @@ class Request:
             if not isinstance(value, (bool, np.bool_)):
                 raise TypeError(f"{name} must be True or False, not {value!r}")
 
-    def _scales(self, scale: Any) -> NDArray[np.float64]:
-        """Softmax scale, one number or one per query head."""
-        if scale is None:
-            scale = 1 / math.sqrt(self.e)
-        numbers = numbers_of(scale)
-        if isinstance(scale, (list, tuple)) or (numbers is not None and numbers.ndim):
-            return per_head("scale", self.heads, scale).astype(np.float64)
-        if numbers is None:
-            raise TypeError(f"scale must be a number, one per query head, or None, not {scale!r}")
-        return numbers.astype(np.float64)
-
-    def _factors(self, scale: Any, temperature: Any) -> NDArray[np.float32] | np.float32:
-        """Factor of the queries, to base 2: a number, or (batch, heads, queries)."""
-        with np.errstate(over="ignore"):
-            factor = np.asarray(self._scale, np.float64) * self._feed.feeding.score_factor
-        limits = np.finfo(np.float32)
-        wrong = ~((np.abs(factor) >= float(limits.smallest_normal)) & (np.abs(factor) <= float(limits.max)))
-        if wrong.any():
-            raise ValueError(
-                f"scale must be zero or a finite number whose product with log2(e) is a normal float32, not {scale!r}"
-            )
-        if factor.ndim == 0 and temperature is None:
-            return np.float32(factor)
-        factor = np.broadcast_to(factor.reshape(-1, 1), (self.batch, self.heads, self.queries))
-        if temperature is not None:
-            factor = factor / self._temperatures(temperature)
-            if not ((np.abs(factor) >= float(limits.smallest_normal)) & (np.abs(factor) <= float(limits.max))).all():
-                raise ValueError("scale · log2(e) / temperature must be a normal float32")
-        return factor.astype(np.float32)
-
-    def _temperatures(self, temperature: Any) -> NDArray[np.float64]:
-        numbers = numbers_of(temperature)
-        if numbers is None:
-            raise TypeError(f"temperature must be a number or an array of numbers, not {temperature!r}")
-        shape = (*self.leading, self.queries)
-        try:
-            numbers = np.broadcast_to(numbers.astype(np.float64), shape)
-        except ValueError:
-            raise ValueError(f"temperature must broadcast to {shape}, not be of shape {numbers.shape}") from None
-        if not ((numbers > 0) & (numbers < np.inf)).all():
-            raise ValueError("temperature must be finite and greater than 0")
-        return numbers.reshape(self.batch, self.heads, self.queries)
-
     def _columns(self, slopes: NDArray[np.float32]) -> Alibi:
         longest = int(self._places.of_keys().max(initial=0)) + 1
         if longest > MOST_KEYS:
             raise ValueError(f"keys must be at most {MOST_KEYS} with alibi_slopes, not {longest}")
-        return Alibi(slopes, self._scale)
+        return Alibi(slopes, self.factors.nonzero)
 
     def _initial_state(self, options: RequestOptions) -> State | None:
         states = []
@@ -211,7 +173,7 @@ class Request:
 
     @property
     def _raw(self) -> bool:
-        return self._initial is not None or self.return_state or self._feed.feeding.raw
+        return self.initial is not None or self.return_state or self._feed.feeding.raw
 
     def call(self, config: Config) -> Call:
         """What the driver is asked for.
@@ -226,7 +188,7 @@ class Request:
         """
         self._feed.check(config, self.e + self.extra_columns, self.output_columns)
         check_head_dims(config, self.e, self.f, self.extra_columns)
-        state_out = self._initial is not None or self.return_state or self.return_lse
+        state_out = self.initial is not None or self.return_state or self.return_lse
         if state_out and config.bus_bits < 64:
             raise ValueError(
                 f"bus_bits of {config.name!r} must be at least 64 for states and log-sum-exp, not {config.bus_bits}"
@@ -239,7 +201,7 @@ class Request:
                     f"but come to {moved:.4g}"
                 )
         return Call(
-            scale=self._factor,
+            scale=self.factors.of_queries,
             mask=self.mask,
             float32_out=self._raw or self.out_dtype == "float32",
             state_out=state_out,
@@ -253,12 +215,12 @@ class Request:
     def _added(self, config: Config) -> NDArray[np.float64]:
         """What ALiBi's columns add to all scores of a query, (batch, query heads, queries) or what broadcasts to it."""
         assert self._alibi is not None
-        return self._alibi.added(config, np.asarray(self._factor), self._places.of_queries()[:, None])
+        return self._alibi.added(config, np.asarray(self.factors.of_queries), self._places.of_queries()[:, None])
 
-    def operands(
+    def bits(
         self, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]
     ) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint16]]:
-        """bfloat16 bits (batch, heads, length, head dim) of the three arrays, with the columns for ALiBi.
+        """bfloat16 bits (batch, heads, length, head dim) of the three arrays.
 
         Raises
         ------
@@ -275,11 +237,22 @@ class Request:
                 ("v", v, self._places.unseen_keys),
             )
         )
-        if self._flat.any():
-            q_bits = np.where(self._flat.reshape(-1, 1, 1), np.uint16(0), q_bits)
+        return q_bits, k_bits, v_bits
+
+    def operands(
+        self, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]
+    ) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint16]]:
+        """The bits of the three arrays, with the columns for ALiBi; errors as of :meth:`bits`."""
+        q_bits, k_bits, v_bits = self.bits(q, k, v)
+        if self.factors.flat.any():
+            q_bits = np.where(self.factors.flat.reshape(-1, 1, 1), np.uint16(0), q_bits)
         if self._alibi is not None:
             q_bits, k_bits = self._alibi.extend(q_bits, k_bits, self._places.of_keys())
-        return self._feed.operands(q_bits, k_bits, v_bits, self._factor)
+        return self._feed.operands(q_bits, k_bits, v_bits, self.factors.of_queries)
+
+    def distances(self, rows: slice) -> NDArray[np.float64]:
+        """Place of every key from that of some queries on, (batch, 1, queries, M): what ALiBi's slopes are multiplied by."""
+        return (self._places.of_keys()[:, None] - self._places.of_queries()[:, rows, None])[:, None]
 
     def _of_rows(self, unseen: Callable[[], NDArray[np.bool_]]) -> Callable[[], NDArray[np.bool_]]:
         """What is told of the rows of every batch entry, for elements of an array."""
@@ -318,9 +291,13 @@ class Request:
                 lse = (np.where(denominator > 0, reference, 0) + np.log(denominator.astype(np.float64))).astype(np.float32)
             return out, lse
         state = state_of_device(reference, denominator, out)
-        if self._initial is not None:
-            state = state.merge(self._initial)
-        results = [out.astype(self.out_dtype) if self._feed.feeding.raw else state.output(self.out_dtype)]
+        if self.initial is not None:
+            state = state.merge(self.initial)
+        return self.of_state(state, out.astype(self.out_dtype) if self._feed.feeding.raw else state.output(self.out_dtype))
+
+    def of_state(self, state: State, out: NDArray[Any]) -> Any:
+        """Result of the call from the state over all keys, and the output."""
+        results = [out]
         if self.return_lse:
             results.append(state.lse())
         if self.return_state:
