@@ -3,6 +3,7 @@ PYTHON ?= python3
 CONFIG ?= base
 SET ?=
 BOARD ?= ulx3s_85f
+TORCH_INDEX ?=
 VENV := .venv/bin/python
 INSTALLED := .venv/installed
 
@@ -37,8 +38,8 @@ regress: $(INSTALLED) ## The random problems in full numbers, on all cores; resu
 	FUSEMAX_PROBLEMS=2000 FUSEMAX_RTL_PROBLEMS=200 $(VENV) -m pytest --timeout 3600 tests/sw/api/test_features.py tests/cosim/test_features.py \
 		tests/sw/api/test_isolation.py tests/cosim/test_isolation.py
 
-test-torch: $(INSTALLED) ## Tests with PyTorch (its CPU build) and transformers, in .venv too
-	$(VENV) -m pip install --quiet --disable-pip-version-check torch --constraint constraints.txt --extra-index-url https://download.pytorch.org/whl/cpu
+test-torch: $(INSTALLED) ## Tests with PyTorch and transformers, in .venv too (TORCH_INDEX=URL of an index with PyTorch's small CPU build)
+	$(VENV) -m pip install --quiet --disable-pip-version-check torch --constraint constraints.txt $(TORCH_INDEX:%=--index-url %)
 	$(VENV) -m pip install --quiet --disable-pip-version-check --editable '.[torch,transformers]' --constraint constraints.txt
 	$(VENV) -m pytest -rs tests/sw/torch tests/sw/transformers tests/docs/test_snippets.py
 

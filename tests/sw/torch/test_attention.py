@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fusemax
+from fusemax.spec import config_named
 
 # Not of the package itself: the folder of these tests has its name.
 pytest.importorskip("torch.nn", reason="needs the extra torch")
@@ -20,9 +22,13 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 theirs = torch.nn.functional.scaled_dot_product_attention
 
 
+#: Capped scores, and scores as results, need the option linear.
+MACHINE = replace(config_named("small"), name="small_linear", linear=True)
+
+
 @pytest.fixture(scope="module")
 def device():
-    with fusemax.open("model", "small") as opened:
+    with fusemax.open("model", MACHINE) as opened:
         yield opened
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import fusemax
 from fusemax.runtime.options import AttentionOptions
+from fusemax.spec import config_named
 
 # Not of the packages themselves: folders of tests have their names.
 pytest.importorskip("torch.nn", reason="needs the extra torch")
@@ -86,9 +88,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
 ENCODERS = {"bert", "modernbert, window"}
 
 
+#: Capped scores, and scores as results, need the option linear.
+MACHINE = replace(config_named("small"), name="small_linear", linear=True)
+
+
 @pytest.fixture(scope="module")
 def device() -> Iterator[fusemax.Device]:
-    with fusemax.open("model", "small") as opened:
+    with fusemax.open("model", MACHINE) as opened:
         register(opened)
         yield opened
 
