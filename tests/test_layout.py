@@ -13,13 +13,15 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"fusemax": ROOT / "sw", "fusemax_hw": ROOT / "hw", "fusemax_sim": ROOT / "sim"}
 #: What ``pip install fusemax`` alone does not bring along.
 OPTIONAL = {
-    "amaranth", "amaranth_boards", "cocotb", "distributed", "fusemax_hw", "fusemax_sim", "matplotlib", "rich", "serial", "yaml",
+    "amaranth", "amaranth_boards", "cocotb", "distributed", "fusemax_hw", "fusemax_sim", "matplotlib", "rich", "serial",
+    "torch", "triton", "yaml",
 }  # fmt: skip
 #: Files of our own that only work with an extra: who imports them inside a function has met the extra first.
 NEED_EXTRAS = {
     "fusemax.board.connection",
     "fusemax.board.loading",
     "fusemax.board.port",
+    "fusemax.cuda",
     "fusemax.evaluation.cluster",
 }
 

@@ -17,6 +17,7 @@ from . import toolchain
 from .cache import cached
 from .emission import emitted
 from .errors import BuildError
+from .plain_paths import PlainPaths
 from .tile_view import tile_view
 from .waveform import Waveform
 
@@ -115,8 +116,6 @@ def simulator_digest(config: Config, sources: list[Path], repeated: list[str], f
         "verilator": [*VERILATOR_FLAGS, *flags],
         "make": MAKE_VARIABLES,
         "versions": toolchain.tool_versions(),
-        # The executable looks for these libraries where they are now.
-        "libraries": str(toolchain.cocotb_root() / "libs"),
     }
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
     for path in (*sources, *wrapper_sources(traced=bool(flags))):
@@ -142,41 +141,58 @@ def runtime_digest() -> str:
 
 def compile_simulator(config: Config, sources: list[Path], repeated: list[str], flags: list[str], target: Path) -> None:
     """Translate and compile in ``target``, and leave only the executable there."""
+    with PlainPaths() as plain:
+        work = plain.workplace(target / "work")
+        compile_in(config, sources, repeated, flags, work, plain)
+        shutil.move(work / EXECUTABLE, target / EXECUTABLE)
+        shutil.rmtree(work)
+
+
+def compile_in(
+    config: Config, sources: list[Path], repeated: list[str], flags: list[str], work: Path, plain: PlainPaths
+) -> None:
+    """Translate and compile in a directory, with names of paths that make takes."""
     cxx, make = toolchain.compiler(), toolchain.make_program()
-    work = target / "work"
-    work.mkdir()
-    environment = build_environment()
-    translate(config, sources, repeated, flags, work)
-    variables = {"CXX": cxx, "LINK": cxx, "PYTHON3": sys.executable, "VM_PARALLEL_BUILDS": "1", **MAKE_VARIABLES}
+    environment = build_environment(plain)
+    translate(config, sources, repeated, flags, work, plain)
+    variables = {
+        "CXX": cxx,
+        "LINK": cxx,
+        "PYTHON3": str(plain(Path(sys.executable))),
+        "VM_PARALLEL_BUILDS": "1",
+        **MAKE_VARIABLES,
+    }
     command = [make, "-j", str(len(os.sched_getaffinity(0))), *(f"{name}={value}" for name, value in variables.items())]
 
     def compile_runtime(runtime: Path) -> None:
         (work / "runtime.mk").write_text("include Vtop.mk\nruntime: $(VK_GLOBAL_OBJS)\n")
         run([*command, "-f", "runtime.mk", "runtime"], work, environment)
         for path in work.glob("*.o"):
-            path.rename(runtime / path.name)
+            shutil.move(path, runtime / path.name)
 
     # Verilator's runtime library is the same for every device, traced or not: compiled once, but for the writer of waveforms
     # if the first device had none. make leaves alone what is newest.
     for path in cached(f"runtime-{runtime_digest()}", compile_runtime, "Verilator's runtime library").iterdir():
         shutil.copyfile(path, work / path.name)
     run([*command, "-f", "Vtop.mk"], work, environment)
-    (work / EXECUTABLE).rename(target / EXECUTABLE)
-    shutil.rmtree(work)
 
 
-def build_environment() -> dict[str, str]:
+def build_environment(plain: PlainPaths) -> dict[str, str]:
     """Environment of Verilator and make: settings of a make around this one would change what the digest does not see."""
     ours = ("MAKEFLAGS", "MFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS")
     kept = {key: value for key, value in os.environ.items() if key not in ours}
-    return kept | {"VERILATOR_ROOT": str(toolchain.verilator_root())}
+    return kept | {"VERILATOR_ROOT": str(plain(toolchain.verilator_root()))}
 
 
-def translate(config: Config, sources: list[Path], repeated: list[str], flags: list[str], work: Path) -> None:
+def translate(
+    config: Config, sources: list[Path], repeated: list[str], flags: list[str], work: Path, plain: PlainPaths
+) -> None:
     """Write the simulator's C++ and its makefile to ``work``."""
-    root, cocotb = toolchain.verilator_root(), toolchain.cocotb_root()
+    root, cocotb = plain(toolchain.verilator_root()), plain(toolchain.cocotb_root())
+    wrapper = [plain(path.parent) / path.name for path in wrapper_sources(traced=bool(flags))]
     control = work / "repeated.vlt"
     control.write_text(control_of(repeated, sources))
+    # The process finds them by its environment (cocotb_environment).
     libraries = cocotb / "libs"
     for header in COMPRESSION.iterdir():
         shutil.copyfile(header, work / header.name)
@@ -192,14 +208,14 @@ def translate(config: Config, sources: list[Path], repeated: list[str], flags: l
             f"-GADDRESS_BITS={config.address_bits}",
             f"-GBUS_BITS={config.bus_bits}",
             *("-Mdir", str(work)),
-            *("-LDFLAGS", f"-L. -Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator"),
+            *("-LDFLAGS", f"-L. -L{libraries} -lcocotbvpi_verilator"),
             str(control),
             str(cocotb / "share" / "lib" / "verilator" / "verilator.cpp"),
-            *(str(path) for path in wrapper_sources(traced=bool(flags))),
-            *(str(path.resolve()) for path in (without_nameless(sources, work) if flags else sources)),
+            *(str(path) for path in wrapper),
+            *(str(plain(path.resolve())) for path in (without_nameless(sources, work) if flags else sources)),
         ],
         work,
-        build_environment(),
+        build_environment(plain),
     )
 
 

@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["cache_directory", "cached"]
+from .errors import BuildError
+
+__all__ = ["cache_directory", "cached", "writable_cache"]
 
 log = logging.getLogger("fusemax")
 
@@ -22,6 +24,32 @@ def cache_directory() -> Path:
     if chosen := os.environ.get("FUSEMAX_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fusemax"
+
+
+def writable_cache() -> Path:
+    """Make the cache's directory if need be.
+
+    Raises
+    ------
+    BuildError
+        If nothing can be written there; the message names the directory and FUSEMAX_CACHE.
+    """
+    root = cache_directory()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        # Permissions alone do not tell: a file system may be full, or for reading only.
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise _unusable(root, error) from error
+    return root
+
+
+def _unusable(root: Path, error: OSError) -> BuildError:
+    return BuildError(
+        f"what is built must be kept in {str(root)!r}, which cannot be written ({error.strerror or error}); "
+        "set FUSEMAX_CACHE to another directory"
+    )
 
 
 def cached(name: str, make: Callable[[Path], None], what: str) -> Path:
@@ -42,12 +70,16 @@ def cached(name: str, make: Callable[[Path], None], what: str) -> Path:
     Returns
     -------
     Path of the directory.
+
+    Raises
+    ------
+    BuildError
+        If it is not there and the cache cannot be written.
     """
-    root = cache_directory()
-    target = root / name
+    target = cache_directory() / name
     if target.is_dir():
         return target
-    root.mkdir(parents=True, exist_ok=True)
+    root = writable_cache()
     with locked(root / f"{name}.lock"):
         if not target.is_dir():
             log.info("building %s in %s", what, target)
@@ -66,6 +98,10 @@ def cached(name: str, make: Callable[[Path], None], what: str) -> Path:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock of the file, which stays: removing it would let two holders in."""
-    with path.open("w") as file:
+    try:
+        file = path.open("w")
+    except OSError as error:
+        raise _unusable(path.parent, error) from error
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

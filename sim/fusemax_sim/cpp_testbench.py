@@ -16,13 +16,14 @@ from . import toolchain
 from .build import EXECUTABLE, MAKE_VARIABLES, run
 from .cache import cached
 from .emission import SYSTEM, emission_digest
+from .plain_paths import PlainPaths
 
 __all__ = ["LINE", "build_cpp_testbench"]
 
 #: Header of the serial line with noise.
 LINE = Path(__file__).parent / "bridge" / "line"
 FLAGS = (
-    *("--cc", "--exe", "--prefix", "Vtop", "-o", EXECUTABLE, "--output-split", "20000", "-CFLAGS", f"-I{LINE}"),
+    *("--cc", "--exe", "--prefix", "Vtop", "-o", EXECUTABLE, "--output-split", "20000"),
     *("-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-Wno-fatal", "-Wno-lint", "-Wno-style"),
 )
 #: The library of Verilator's own is not what takes the time here.
@@ -60,7 +61,7 @@ def build_cpp_testbench(
     recipe = {
         "parameters": dict(parameters),
         "emission": emission_digest(config, SYSTEM),
-        "flags": [flag for flag in (*FLAGS, *arguments) if str(LINE) not in flag],
+        "flags": [*FLAGS, *arguments],
         "make": VARIABLES,
         "versions": toolchain.tool_versions(),
     }
@@ -77,9 +78,23 @@ def compile_cpp_testbench(
     write_rtl: Callable[[Path], Mapping[str, Any]], sources: Sequence[Path], arguments: Sequence[str], target: Path
 ) -> None:
     """Emit, translate and compile in ``target``, and leave only the executable there."""
-    root = toolchain.verilator_root()
-    work = target / "work"
-    work.mkdir()
+    with PlainPaths() as plain:
+        work = plain.workplace(target / "work")
+        compile_in(write_rtl, sources, arguments, work, plain)
+        shutil.move(work / EXECUTABLE, target / EXECUTABLE)
+        shutil.rmtree(work)
+
+
+def compile_in(
+    write_rtl: Callable[[Path], Mapping[str, Any]],
+    sources: Sequence[Path],
+    arguments: Sequence[str],
+    work: Path,
+    plain: PlainPaths,
+) -> None:
+    """Emit, translate and compile in a directory, with names of paths that make takes."""
+    root = plain(toolchain.verilator_root())
+    flags = (*FLAGS, "-CFLAGS", f"-I{plain(LINE)}")
     manifest = write_rtl(work / "rtl")
     control = work / "repeated.vlt"
     control.write_text(
@@ -87,9 +102,9 @@ def compile_cpp_testbench(
     )
     ours = ("MAKEFLAGS", "MFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS")
     environment = {key: value for key, value in os.environ.items() if key not in ours} | {"VERILATOR_ROOT": str(root)}
-    texts = [control, *sources, *sorted((work / "rtl").glob("*.v"))]
+    texts = [control, *(plain(path.parent) / path.name for path in sources), *sorted((work / "rtl").glob("*.v"))]
     run(
-        [str(root / "bin" / "verilator_bin"), *FLAGS, *arguments, "-Mdir", str(work), *map(str, texts)],
+        [str(root / "bin" / "verilator_bin"), *flags, *arguments, "-Mdir", str(work), *map(str, texts)],
         work,
         environment,
     )
@@ -98,5 +113,3 @@ def compile_cpp_testbench(
     jobs = str(len(os.sched_getaffinity(0)))
     make = [toolchain.make_program(), "-j", jobs, *(f"{name}={value}" for name, value in variables.items()), "-f", "Vtop.mk"]
     run(make, work, environment)
-    (work / EXECUTABLE).rename(target / EXECUTABLE)
-    shutil.rmtree(work)

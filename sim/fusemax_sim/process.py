@@ -20,6 +20,7 @@ import find_libpython
 from .bench_commands import Command, Reply, Request, receive
 from .build import TOP
 from .errors import BuildError, SimulatorDied
+from .toolchain import cocotb_root
 
 __all__ = ["SimulatorProcess"]
 
@@ -35,7 +36,9 @@ def cocotb_environment() -> dict[str, str]:
         raise BuildError("the simulator needs Python's shared library (libpython): apt-get install libpython3-dev")
     # Settings of a cocotb run around this one are not for us.
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("COCOTB_", "GPI_", "PYGPI_"))}
+    libraries = [str(cocotb_root() / "libs"), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
     return environment | {
+        "LD_LIBRARY_PATH": os.pathsep.join(libraries),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "PYGPI_PYTHON_BIN": sys.executable,
         "GPI_USERS": f"{library};{cocotb_tools.config.pygpi_entry_point()}",

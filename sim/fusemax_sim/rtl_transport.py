@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fusemax.errors import ForkedDeviceError
+from fusemax.runtime.fair_lock import Turns
 from fusemax.spec import Config, config_named, register
 
 from .bench_commands import Command, Reply, Request
@@ -30,6 +31,7 @@ __all__ = ["RtlTransport"]
 PIECE_SECONDS = 0.1
 FIRST_PIECE_CYCLES = 100
 LONGEST_PIECE_CYCLES = 1_000_000
+LONGEST_SECONDS = 1e6
 RESPONSES = {2: "SLVERR", 3: "DECERR"}
 
 
@@ -37,7 +39,7 @@ class RtlTransport:
     """A device under Verilator, alone with a memory; context manager.
 
     Simulated time passes only during register accesses, waits and :meth:`step`: a run with the same calls takes the same
-    cycles, whatever the host does between them. One thread at a time may call, except that any may :meth:`close`.
+    cycles, whatever the host does between them. Accesses of several threads come one after the other; any may :meth:`close`.
 
     Parameters
     ----------
@@ -68,6 +70,8 @@ class RtlTransport:
         If the simulator cannot be built.
     SimulatorDied
         From every method, if the simulator's process has ended.
+    ForkedDeviceError, ReentrantCallError
+        From every access in a fork of the process, and in a signal handler that has interrupted another access.
     ProtocolViolation
         From every access, if the device has broken a rule of AXI; stays until the device is closed.
     ValueError
@@ -116,7 +120,8 @@ class RtlTransport:
             self._simulator = SimulatorProcess(executable, arguments, file)
         finally:
             os.close(file)
-        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._lock = Turns()
         self._reply_owed = False
         self._traced = waveform is not None
         self._state = Reply(0, 0, False, 0, 0, b"")
@@ -225,7 +230,9 @@ class RtlTransport:
     # -- simulator ---------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End the simulator; :attr:`memory` stays readable. Does nothing the second time."""
+        """End the simulator; :attr:`memory` stays readable. Does nothing the second time, or in a fork of the process."""
+        if os.getpid() != self._process:
+            return
         if self._traced:
             self._simulator.stop()
         else:
@@ -254,7 +261,9 @@ class RtlTransport:
         self._piece_cycles = max(1, min(fitting, 2 * self._piece_cycles, LONGEST_PIECE_CYCLES))
 
     def _exchange(self, request: Request, timeout_s: float | None) -> Reply:
-        """Send a request and take its reply. Raises SimulationTimeout, SimulatorDied, ProtocolViolation."""
+        """Send a request and take its reply. Raises SimulationTimeout, SimulatorDied, ProtocolViolation, ForkedDeviceError."""
+        if os.getpid() != self._process:
+            raise ForkedDeviceError(self._process)
         with self._lock:
             if self._reply_owed:  # Ctrl-C came between a request and its reply.
                 self._take_reply(START_SECONDS)
@@ -266,7 +275,8 @@ class RtlTransport:
         return reply
 
     def _take_reply(self, timeout_s: float | None) -> Reply:
-        reply = self._simulator.receive(timeout_s)
+        # The system does not take any number of seconds.
+        reply = self._simulator.receive(None if timeout_s is None else min(timeout_s, LONGEST_SECONDS))
         if reply is None:
             self.close()
             raise SimulationTimeout(f"the simulator did not answer within {timeout_s:.0f} s and was ended")

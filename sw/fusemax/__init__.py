@@ -92,6 +92,9 @@ LAZY = {
 def __getattr__(name: str) -> Any:
     if name in LAZY:
         return getattr(import_module(f".{LAZY[name]}", __name__), name)
+    # Needs PyTorch and Triton.
+    if name == "cuda":
+        return import_module(".cuda", __name__)
     # Reading a cascade takes longer than most of this package takes to import; it is read when it is asked for.
     if name == "ATTENTION_1PASS":
         return CASCADES["attention_1pass"]

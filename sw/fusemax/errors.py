@@ -15,6 +15,7 @@ __all__ = [
     "DeviceFaultError",
     "DeviceMemoryError",
     "DeviceTimeoutError",
+    "ForkedDeviceError",
     "FusemaxError",
     "MismatchError",
     "MissingExtraError",
@@ -23,6 +24,7 @@ __all__ = [
     "ProgramError",
     "ProgramFaultError",
     "ReadFaultError",
+    "ReentrantCallError",
     "RingFaultError",
     "RuleError",
     "ScheduleError",
@@ -86,6 +88,23 @@ class DeviceError(FusemaxError):
 
 class DeviceClosedError(DeviceError):
     """The device was closed before."""
+
+
+class ForkedDeviceError(DeviceError):
+    """The device was opened in another process, of which this one is a fork: only that one can use it."""
+
+    def __init__(self, owner: int) -> None:
+        super().__init__(f"the device must be used in the process that opened it, {owner}; open another one after a fork")
+
+
+class ReentrantCallError(DeviceError, RuntimeError):
+    """A call of the device was interrupted, and what interrupted it called the device."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the device must not be called inside a call of it: from a progress function, a signal handler or a finaliser; "
+            "only abort() and counters may be"
+        )
 
 
 class MismatchError(DeviceError):

@@ -38,7 +38,8 @@ def open_device(
     Parameters
     ----------
     kind
-        ``model`` for the bit-exact model in this process, ``rtl`` for the emitted Verilog in a simulator
+        ``model`` for the bit-exact model in this process, ``cuda`` for the same bits from a GPU
+        (``pip install 'fusemax[cuda]'``), ``rtl`` for the emitted Verilog in a simulator
         (``pip install 'fusemax[sim]'``), ``board`` for an FPGA board at a serial port (``pip install 'fusemax[board]'``).
     config
         A configuration or the name of a shipped one; of a board, the one that its bitstream was made for.
@@ -67,15 +68,17 @@ def open_device(
     TypeError, ValueError
         If an argument is not as above.
     MissingExtraError
-        If the simulator, or pyserial, is not installed.
+        If the simulator, PyTorch and Triton, or pyserial are not installed.
+    DeviceError
+        If PyTorch sees no GPU.
     OSError
         If the trace cannot be written; nothing has been built or simulated then.
     PortError, BoardTimeoutError, BitstreamError
         If the board's port is absent, nothing answers there, or another machine does (:mod:`fusemax.board`).
     """
     machine = config_named(config)
-    if kind not in ("model", "rtl", "board"):
-        raise ValueError(f"kind must be 'model', 'rtl' or 'board', not {kind!r}")
+    if kind not in ("model", "cuda", "rtl", "board"):
+        raise ValueError(f"kind must be 'model', 'cuda', 'rtl' or 'board', not {kind!r}")
     if memory_bytes is not None:
         if not isinstance(memory_bytes, int) or isinstance(memory_bytes, bool):
             raise TypeError(f"memory_bytes must be an integer, not {memory_bytes!r}")
@@ -87,6 +90,7 @@ def open_device(
     serial = {"port": port, "baud": baud, "latency_s": latency_s, "transfer_progress": transfer_progress}
     refused, what = {
         "model": (simulated | serial, "the model, which has no signals"),
+        "cuda": (simulated | serial, "the model on a GPU, which has no signals"),
         "rtl": (serial, "the simulation, which has no serial line"),
         "board": (simulated, "a board, which is not simulated"),
     }[kind]
@@ -103,6 +107,10 @@ def open_device(
     memory_bytes = MEMORY_BYTES if memory_bytes is None else memory_bytes
     if kind == "rtl":
         return Device(_rtl_transport(machine, memory, memory_bytes, **traced), machine)
+    if kind == "cuda":
+        from ..cuda import CudaTransport
+
+        return Device(CudaTransport(machine, memory_bytes), machine)
     return Device(ModelTransport(machine, memory_bytes), machine)
 
 

@@ -14,6 +14,7 @@ from fusemax.spec import CONFIGS
 from fusemax_sim import BuildError, toolchain
 from fusemax_sim.build import NAMELESS, build, simulator_digest, translate, waveform_flags, wrapper_sources
 from fusemax_sim.emission import emitted
+from fusemax_sim.plain_paths import PlainPaths
 from fusemax_sim.waveform import Waveform
 
 TINY = CONFIGS["tiny"]
@@ -87,7 +88,8 @@ def test_instances_of_a_module_are_one_code(tmp_path: Path) -> None:
     verilog = emitted(TINY)
     repeated = json.loads((verilog / "manifest.json").read_text())["repeated_modules"]
     assert "fusemax_pe" in repeated
-    translate(TINY, sorted(verilog.glob("*.v")), repeated, [], tmp_path)
+    with PlainPaths() as plain:
+        translate(TINY, sorted(verilog.glob("*.v")), repeated, [], tmp_path, plain)
     code = "".join(path.read_text() for path in sorted(tmp_path.glob("Vtop_fusemax_pe*.cpp")))
     functions = re.findall(r"^void (Vtop_fusemax_pe___nba_\w+)\(", code, re.MULTILINE)
     # By itself, a PE has five or six.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fusemax_sim import BuildError
-from fusemax_sim.cache import cache_directory, cached
+from fusemax_sim.cache import cache_directory, cached, writable_cache
 
 LOCK_SCRIPT = """
 import sys, time
@@ -68,3 +68,26 @@ def test_the_log_tells_what_is_built_and_where(
         cached("thing", lambda target: None, "a thing")
     assert caplog.messages == []
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("how", ["file", "below a file", "not a directory to write"])
+def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str) -> None:
+    place = tmp_path / "file"
+    place.write_text("mine")
+    if how == "below a file":
+        place /= "cache"
+    elif how == "not a directory to write":
+        # Also for root, who may write to any directory of the disk.
+        place = Path("/proc/fusemax")
+    monkeypatch.setenv("FUSEMAX_CACHE", str(place))
+    for call in (writable_cache, lambda: cached("thing", lambda target: None, "a thing")):
+        with pytest.raises(BuildError, match=rf"must be kept in '{place}', which cannot be written .* set FUSEMAX_CACHE"):
+            call()
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_what_is_there_is_found_in_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FUSEMAX_CACHE", str(tmp_path))
+    found = cached("thing", lambda target: None, "a thing")
+    monkeypatch.setattr("tempfile.TemporaryFile", None)
+    assert cached("thing", lambda target: None, "a thing") == found

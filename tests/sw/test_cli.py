@@ -46,7 +46,7 @@ def test_help(command, capsys):
         (["run", "--device", "board"], "invalid choice: 'board'"),
         (["run", "--layer", "1"], "invalid choice: 1"),
         (["compile", "--head-dim", "x"], "argument --head-dim: must be a whole number, not 'x'"),
-        (["run", "--device", "model", "--timeout", "0"], "argument --timeout: must be a number greater than 0, not '0'"),
+        (["run", "--device", "model", "--timeout", "0"], "argument --timeout: must be a finite number greater than 0, not '0'"),
         ([], "the following arguments are required: COMMAND"),
     ],
 )

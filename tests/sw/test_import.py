@@ -13,7 +13,7 @@ import numpy, ml_dtypes
 start = time.process_time()
 import fusemax
 taken = time.process_time() - start
-heavy = {"amaranth", "matplotlib", "cocotb", "rich", "fusemax_hw", "fusemax_sim"} & set(sys.modules)
+heavy = {"amaranth", "matplotlib", "cocotb", "rich", "fusemax_hw", "fusemax_sim", "torch", "triton"} & set(sys.modules)
 print(taken, *sorted(heavy))
 """
 

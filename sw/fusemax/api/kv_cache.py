@@ -1,34 +1,37 @@
-"""Keys and values of growing sequences in device memory, in pages."""
+"""Keys and values of growing sequences in device memory, in pages, and attention over them."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from itertools import pairwise
-from types import TracebackType
-from typing import Any, Literal, Self, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..planning.page_tables import PageTables
-from ..runtime.argument_checks import check_count, check_head_dims, to_bits
-from ..runtime.device import Device
+from ..planning.page_tables import Reading
+from ..runtime import ragged
+from ..runtime.argument_checks import to_bits
+from ..runtime.call import PlacedKeys
 from ..runtime.operands import as_array
-from ..runtime.options import CallOptions, RequestOptions, check_names
+from ..runtime.options import CacheOptions, RequestOptions, check_names
+from ..runtime.page_store import Pages
+from ..runtime.paged_sequences import PagedSequences
 from ..runtime.request import Request
 from ..runtime.softmax_state import State
 
 __all__ = ["KVCache"]
 
-Range = tuple[int, int]
 
-
-class KVCache:
+class KVCache(PagedSequences):
     """Keys and values of many sequences, of one layer.
 
     Device memory for ``pages`` pages is reserved when the cache is made. A page holds ``page_size`` keys with their values, of
     all heads. A sequence grows by pages that are anywhere; a page table says where, so nothing ever moves. Pages that lie one
     behind the other are worked on in one job, so a sequence gets the page behind its last one if that is free.
+
+    Any thread may use it. A call of :meth:`attend` sees the sequences as they are when it begins, whatever others do to them
+    meanwhile; pages that it reads are free again when it has ended. A cache that is dropped without :meth:`close` gives a
+    ResourceWarning, as files do.
 
     Parameters
     ----------
@@ -43,6 +46,9 @@ class KVCache:
         as exact.
     pages
         Pages of all sequences together.
+    alibi
+        Room for the 4 columns of E beside each key that ``alibi_slopes`` need. If there is none, the first call of
+        :meth:`attend` with slopes moves all pages to an area that has it, which takes memory for both for a moment.
 
     Raises
     ------
@@ -51,111 +57,6 @@ class KVCache:
     DeviceMemoryError
         If the device's memory has no room.
     """
-
-    def __init__(self, device: Device, *, heads: int, e: int, f: int | None = None, page_size: int = 64, pages: int) -> None:
-        f = e if f is None else f
-        if not isinstance(device, Device):
-            raise TypeError(f"device must be a Device, not {device!r}")
-        for name, value in (("heads", heads), ("e", e), ("f", f), ("page_size", page_size), ("pages", pages)):
-            check_count(name, value)
-        heads, e, f, page_size, pages = (int(value) for value in (heads, e, f, page_size, pages))
-        check_head_dims(device.config, e, f)
-        self.device = device
-        self.heads, self.e, self.f = heads, e, f
-        self.page_size, self.pages = page_size, pages
-        self._tables = PageTables(pages, page_size)
-        self._address: int | None = None
-        rows = [device.config.beats(elements) * device.config.bus_bytes for elements in (e, f)]
-        keys = pages * page_size * heads
-        self._address = device.driver.reserve("pages of the cache", keys * sum(rows))
-        addresses = self._address, self._address + keys * rows[0]
-        self._stores = [
-            _Store(device, address, row, heads, elements)
-            for address, row, elements in zip(addresses, rows, (e, f), strict=True)
-        ]
-
-    # -- sequences -------------------------------------------------------------------------------------------
-
-    def allocate(self, sequence: Hashable) -> None:
-        """A new sequence of no keys; any name that can be a key of a dict.
-
-        Raises
-        ------
-        ValueError
-            If there is one of that name.
-        """
-        self._check_open()
-        self._tables.allocate(sequence)
-
-    def append(self, sequence: Hashable, k: ArrayLike, v: ArrayLike) -> None:
-        """Keys and values behind those that are there.
-
-        Parameters
-        ----------
-        k, v : arrays (heads, n, E) and (heads, n, F)
-            Keys and values, of what :func:`fusemax.attention` takes.
-
-        Raises
-        ------
-        KeyError
-            If there is no such sequence.
-        TypeError, ValueError, NonFiniteError
-            If the arrays are not as above, or not finite; see :func:`fusemax.attention`.
-        DeviceMemoryError
-            If there are not enough free pages; the sequence is as before then.
-        """
-        length = self.length(sequence)
-        k, v = as_array("k", k), as_array("v", v)
-        for name, array, elements in (("k", k, self.e), ("v", v, self.f)):
-            if array.ndim != 3 or array.shape[0] != self.heads or array.shape[2] != elements:
-                raise ValueError(f"{name} must be ({self.heads}, keys, {elements}), not {array.shape}")
-        if k.shape[1] != v.shape[1]:
-            raise ValueError(f"the length of v must be that of k, {k.shape[1]}, not {v.shape[1]}")
-        bits = [to_bits(name, array) for name, array in (("k", k), ("v", v))]
-        self._tables.reserve(sequence, length + k.shape[1])
-        places = self._tables.places(sequence, length, length + k.shape[1])
-        for store, array in zip(self._stores, bits, strict=True):
-            store.rows[places] = array.swapaxes(0, 1)
-        self._tables.grow(sequence, k.shape[1])
-
-    def free(self, sequence: Hashable) -> None:
-        """Forget a sequence; its pages are free then.
-
-        Raises
-        ------
-        KeyError
-            If there is no such sequence.
-        """
-        self.length(sequence)
-        self._tables.free(sequence)
-
-    def length(self, sequence: Hashable) -> int:
-        """Keys of a sequence.
-
-        Raises
-        ------
-        KeyError
-            If there is no such sequence.
-        """
-        self._check_open()
-        return self._tables.length(sequence)
-
-    def table(self, sequence: Hashable) -> list[int]:
-        """Page table of a sequence: numbers of its pages in order."""
-        self.length(sequence)
-        return self._tables.table(sequence)
-
-    @property
-    def sequences(self) -> list[Hashable]:
-        """Names of the sequences, oldest first."""
-        return self._tables.sequences
-
-    @property
-    def free_pages(self) -> int:
-        """Pages that no sequence has."""
-        return self._tables.free_pages
-
-    # -- attention -------------------------------------------------------------------------------------------
 
     @overload
     def attend(
@@ -166,7 +67,7 @@ class KVCache:
         *,
         return_lse: Literal[False] = False,
         return_state: Literal[False] = False,
-        **options: Unpack[CallOptions],
+        **options: Unpack[CacheOptions],
     ) -> NDArray[Any]: ...
 
     @overload
@@ -178,7 +79,7 @@ class KVCache:
         *,
         return_lse: Literal[True],
         return_state: Literal[False] = False,
-        **options: Unpack[CallOptions],
+        **options: Unpack[CacheOptions],
     ) -> tuple[NDArray[Any], NDArray[np.float32]]: ...
 
     @overload
@@ -190,7 +91,7 @@ class KVCache:
         *,
         return_lse: Literal[False] = False,
         return_state: Literal[True],
-        **options: Unpack[CallOptions],
+        **options: Unpack[CacheOptions],
     ) -> tuple[NDArray[Any], State]: ...
 
     @overload
@@ -202,18 +103,30 @@ class KVCache:
         *,
         return_lse: Literal[True],
         return_state: Literal[True],
-        **options: Unpack[CallOptions],
+        **options: Unpack[CacheOptions],
     ) -> tuple[NDArray[Any], NDArray[np.float32], State]: ...
 
+    @overload
     def attend(
         self,
-        q: ArrayLike,
+        q: Sequence[ArrayLike],
         sequences: Sequence[Hashable],
         scale: float | ArrayLike | None = None,
         *,
         return_lse: bool = False,
         return_state: bool = False,
-        **options: Unpack[CallOptions],
+        **options: Unpack[CacheOptions],
+    ) -> Any: ...
+
+    def attend(
+        self,
+        q: ArrayLike | Sequence[ArrayLike],
+        sequences: Sequence[Hashable],
+        scale: float | ArrayLike | None = None,
+        *,
+        return_lse: bool = False,
+        return_state: bool = False,
+        **options: Unpack[CacheOptions],
     ) -> Any:
         """Compute attention of queries over the keys of their sequences.
 
@@ -222,18 +135,22 @@ class KVCache:
 
         Parameters
         ----------
-        q : array (sequences, query heads, P, E)
-            Queries, of what :func:`fusemax.attention` takes; query heads are a multiple of the cache's heads.
+        q : array (sequences, query heads, P, E), or a list of arrays (query heads, P, E)
+            Queries, of what :func:`fusemax.attention` takes; query heads are a multiple of the cache's heads. In a list P may
+            differ: a chunk of one prompt beside tokens that others decode, in one call, whose jobs follow each other without
+            a pause.
         sequences
             The sequence of each batch entry.
         query_offset
             As in :func:`fusemax.attention`; if not given, the last query stands at the sequence's last key.
+        temperature, state
+            As in :func:`fusemax.attention`; with a list of arrays one for all, or a list of one per sequence.
         others
             As in :func:`fusemax.attention`.
 
         Returns
         -------
-        As :func:`fusemax.attention`.
+        As :func:`fusemax.attention`; with a list of arrays a list of results for each array that it returns.
 
         Raises
         ------
@@ -242,91 +159,55 @@ class KVCache:
         TypeError, ValueError
             As :func:`fusemax.attention`, which names the device's errors too.
         """
-        check_names("attend", options, CallOptions)
-        q = as_array("q", q)
+        check_names("attend", options, CacheOptions)
         if isinstance(sequences, str) or not isinstance(sequences, Iterable):
             raise TypeError(f"sequences must be a list of names, not {sequences!r}")
         sequences = list(sequences)
-        lengths = [self.length(sequence) for sequence in sequences]
-        if q.ndim != 4 or q.shape[0] != len(sequences) or q.shape[1] % self.heads or q.shape[3] != self.e:
-            raise ValueError(
-                f"q must be ({len(sequences)} sequences, a multiple of {self.heads} heads, queries, {self.e}), not {q.shape}"
-            )
         given: RequestOptions = {
-            "query_offset": [length - q.shape[2] for length in lengths],
             **{name: value for name, value in options.items() if name != "query_offset" or value is not None},
-            "key_lengths": lengths,
             "scale": scale,
             "return_lse": return_lse,
             "return_state": return_state,
         }  # type: ignore[typeddict-item]
+        if isinstance(q, np.ndarray) or not isinstance(q, Sequence):
+            q = as_array("q", q)
+            with self.reading(sequences, widened=given.get("alibi_slopes") is not None) as readings:
+                call = self._placed(q, readings, given)
+                rows = self.device.driver.attend([call[1]])
+            return call[0].finish(self.device.config, rows[0])
+        if len(q) != len(sequences) or not q:
+            raise ValueError(f"q must be an array for each of {len(sequences)} sequences, not a list of {len(q)}")
+        arrays = [as_array(f"q[{number}]", each) for number, each in enumerate(q)]
+        groups = ragged.groups_of(arrays)
+        with self.reading(sequences, widened=given.get("alibi_slopes") is not None) as readings:
+            calls = []
+            for group in groups:
+                queries = ragged.stacked(arrays, group)
+                chosen = ragged.options_of(given, group, len(q), (*queries.shape[1:3], self.f))
+                calls.append(self._placed(queries, [readings[entry] for entry in group], chosen))
+            rows = self.device.driver.attend([placed for _, placed in calls])
+        results = [request.finish(self.device.config, each) for (request, _), each in zip(calls, rows, strict=True)]
+        return ragged.gather(groups, results)
+
+    def _placed(self, q: NDArray[Any], readings: Sequence[Reading], options: RequestOptions) -> tuple[Request, PlacedKeys]:
+        """A checked call of sequences that have as many queries, and what the driver is asked for."""
+        if q.ndim != 4 or q.shape[0] != len(readings) or q.shape[1] % self.heads or q.shape[3] != self.e:
+            raise ValueError(
+                f"q must be ({len(readings)} sequences, a multiple of {self.heads} heads, queries, {self.e}), not {q.shape}"
+            )
+        lengths = [reading.length for reading in readings]
+        given: RequestOptions = {
+            "query_offset": [length - q.shape[2] for length in lengths],
+            **options,
+            "key_lengths": lengths,
+        }  # type: ignore[typeddict-item]
         longest = max(1, *lengths)
         request = Request(given, q.shape[:2], q.shape[2], longest, self.e, self.f)
         call = request.call(self.device.config)
-        runs = [self._tables.runs(sequence) for sequence in sequences]
-        k, v = (_Pages(store, runs) for store in self._stores)
-        rows = self.device.driver.attend(to_bits("q", q), k, v, self.heads, longest, self.f, call)
-        return request.finish(self.device.config, rows)
-
-    # -- end -------------------------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        """Give the memory back; sequences are gone. Again is harmless."""
-        if self._address is not None:
-            if not self.device.closed:
-                self.device.driver.memory.release(self._address)
-            self._address = None
-
-    def _check_open(self) -> None:
-        if self._address is None:
-            raise ValueError("the cache must be open, but was closed")
-        _ = self.device.driver
-
-    def __enter__(self) -> Self:
-        self._check_open()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-
-class _Store:
-    """Keys or values of all pages in device memory: rows of all heads of a key follow each other.
-
-    Members
-    -------
-    rows
-        bfloat16 bits, (keys, heads, elements).
-    """
-
-    def __init__(self, device: Device, address: int, row_bytes: int, heads: int, elements: int) -> None:
-        self._device = device
-        self.address, self.row_bytes, self.heads, self.elements = address, row_bytes, heads, elements
-
-    @property
-    def rows(self) -> NDArray[np.uint16]:
-        memory = self._device.driver.memory.data[self.address :].view("<u2")
-        row = self.row_bytes // 2
-        keys = len(memory) // (row * self.heads)
-        return memory[: keys * row * self.heads].reshape(keys, self.heads, row)[..., : self.elements]
-
-
-class _Pages:
-    """Keys or values of a call's batch entries (:class:`fusemax.planning.descriptors.Keys`)."""
-
-    batch_stride = None
-
-    def __init__(self, store: _Store, runs: list[list[tuple[int, int]]]) -> None:
-        self._store, self._runs = store, runs
-        self.head_stride = store.row_bytes
-        self.row_stride = store.row_bytes * store.heads
-
-    def place(self, entry: int, head: int, share: int, row: int) -> int:
-        """Address of a row."""
-        first, place = next(run for run in reversed(self._runs[entry]) if run[0] <= row)
-        return self._store.address + (place + row - first) * self.row_stride + head * self.head_stride
-
-    def runs(self, entry: int, keys: int) -> list[Range]:
-        """Keys of a batch entry that lie one behind the other."""
-        starts = [first for first, _ in self._runs[entry] if first < keys]
-        return list(pairwise([*starts, keys]))
+        assert self._stores is not None
+        runs = [self._tables.runs(reading) for reading in readings]
+        k, v = Pages(self._stores.k, runs), Pages(self._stores.v, runs)
+        bits = to_bits("q", q)
+        if request.alibi is not None:
+            bits = request.alibi.extend_queries(bits)
+        return request, PlacedKeys(bits, k, v, self.heads, longest, self.f, call)

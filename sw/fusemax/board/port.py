@@ -64,6 +64,8 @@ class Port:
             raise TypeError(f"baud must be an integer, not {baud!r}")
         if baud <= 0:
             raise ValueError(f"baud must be positive, not {baud!r}")
+        if baud >= 1 << 31:
+            raise ValueError(f"baud must be below 2^31, not {baud!r}")
         serial = pyserial()
         self.name = name
         self.timeout: float | None = 0.0

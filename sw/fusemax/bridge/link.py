@@ -18,6 +18,8 @@ from .line import ByteStream, Counts, LinkError, LinkRestartedError, LinkTimeout
 
 __all__ = ["Link", "Order"]
 
+#: Longer is no line. The operating system waits for no more than some days.
+MOST_LATENCY_S = 3600
 #: Bits of a byte on the line.
 BYTE_BITS = 10
 #: Longest payload of a bridge that has not yet said its own.
@@ -97,6 +99,8 @@ class Link:
     ) -> None:
         if not baud > 0:
             raise ValueError(f"baud must be positive, not {baud!r}")
+        if not 0 <= latency_s <= MOST_LATENCY_S:
+            raise ValueError(f"latency_s must be from 0 to {MOST_LATENCY_S} seconds, not {latency_s!r}")
         self.counts = Counts()
         self.interrupt = False
         self._stream, self.clock = stream, clock

@@ -78,7 +78,12 @@ def bench(options: argparse.Namespace) -> int:
         chosen = [case for case in chosen if case.modelled or case.expected_cycles <= options.longest]
     if not all(case.modelled for case in chosen):
         require("fusemax bench", ["sim"])
+        from fusemax_sim.cache import writable_cache
+
+        # Found now rather than after hours: what is built and what is measured can be written.
+        writable_cache()
     results = Results(options.file)
+    results.check_writable()
     rows = run(chosen, results, options.timeout)
     if not options.shape and not options.group and options.longest is None:
         results.keep([row["key"] for _, row, _ in rows])

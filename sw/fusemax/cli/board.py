@@ -20,7 +20,7 @@ from ..evaluation.board_selftest import check_memory, check_results
 from ..spec import IDENTITY, Config
 from .extras import MODULES, require
 from .machine import add_machine, machine
-from .options import positive, table, whole
+from .options import between, table, whole
 
 if TYPE_CHECKING:
     from ..runtime.device import Device
@@ -29,6 +29,8 @@ __all__ = ["add"]
 
 #: Seconds after which a transfer is long enough for a bar.
 BAR_SECONDS = 1.0
+#: The operating system's number of bits per second.
+MOST_BAUD = (1 << 31) - 1
 #: What a project is written without.
 PROJECT_UNUSED = tuple(name for name in MODULES["bitstream"] if name.startswith("yowasp"))
 
@@ -53,9 +55,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_machine(building, None, shown="one that fits the board")
     building.add_argument("-o", dest="directory", type=Path, metavar="DIR", help="default: build/board/BOARD-CONFIG")
     building.add_argument("--memory-bytes", type=whole(), metavar="N", help="size of the memory; default: the board's")
-    building.add_argument("--clock-mhz", type=positive, metavar="MHZ", help="default: the board's")
-    building.add_argument("--baud", type=whole(1), metavar="N", help="bits per second of the line; default: the board's")
-    building.add_argument("--seed", type=whole(0), default=1, help="of nextpnr; default: 1")
+    building.add_argument("--clock-mhz", type=between(1, 1000), metavar="MHZ", help="default: the board's")
+    building.add_argument(
+        "--baud", type=whole(1, MOST_BAUD), metavar="N", help="bits per second of the line; default: the board's"
+    )
+    building.add_argument("--seed", type=whole(0, (1 << 31) - 1), default=1, help="of nextpnr; default: 1")
     steps = ("project", "synthesis", "bitstream")
     building.add_argument("--until", choices=steps, default=steps[-1], help="last step; default: all for which tools are open")
     building.set_defaults(function=build)
@@ -95,10 +99,10 @@ def add_board(parser: argparse.ArgumentParser) -> None:
 def add_port(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", required=True, metavar="NAME", help="serial port, such as /dev/ttyUSB0")
     parser.add_argument(
-        "--baud", type=whole(1), default=BAUD, metavar="N", help=f"as the bitstream was made for; default: {BAUD}"
+        "--baud", type=whole(1, MOST_BAUD), default=BAUD, metavar="N", help=f"as the bitstream was made for; default: {BAUD}"
     )
     parser.add_argument(
-        "--latency", type=positive, default=LATENCY_S, metavar="SECONDS", help=f"of the line; default: {LATENCY_S}"
+        "--latency", type=between(1e-6, 60), default=LATENCY_S, metavar="SECONDS", help=f"of the line; default: {LATENCY_S}"
     )
 
 

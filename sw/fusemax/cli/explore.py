@@ -98,6 +98,7 @@ def explore(options: argparse.Namespace) -> int:
         areas.parts(point.config)  # Found now rather than after the sweep.
 
     results = Results(options.results)
+    results.check_writable()
     extras = ["explore"] * bool(unsaved(points, results)) + ["cli"] * (options.directory is not None)
     require("fusemax explore", extras, unused=("rich",))
 

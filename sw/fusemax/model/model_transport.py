@@ -9,9 +9,10 @@ queued with the first one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,10 +183,11 @@ class ModelTransport:
             self._step()
             if progress is not None:
                 progress()
+            self._check_open()
 
     def close(self) -> None:
+        # The memory stays: another thread may be in the midst of a step.
         self._closed = True
-        self._memory.data = np.zeros(0, np.uint8)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -312,7 +314,7 @@ class ModelTransport:
             scale = np.uint32(self._query_job.scale).view(np.float32)
         q = np.ascontiguousarray(self._queries[:, self._query_job.row_scale * config.bus_bytes :]).view("<u2")
         if is_softmax(self._loaded):
-            result = attention_head(config, q, segments, scale)
+            result = self._attention_head(job, q, segments, scale)
         else:
             result = program_head(self._loaded, q, segments, scale)
         for flags in (self._flags, self._job_flags):
@@ -327,6 +329,12 @@ class ModelTransport:
             image = np.concatenate([state, image], axis=1)
         memory.write_rows(query_rows(job, "o", entry, head, rows), image)
         self._counters["bytes_written"] += image.size
+
+    def _attention_head(
+        self, job: Descriptor, q: NDArray[np.uint16], segments: Sequence[Segment], scale: NDArray[np.float32] | np.float32
+    ) -> Any:
+        """Softmax attention of a key head's queries, with the members of :class:`~.bitexact.Head` that a job needs."""
+        return attention_head(self._config, q, segments, scale)
 
     def _read(self, address: int, size: int) -> NDArray[np.uint8]:
         """Bytes read from memory, counted in bus words; rows are counted by :meth:`_count_head`."""

@@ -224,8 +224,9 @@ class Array:
         return replace(sums, numerator=sums.numerator[..., slices:]), np.where(seen, mean, 0)
 
     def _rows(self, request: Request, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], *, state: bool | None = None) -> Rows:
-        """A sweep: what the machine writes; ``state`` says whether with the state in front of each row, if not the request."""
+        """A sweep, of a state its numerators; ``state`` says whether it stands in front of each row, if not the request."""
         call = request.call(self.config)
+        call = replace(call, raw_out=call.raw_out or request.return_state)
         if state is not None:
             call = replace(call, state_out=state)
         rows = self.device.driver.attention(*request.operands(q, k, v), call)

@@ -16,10 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 from ..arith.query_scale import scale_query
 from ..spec import Config
 
-__all__ = ["MOST_KEYS", "Alibi"]
+__all__ = ["MOST_COLUMNS", "MOST_KEYS", "Alibi", "key_columns"]
 
 #: Keys that two columns can number.
 MOST_KEYS = 1 << 16
+#: Columns that slopes of any value need; those of simpler ones are the first of them.
+MOST_COLUMNS = 4
 
 Bits = NDArray[np.uint16]
 
@@ -59,14 +61,16 @@ class Alibi:
 
         ``position`` numbers the keys, (batch, M).
         """
-        position = position[:, None]
-        digits = np.stack([position & ~255, position & 255], axis=-1).astype(np.float32).astype(ml_dtypes.bfloat16)
-        key_columns = np.tile(digits.view(np.uint16), len(self._parts))
-        query_columns = np.repeat(np.stack(self._parts, axis=-1), 2, axis=-1)[:, None]
+        columns = key_columns(position)[:, None, :, : self.columns]
         return (
-            np.concatenate([q, np.broadcast_to(query_columns, (*q.shape[:3], self.columns))], axis=-1),
-            np.concatenate([k, np.broadcast_to(key_columns, (*k.shape[:3], self.columns))], axis=-1),
+            self.extend_queries(q),
+            np.concatenate([k, np.broadcast_to(columns, (*k.shape[:3], self.columns))], axis=-1),
         )
+
+    def extend_queries(self, q: Bits) -> Bits:
+        """Queries (batch, query heads, P, E) with their columns."""
+        columns = np.repeat(np.stack(self._parts, axis=-1), 2, axis=-1)[:, None]
+        return np.concatenate([q, np.broadcast_to(columns, (*q.shape[:3], self.columns))], axis=-1)
 
     def added(self, config: Config, factor: NDArray[np.float32], places: NDArray[np.float64]) -> NDArray[np.float64]:
         """What the columns add to the score of a key at the query's own place, as the machine rounds it; natural logarithm.
@@ -80,3 +84,9 @@ class Alibi:
             exponent = config.query_exponent_bias - scaled.exponent_word - 127 - 16
             slope += np.ldexp(scaled.operand.astype(np.float64), exponent) * math.log(2)
         return slope * places
+
+
+def key_columns(places: NDArray[np.integer]) -> Bits:
+    """Columns of keys at these places of their sequence, (..., keys), as (..., keys, 4)."""
+    digits = np.stack([places & ~255, places & 255], axis=-1).astype(np.float32).astype(ml_dtypes.bfloat16)
+    return np.tile(digits.view(np.uint16), MOST_COLUMNS // 2)

@@ -17,8 +17,8 @@ from ..errors import (
     ScoreOverflowError,
 )
 from ..spec import EXACT_CAUSES, Config, Descriptor
-from .fair_lock import Turns
 from .job_ring import Deadline, JobRing
+from .machine_turns import MachineTurns, StopWaitingError
 
 __all__ = ["CallQueue", "QueuedCall"]
 
@@ -26,7 +26,6 @@ __all__ = ["CallQueue", "QueuedCall"]
 PIECE_SECONDS = 0.05
 #: Jobs from one that interrupts to the next; a call's last one always does.
 JOBS_PER_INTERRUPT = 4
-#: Causes that the machine tells for the job itself.
 
 
 @dataclass(eq=False)
@@ -47,6 +46,8 @@ class QueuedCall:
         Why it has failed, if it has.
     cycles
         Counter ``cycles`` when the last job was complete.
+    scores, remedy
+        For the error about scores that left their range: what they are, and what to choose instead.
     """
 
     jobs: Sequence[Descriptor]
@@ -55,6 +56,8 @@ class QueuedCall:
     complete: bool = False
     error: DeviceError | None = None
     cycles: int = 0
+    scores: str = "scores"
+    remedy: str = "a smaller scale"
     #: Nobody wants its result.
     abandoned: bool = False
     #: Jobs that were put into the ring; number there of the first one.
@@ -89,31 +92,49 @@ class CallQueue:
     def __init__(self, ring: JobRing, config: Config) -> None:
         self.ring = ring
         self._config = config
-        self._turns = Turns()
+        self._turns = MachineTurns(self._abort_now)
         self._calls: list[QueuedCall] = []
         self._started = False
-        with self._turns:
+        with self._turns.turn():
             self._start()
+
+    @property
+    def aborts(self) -> int:
+        """A number that changes with every :meth:`abort`."""
+        return self._turns.aborts
 
     @property
     def longest_chain(self) -> int:
         """Most jobs that can continue each other."""
         return self.ring.capacity
 
-    def add(self, jobs: Sequence[Descriptor], *, alone: bool = False, measured: bool = False) -> QueuedCall:
+    def add(
+        self,
+        jobs: Sequence[Descriptor],
+        *,
+        alone: bool = False,
+        measured: bool = False,
+        since: int | None = None,
+        call: QueuedCall | None = None,
+    ) -> QueuedCall:
         """Queue a call; its first jobs start at once if they can. No chain of jobs is longer than :attr:`longest_chain`.
 
-        ``measured``: alone, and the machine's counters are cleared before.
+        ``measured``: alone, and the machine's counters are cleared before. ``since``: :attr:`aborts` when the call began; it
+        has failed already if there was one meanwhile. ``call``: what it is queued as; who holds it can abandon it if this is
+        interrupted.
         """
-        call = QueuedCall(jobs, alone or measured, measured)
-        with self._turns:
+        call = QueuedCall([]) if call is None else call
+        call.jobs, call.alone, call.measured = jobs, alone or measured, measured
+        with self._turns.turn():
             self._calls.append(call)
+            if since not in (None, self.aborts):
+                self._end([call], AbortFaultError(0, self.ring.complete))
             self._pump()
         return call
 
     def poll(self) -> None:
         """See what has become of the calls without waiting."""
-        with self._turns:
+        with self._turns.turn():
             self._collect()
             self._pump()
 
@@ -143,24 +164,43 @@ class CallQueue:
 
     def abandon(self, call: QueuedCall) -> None:
         """Nobody wants a call's result any more: jobs that are not in the ring never get there."""
-        with self._turns:
+        with self._turns.turn():
             call.abandoned = True
             call.jobs = call.jobs[: call.put]
             if not call.put and not call.complete:
                 self._end([call], None)
 
     def abort(self) -> None:
-        """Stop the machine now; every call that is not complete fails with AbortFaultError."""
-        with self._turns:
-            if self._calls:
-                self.ring.abort()
-                self._collect()
+        """Stop the machine now; every call that is not complete fails with AbortFaultError. Never waits.
+
+        If another thread has the machine, or this one is inside a call, the note is acted on in a moment.
+        """
+        self._turns.ask_abort()
+
+    def counters(self, names: Sequence[str]) -> list[int]:
+        """Read counters; a progress function may, too."""
+        if self._turns.in_progress:
+            return [self.ring.counter(name) for name in names]
+        with self._turns.turn():
+            return [self.ring.counter(name) for name in names]
+
+    def close(self) -> None:
+        """From now on every call, also one that waits, raises DeviceClosedError."""
+        self._turns.close()
 
     # -- turns -----------------------------------------------------------------------------------------------
 
+    def _abort_now(self) -> None:
+        if not self._calls:
+            return
+        self.ring.abort()
+        fault = self.ring.fault()
+        self._end(self._calls, fault if isinstance(fault, AbortFaultError) else AbortFaultError(0, self.ring.complete))
+        self._started = False
+
     def _wait(self, is_over: Callable[[], bool], deadline: Deadline, progress: Callable[..., None] | None) -> None:
         while True:
-            with self._turns:
+            with self._turns.turn():
                 if is_over():
                     return
                 self._pump()
@@ -177,13 +217,17 @@ class CallQueue:
         piece = PIECE_SECONDS if remaining is None else min(PIECE_SECONDS, remaining)
         start = time.monotonic()
         try:
-            self.ring.wait(piece, progress)
+            self.ring.wait(piece, progress and self._turns.stoppable(progress))
+        except StopWaitingError:
+            pass
         except TimeoutError as error:
             if isinstance(error, DeviceError) and not isinstance(error, DeviceTimeoutError):
                 raise  # The device does not answer at all.
             # A transport that gives up early has nothing under way.
             if time.monotonic() - start >= piece:
                 return
+        finally:
+            self._turns.act()
         self._collect()
 
     def _start(self) -> None:
@@ -290,7 +334,9 @@ class CallQueue:
             return NonFiniteError("queries, keys and values must be finite, but the machine has read an infinity or a NaN")
         if "overflow" in call.flags:
             limit = self._config.score_bits - 1 - self._config.score_frac_bits
-            return ScoreOverflowError(f"scores times log2(e) must stay within ±2^{limit}, but have not; choose a smaller scale")
+            return ScoreOverflowError(
+                f"{call.scores} times log2(e) must stay within ±2^{limit}, but have not; choose {call.remedy}"
+            )
         return None
 
     def _stop(self, fault: DeviceFaultError) -> None:
@@ -323,4 +369,5 @@ class CallQueue:
     def _end(self, calls: Sequence[QueuedCall], error: DeviceError | None) -> None:
         for call in list(calls):
             call.error, call.complete = error, True
-            self._calls.remove(call)
+            if call in self._calls:
+                self._calls.remove(call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Self, Unpack
 from numpy.typing import ArrayLike
 
 from ..compiler.program import Program
-from ..errors import DeviceClosedError, MismatchError
-from ..spec import COUNTERS, IDENTITY, INTERFACE_VERSION, Config, config_named, counter_offset, register
+from ..errors import DeviceClosedError, ForkedDeviceError, MismatchError
+from ..spec import COUNTERS, IDENTITY, INTERFACE_VERSION, Config, config_named, register
 from .device_numbers import give_number
 from .driver import Driver
 from .operands import as_operands
@@ -19,9 +20,6 @@ from .options import SubmitOptions, check_names
 from .request import Request
 from .submission import Submission
 from .transport import Transport
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Counters", "Device", "check_machine"]
 
@@ -84,6 +82,8 @@ class Device:
         self.transport = transport
         self.number = give_number(self)
         self._closed = False
+        self._process = os.getpid()
+        self._driver: Driver | None = None
         try:
             check_machine(transport.read_register, self.config)
             self._driver = Driver(transport, self.config)
@@ -99,9 +99,13 @@ class Device:
         ------
         DeviceClosedError
             If the device was closed.
+        ForkedDeviceError
+            If this process is a fork of the one that opened it.
         """
-        if self._closed:
+        if self._closed or self._driver is None:
             raise DeviceClosedError("the device must be open, but was closed")
+        if os.getpid() != self._process:
+            raise ForkedDeviceError(self._process)
         return self._driver
 
     @property
@@ -111,12 +115,8 @@ class Device:
     @property
     def counters(self) -> Counters:
         """The machine's counters: of the latest call of :func:`fusemax.attention`."""
-        _ = self.driver
-        values = {}
-        for name, _ in COUNTERS:
-            offset = counter_offset(name)
-            values[name] = self.transport.read_register(offset) | self.transport.read_register(offset + 4) << 32
-        return Counters(values)
+        names = [name for name, _ in COUNTERS]
+        return Counters(dict(zip(names, self.driver.queue.counters(names), strict=True)))
 
     def submit(
         self,
@@ -155,14 +155,23 @@ class Device:
         return Submission(driver, self.config, request, driver.submit(*request.operands(q, k, v), call))
 
     def abort(self) -> None:
-        """Stop the machine now. Calls that are not complete fail with :class:`fusemax.errors.AbortFaultError`."""
+        """Stop the machine now. Calls that are not complete fail with :class:`fusemax.errors.AbortFaultError`.
+
+        Never waits, so that any thread, a progress function and a signal handler may call it.
+        """
         self.driver.queue.abort()
 
     def close(self) -> None:
-        """Close the transport. Again is harmless."""
+        """Close the transport. Again is harmless. Any thread may; those that wait get DeviceClosedError.
+
+        In a fork of the process that opened it, nothing but this object is closed.
+        """
         if not self._closed:
             self._closed = True
-            self.transport.close()
+            if self._driver is not None:
+                self._driver.queue.close()
+            if os.getpid() == self._process:
+                self.transport.close()
 
     def __enter__(self) -> Self:
         _ = self.driver

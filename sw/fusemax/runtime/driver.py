@@ -3,86 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ..compiler.compilation import compile as compile_program
 from ..compiler.program import Program
 from ..errors import DeviceMemoryError, ProgramFaultError
-from ..planning.descriptors import Keys, describe
-from ..planning.masks import Mask
+from ..planning.descriptors import Keys
 from ..planning.memory_map import Buffer, Shape, place_arrays, ring_size_log2
 from ..planning.output_rows import Rows
-from ..planning.sequences import PackedSequence, describe_packed
-from ..planning.splitting import Part, PartKeys, Results, split
+from ..planning.splitting import Part, PartKeys, Results
 from ..spec import DESCRIPTOR_STRIDE_BYTES, Config, Descriptor
+from .call import Bits, Call, PlacedKeys, Work, jobs_of, rows_of, unseen_rows
 from .call_queue import CallQueue, QueuedCall
 from .device_arrays import Arrays
 from .device_memory import DeviceMemory
 from .fair_lock import Turns
-from .host_blocks import Block, find_blocks
+from .forgotten import Forgotten, Pending, Placed
 from .job_ring import Deadline, JobRing
 from .placement import Placement
 from .program_store import ProgramStore
+from .steps import Piece, steps_of
 from .transport import Transport
 
-__all__ = ["Call", "Driver", "Pending", "Rows"]
-
-Bits = NDArray[np.uint16]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Call:
-    """What a call asks of the machine.
-
-    Members
-    -------
-    scale
-        Factor of the queries, log2(e) included: one number, or (batch, query heads, queries).
-    mask
-        Which keys a query sees.
-    float32_out
-        float32 output, else bfloat16.
-    state_out, raw_out
-        The rows' states too; numerators instead of outputs.
-    timeout, progress
-        See :func:`fusemax.attention`.
-    program
-        One that the machine can run; the compiler's for attention in one pass if not given.
-    sequences
-        Packed sequences of a batch of one, with their own masks; if given, ``mask`` is not used.
-    """
-
-    scale: np.float32 | NDArray[np.float32]
-    mask: Mask = field(default_factory=Mask)
-    float32_out: bool = False
-    state_out: bool = False
-    raw_out: bool = False
-    timeout: float | None = None
-    progress: Callable[[int, int], None] | None = None
-    program: Program | None = None
-    sequences: Sequence[PackedSequence] | None = None
-
-
-@dataclass(frozen=True)
-class Placed:
-    """What a submitted call has in memory: its program, its output, and the reserved area that holds its arrays."""
-
-    program: Program
-    output: Buffer
-    shape: Shape
-    area: int
-
-
-@dataclass(frozen=True)
-class Pending:
-    """A call that was submitted: its jobs, and what it has in memory, or its rows if there was nothing to compute."""
-
-    queued: QueuedCall
-    placed: Placed | Rows
+__all__ = ["Driver"]
 
 
 class Driver:
@@ -96,6 +43,8 @@ class Driver:
         Who has which bytes of the device's memory.
     queue
         The calls' jobs on their way through the ring.
+    forgotten
+        Submitted calls and reserved areas that nobody wants any more.
     """
 
     def __init__(self, transport: Transport, config: Config) -> None:
@@ -107,10 +56,10 @@ class Driver:
         self._programs = ProgramStore(config, self.memory)
         self._placement = Placement(config, self.memory, self._arrays)
         self.queue = CallQueue(JobRing(transport, size_log2), config)
-        # The call under way has the memory behind the programs, also when nobody waits for it any more.
+        self.forgotten = Forgotten(self.queue, self.memory)
+        # The call under way keeps its memory, also when nobody waits for it any more.
         self._turns = Turns()
         self._under_way: QueuedCall | None = None
-        self._forgotten: list[Pending] = []
 
     def attention(self, q: Bits, k: Bits, v: Bits, call: Call) -> Rows:
         """Attention of bfloat16 bits (batch, heads, length, head dim); heads of q are a multiple of those of k and v.
@@ -125,26 +74,37 @@ class Driver:
         if not q.size or not k.size:
             return self._nothing(q, v.shape[3], call)
         shape = self._shape(q, k.shape[1], k.shape[2], v.shape[3], call)
-        return self._call({"q": q, "k": k, "v": v}, {}, shape, call)
+        return self._call([Work({"q": q, "k": k, "v": v}, {}, shape, call)])[0]
 
-    def attend(self, q: Bits, k: Keys, v: Keys, heads: int, keys: int, f: int, call: Call) -> Rows:
-        """The same for keys and values that are in device memory; ``keys`` is the length of the longest entry.
+    def attend(self, queries: Sequence[PlacedKeys]) -> list[Rows]:
+        """The same for keys and values that are in device memory: several batches, whose jobs follow each other.
+
+        Time limit and progress are those of the first.
 
         Raises
         ------
         DeviceMemoryError, DeviceTimeoutError, DeviceFaultError, NonFiniteError, ScoreOverflowError
             See :func:`fusemax.attention`.
         """
-        if not q.size:
-            return self._nothing(q, f, call)
-        return self._call({"q": q}, {"k": k, "v": v}, self._shape(q, heads, keys, f, call), call)
+        works = [
+            Work(
+                {"q": each.q},
+                {"k": each.k, "v": each.v},
+                self._shape(each.q, each.heads, each.keys, each.f, each.call),
+                each.call,
+            )
+            for each in queries
+            if each.q.size
+        ]
+        found = iter(self._call(works)) if works else iter([])
+        return [next(found) if each.q.size else self._nothing(each.q, each.f, each.call) for each in queries]
 
     def _nothing(self, q: Bits, f: int, call: Call) -> Rows:
         """Rows of a call without a pair of query and key; the counters are cleared as by any other call."""
         deadline = Deadline(call.timeout)
         with self._turns:
             self.queue.wait(self.queue.add([], measured=True), deadline)
-        return Rows.unseen(q.shape[:3], f, float32=call.float32_out, states=call.state_out)
+        return unseen_rows(q, f, call)
 
     def _shape(self, q: Bits, heads: int, keys: int, f: int, call: Call) -> Shape:
         batch, query_heads, queries, e = q.shape
@@ -162,56 +122,75 @@ class Driver:
             raw_out=call.raw_out,
         )
 
-    def _call(self, arrays: Mapping[str, Bits], there: Mapping[str, Keys], shape: Shape, call: Call) -> Rows:
-        deadline = Deadline(call.timeout)
+    def _call(self, works: Sequence[Work]) -> list[Rows]:
+        deadline, since = Deadline(works[0].call.timeout), self.queue.aborts
         with self._turns:
+            self.forgotten.clean_up()
             if self._under_way is not None:
                 # It may still write to memory.
                 self.queue.wait_end(self._under_way, deadline)
-            self._under_way, self.memory.call_end = None, 0
-            with self.memory.lock:
-                program = call.program or compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
-                program_address = self._programs.load(program)
-                parts, blocks = self._split(arrays, shape)
-                if len(parts) > 1:
-                    # What is free now stays so until the last part.
-                    self.memory.call_end = self.memory.limit
-            progress = self._progress(call.progress, parts, shape, program, there, call) if call.progress else None
-            results = Results(shape, len(parts))
-            for part in parts:
-                inner = part.shape(shape)
-                rows = {name: part.rows(shape, name, array) for name, array in arrays.items()}
-                with self.memory.lock:
-                    buffers = self._placement.place(rows, inner, blocks)
-                    self.memory.call_end = max(
-                        self.memory.call_end, *(buffer.address + buffer.size for buffer in buffers.values())
-                    )
-                scale = part.scale(shape, call.scale)
-                self._arrays.put_scale(buffers["q"], inner, scale)
-                places = buffers | self._there(there, part)
-                descriptors = self._describe(
-                    inner, program, program_address, places, scale, replace(call, mask=part.mask(call.mask))
-                )
-                # Counters go on from part to part.
-                self._under_way = self.queue.add(descriptors, alone=True, measured=part is parts[0])
-                try:
-                    self.queue.wait(self._under_way, deadline, progress)
-                except ProgramFaultError:
-                    self._programs.rewrite(program)
-                    raise
-                except BaseException:
-                    self.queue.abandon(self._under_way)
-                    raise
-                results.put(part, self._arrays.results(buffers["o"], inner))
-            return results.rows
+            try:
+                self._under_way = None
+                return self._run(works, deadline, since)
+            finally:
+                self._give_back_call()
 
-    def _split(self, arrays: Mapping[str, Bits], shape: Shape) -> tuple[list[Part], list[Block]]:
-        """Parts of a call for which there is room, and blocks of the host's memory to copy if it is one part."""
-        # Rows that have something in front of them are packed.
-        blocks = find_blocks(self._config, {name: array for name, array in arrays.items() if not shape.header_beats(name)})
-        if blocks and self._placement.end_of(blocks, arrays, shape) > self.memory.limit:
-            blocks = []
-        return split(shape, lambda part: self._placement.end_of(blocks, arrays, part) <= self.memory.limit), blocks
+    def _run(self, works: Sequence[Work], deadline: Deadline, since: int) -> list[Rows]:
+        with self.memory.lock:
+            self.memory.call = None
+            programs = [self._program(work.call, work.shape) for work in works]
+            addresses = [self._programs.load(program) for program in programs]
+            steps, gap = steps_of(self._config, self.memory, self._placement, works)
+            # What is free now stays so until the last step.
+            self.memory.call = gap
+        progress = self._progress(works, programs, steps) if works[0].call.progress else None
+        results = [
+            Results(work.shape, sum(number == index for step in steps for index, _, _ in step))
+            for number, work in enumerate(works)
+        ]
+        for step in steps:
+            descriptors, outputs, free = [], [], gap[0]
+            for index, part, blocks in step:
+                work, inner = works[index], part.shape(works[index].shape)
+                rows = {name: part.rows(work.shape, name, array) for name, array in work.arrays.items()}
+                buffers = self._placement.place(rows, inner, blocks, (free, gap[1]))
+                free = max(buffer.address + buffer.size for buffer in buffers.values())
+                scale = part.scale(work.shape, work.call.scale)
+                self._arrays.put_scale(buffers["q"], inner, scale)
+                places = buffers | self._there(work.there, part)
+                descriptors += self._describe(
+                    inner,
+                    programs[index],
+                    addresses[index],
+                    places,
+                    scale,
+                    replace(work.call, mask=part.mask(work.call.mask)),
+                )
+                outputs.append(buffers["o"])
+            # Counters go on from step to step.
+            self._under_way = QueuedCall([], scores=works[0].call.scores, remedy=works[0].call.remedy)
+            try:
+                self.queue.add(descriptors, alone=True, measured=step is steps[0], since=since, call=self._under_way)
+                self.queue.wait(self._under_way, deadline, progress)
+            except ProgramFaultError:
+                for program in programs:
+                    self._programs.rewrite(program)
+                raise
+            except BaseException:
+                self.queue.abandon(self._under_way)
+                raise
+            for (index, part, _), output in zip(step, outputs, strict=True):
+                results[index].put(part, self._arrays.results(output, part.shape(works[index].shape)))
+        return [each.rows for each in results]
+
+    def _program(self, call: Call, shape: Shape) -> Program:
+        return call.program or compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
+
+    def _give_back_call(self) -> None:
+        """Give back the memory of the call under way, if the machine has left it."""
+        if self._under_way is None or self._under_way.complete:
+            with self.memory.lock:
+                self._under_way, self.memory.call = None, None
 
     @staticmethod
     def _there(there: Mapping[str, Keys], part: Part) -> dict[str, Keys]:
@@ -228,50 +207,26 @@ class Driver:
     ) -> list[Descriptor]:
         """The call's jobs; rows of queries that see no key are in none, and are zero."""
         factor = np.float32(1) if shape.row_scale else np.float32(scale)  # type: ignore[arg-type]
-        descriptors = self._jobs(shape, program, program_address, buffers, factor, call)
+        descriptors = jobs_of(self._config, shape, program, program_address, buffers, factor, call)
         self._check_chains(descriptors)
-        written = sum(self._rows_of(job) for job in descriptors if not job.continues)
+        written = sum(rows_of(self._config, job) for job in descriptors if not job.continues)
         if written < shape.batch * shape.heads * shape.share * shape.queries:
             output = buffers["o"]
             assert isinstance(output, Buffer)
             self.memory.data[output.address : output.address + output.size] = 0
         return descriptors
 
-    def _jobs(
-        self,
-        shape: Shape,
-        program: Program,
-        program_address: int,
-        buffers: Mapping[str, Buffer | Keys],
-        factor: np.float32,
-        call: Call,
-    ) -> list[Descriptor]:
-        """The jobs of a call, or of a part of it that has the call's mask."""
-        arguments = self._config, shape, program, program_address, buffers, factor
-        if call.sequences is None:
-            return describe(*arguments, mask=call.mask)
-        return describe_packed(*arguments, sequences=call.sequences)
-
-    def _rows_of(self, job: Descriptor) -> int:
-        """Output rows of a job."""
-        tiles = job.groups * (job.group_tiles - 1) + job.large_groups
-        return job.heads * job.batch * ((tiles - 1) * self._config.columns + job.last_queries)
-
     def _progress(
-        self,
-        progress: Callable[[int, int], None],
-        parts: list[Part],
-        shape: Shape,
-        program: Program,
-        there: Mapping[str, Keys],
-        call: Call,
+        self, works: Sequence[Work], programs: Sequence[Program], steps: Sequence[Sequence[Piece]]
     ) -> Callable[..., None]:
         """The user's function, told the tiles issued so far and all."""
-        tiles = 0
-        for part in parts:
-            inner = part.shape(shape)
-            places = place_arrays(self._config, inner, 0) | self._there(there, part)
-            for job in self._jobs(inner, program, 0, places, np.float32(1), replace(call, mask=part.mask(call.mask))):
+        progress, tiles = works[0].call.progress, 0
+        assert progress is not None
+        for index, part, _ in (piece for step in steps for piece in step):
+            work, inner = works[index], part.shape(works[index].shape)
+            places = place_arrays(self._config, inner, 0) | self._there(work.there, part)
+            call = replace(work.call, mask=part.mask(work.call.mask))
+            for job in jobs_of(self._config, inner, programs[index], 0, places, np.float32(1), call):
                 issued = job.key_tiles * (job.groups * (job.group_tiles - 1) + job.large_groups)
                 tiles += job.heads * job.batch * issued
         counter = self.queue.ring.counter
@@ -287,29 +242,33 @@ class Driver:
         DeviceMemoryError
             If there is no room for the arrays beside those of the calls that are queued.
         """
+        since = self.queue.aborts
         if not q.size or not k.size:
-            rows = Rows.unseen(q.shape[:3], v.shape[3], float32=call.float32_out, states=call.state_out)
-            return Pending(self.queue.add([]), rows)
+            return Pending(self.queue.add([], since=since), unseen_rows(q, v.shape[3], call))
         shape = self._shape(q, k.shape[1], k.shape[2], v.shape[3], call)
-        program = call.program or compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
-        with self.memory.lock:
-            self._clean_up()
-            program_address = self._programs.reserve(program)
-            relative = place_arrays(self._config, shape, 0)
-            area = self.reserve("arrays", max(buffer.address + buffer.size for buffer in relative.values()))
+        program = self._program(call, shape)
+        relative = place_arrays(self._config, shape, 0)
+        area = self.reserve("arrays", max(buffer.address + buffer.size for buffer in relative.values()))
+        queued = QueuedCall([], scores=call.scores, remedy=call.remedy)
+        output = replace(relative["o"], address=area + relative["o"].address)
+        pending = Pending(queued, Placed(program, output, shape, area))
         try:
+            with self.memory.lock:
+                program_address = self._programs.reserve(program)
             buffers = {name: replace(buffer, address=area + buffer.address) for name, buffer in relative.items()}
             for name, array in (("q", q), ("k", k), ("v", v)):
                 self._arrays.put_rows(buffers[name], shape, name, array)
             self._arrays.put_scale(buffers["q"], shape, call.scale)
-            queued = self.queue.add(self._describe(shape, program, program_address, buffers, call.scale, call))
+            descriptors = self._describe(shape, program, program_address, buffers, call.scale, call)
+            self.queue.add(descriptors, since=since, call=queued)
         except BaseException:
-            self.memory.release(area)
+            # Whatever interrupted this, the machine may be at it.
+            self.forgotten.drop(pending)
             raise
-        return Pending(queued, Placed(program, buffers["o"], shape, area))
+        return pending
 
-    def take(self, pending: Pending) -> Rows:
-        """The result of a submitted call that is complete; its memory is given back. Once only.
+    def rows(self, pending: Pending) -> Rows:
+        """A copy of the result of a submitted call that is complete.
 
         Raises
         ------
@@ -317,18 +276,16 @@ class Driver:
             If it has failed.
         """
         placed, error = pending.placed, pending.queued.error
-        if isinstance(placed, Rows):
-            if error is not None:
-                raise error
-            return placed
-        try:
-            if isinstance(error, ProgramFaultError):
-                self._programs.rewrite(placed.program)
-            if error is not None:
-                raise error
-            return self._arrays.results(placed.output, placed.shape)
-        finally:
-            self.memory.release(placed.area)
+        if isinstance(error, ProgramFaultError) and isinstance(placed, Placed):
+            self._programs.rewrite(placed.program)
+        if error is not None:
+            raise error
+        return placed if isinstance(placed, Rows) else self._arrays.results(placed.output, placed.shape)
+
+    def release(self, pending: Pending) -> None:
+        """Give back the memory of a submitted call that is complete."""
+        if isinstance(pending.placed, Placed):
+            self.memory.release(pending.placed.area)
 
     def reserve(self, what: str, size: int) -> int:
         """Reserve ``size`` bytes of device memory; what forgotten calls had is given back first. Returns their address.
@@ -338,22 +295,22 @@ class Driver:
         DeviceMemoryError
             If there is no room; ``what`` is the name in its message.
         """
-        with self.memory.lock:
-            self._clean_up()
+        self.forgotten.clean_up()
+        self._give_back_left_call()
+        try:
+            return self.memory.reserve(what, size)
+        except DeviceMemoryError:
+            if not self.forgotten.wait():
+                raise
             return self.memory.reserve(what, size)
 
-    def _clean_up(self) -> None:
-        """Give back the memory of calls that nobody waits for and that the machine has left."""
-        left = [pending for pending in self._forgotten if pending.queued.complete]
-        for pending in left:
-            self._forgotten.remove(pending)
-            if isinstance(pending.placed, Placed):
-                self.memory.release(pending.placed.area)
-
-    def forget(self, pending: Pending) -> None:
-        """Nobody will wait for a submitted call; its memory is given back when the machine has left it."""
-        self.queue.abandon(pending.queued)
-        self._forgotten.append(pending)
+    def _give_back_left_call(self) -> None:
+        """Give back the memory of a call that ran out of time, if the machine has left it and no other call is under way."""
+        if self._under_way is not None and self._under_way.complete and self._turns.try_enter():
+            try:
+                self._give_back_call()
+            finally:
+                self._turns.leave()
 
     def _check_chains(self, descriptors: list[Descriptor]) -> None:
         most = self.queue.longest_chain

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .softmax_state import State
 
-__all__ = ["AttentionOptions", "CallOptions", "RequestOptions", "SubmitOptions", "VarlenOptions", "check_names"]
+__all__ = ["AttentionOptions", "CacheOptions", "CallOptions", "RequestOptions", "SubmitOptions", "VarlenOptions", "check_names"]
 
 
 class CommonOptions(TypedDict, total=False):
@@ -26,18 +26,27 @@ class CommonOptions(TypedDict, total=False):
 
 
 class CallOptions(CommonOptions, total=False):
-    """Options of a call that waits for its result: :meth:`fusemax.KVCache.attend`."""
+    """Options of a call that waits for its result."""
 
     timeout: float | None
     progress: Callable[[int, int], None] | None
 
 
-class KeyOptions(TypedDict, total=False):
-    """Options about keys that the call brings along."""
+class BiasOptions(TypedDict, total=False):
+    """Options about what is added to scores."""
+
+    alibi_slopes: ArrayLike | None
+
+
+class KeyOptions(BiasOptions, total=False):
+    """Options about keys that the call brings along, too."""
 
     key_lengths: Sequence[int] | NDArray[Any] | None
     key_start: int | Sequence[int] | NDArray[Any] | None
-    alibi_slopes: ArrayLike | None
+
+
+class CacheOptions(CallOptions, BiasOptions, total=False):
+    """Options of :meth:`fusemax.KVCache.attend`."""
 
 
 class AttentionOptions(CallOptions, KeyOptions, total=False):

@@ -21,17 +21,16 @@ Bits = NDArray[np.uint16]
 
 
 class Placement:
-    """Places the arrays of a call behind the programs, one behind the other, and copies them there."""
+    """Places the arrays of a call in a gap of the memory, one behind the other, and copies them there."""
 
     def __init__(self, config: Config, memory: DeviceMemory, arrays: Arrays) -> None:
         self._config, self._memory, self._arrays = config, memory, arrays
 
     def _addresses(
-        self, blocks: Sequence[Block], names: Iterable[str], shape: Shape
+        self, blocks: Sequence[Block], names: Iterable[str], shape: Shape, free: int
     ) -> Iterator[tuple[str, Block | None, int, int]]:
-        """Where the arrays of a call and its output lie, in this order: name, block that it is in, address, and end."""
+        """Where the arrays of a call and its output lie from ``free`` on: name, block that it is in, address, and end."""
         block_of = {name: block for block in blocks for name in block.places}
-        free = self._memory.free
         placed: set[str] = set()
         for name in (*names, "o"):
             if name in placed:
@@ -46,12 +45,14 @@ class Placement:
                 free = buffer.address + buffer.size
                 yield name, None, buffer.address, free
 
-    def end_of(self, blocks: Sequence[Block], arrays: Mapping[str, Bits], shape: Shape) -> int:
-        """Return the address behind the arrays of a call and its output."""
-        return max(end for _, _, _, end in self._addresses(blocks, arrays, shape))
+    def end_of(self, blocks: Sequence[Block], arrays: Mapping[str, Bits], shape: Shape, free: int) -> int:
+        """Return the address behind the arrays of a call and its output, which begin at ``free``."""
+        return max(end for _, _, _, end in self._addresses(blocks, arrays, shape, free))
 
-    def place(self, arrays: Mapping[str, Bits], shape: Shape, blocks: Sequence[Block]) -> dict[str, Buffer]:
-        """Copy arrays to device memory, some of them in blocks; returns where they and the output are.
+    def place(
+        self, arrays: Mapping[str, Bits], shape: Shape, blocks: Sequence[Block], gap: tuple[int, int]
+    ) -> dict[str, Buffer]:
+        """Copy arrays to a gap of device memory, some of them in blocks; returns where they and the output are.
 
         Raises
         ------
@@ -59,10 +60,9 @@ class Placement:
             If there is no room for them.
         """
         buffers: dict[str, Buffer] = {}
-        for name, block, address, end in self._addresses(blocks, arrays, shape):
-            self._memory.check_room(
-                NAMES[name] if block is None else " and ".join(NAMES[each] for each in block.places), end - address, end
-            )
+        for name, block, address, end in self._addresses(blocks, arrays, shape, gap[0]):
+            what = NAMES[name] if block is None else " and ".join(NAMES[each] for each in block.places)
+            self._memory.check_room(what, end - address, end, gap[1])
             if block is not None:
                 buffers |= self._arrays.put_block(block, address, shape)
                 continue

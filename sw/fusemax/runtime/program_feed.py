@@ -76,6 +76,16 @@ class ProgramFeed:
         """Elements that are added to queries and keys."""
         return BIAS_ELEMENTS * bool(self.feeding.score_bias)
 
+    @property
+    def divides_plainly(self) -> bool:
+        """Whether results are numerators by a softmax's denominator, without further factors."""
+        feeding = self.feeding
+        return (
+            (self.program is None or not self.program.fixed_reference)
+            and not feeding.raw
+            and feeding.result_factor == feeding.quotient_factor == 1
+        )
+
     def operands(self, q: Bits, k: Bits, v: Bits, factor: ArrayLike) -> tuple[Bits, Bits, Bits]:
         """Bits of queries, keys and values with what the program needs beside them; ``factor`` is that of the queries."""
         feeding = self.feeding

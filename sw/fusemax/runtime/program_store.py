@@ -11,7 +11,10 @@ __all__ = ["ProgramStore"]
 
 
 class ProgramStore:
-    """Writes each program to device memory when it is used for the first time, and knows where it is."""
+    """Writes each program to device memory when it is used for the first time, and knows where it is.
+
+    Who calls :meth:`load` or :meth:`reserve` has the memory's lock.
+    """
 
     def __init__(self, config: Config, memory: DeviceMemory) -> None:
         self._config = config
@@ -19,7 +22,7 @@ class ProgramStore:
         self._addresses: dict[int, int] = {}
 
     def load(self, program: Program) -> int:
-        """Return the address of a program's first microword, behind the programs before it.
+        """Return the address of a program's first microword, behind the programs before it if there is room.
 
         Raises
         ------
@@ -27,10 +30,13 @@ class ProgramStore:
             If there is no room for it.
         """
         if program.tag not in self._addresses:
-            words, end = place_program(self._config, program, self._memory.free)
-            self._memory.check_room("microwords", end - self._memory.free, end)
+            memory = self._memory
+            words, end = place_program(self._config, program, memory.free)
+            start, room = next(iter(memory.gaps()), (0, 0))
+            if start != memory.free or end > room:
+                return self.reserve(program)
             self._write(program, words)
-            self._memory.free = end
+            memory.free = end
         return self._addresses[program.tag]
 
     def reserve(self, program: Program) -> int:
@@ -43,7 +49,7 @@ class ProgramStore:
         """
         if program.tag not in self._addresses:
             words, end = place_program(self._config, program, 0)
-            self._write(program, words + self._memory.reserve("microwords", end))
+            self._write(program, words + self._memory.reserve_locked("microwords", end))
         return self._addresses[program.tag]
 
     def rewrite(self, program: Program) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..compiler.program import Program
+from ..planning.output_rows import Rows
 from ..planning.sequences import PackedSequence
 from ..spec import Config
 from .alibi import MOST_KEYS, Alibi
@@ -21,14 +22,15 @@ from .argument_checks import (
     per_head,
     to_bits,
 )
-from .driver import Call, Rows
+from .call import Call, told_of_scores
+from .initial_state import initial_state
 from .mask_options import mask_of
 from .operands import dtype_name
 from .options import RequestOptions
 from .places import Places
 from .program_feed import ProgramFeed
 from .score_factors import ScoreFactors
-from .softmax_state import State, state_of_device
+from .softmax_state import State, log_sum, state_of_device
 
 __all__ = ["Request"]
 
@@ -56,8 +58,8 @@ class Request:
     -------
     batch, heads
         Batch entries and query heads.
-    mask
-        Which keys a query sees.
+    mask, alibi
+        Which keys a query sees; columns of queries and keys for ALiBi, or None.
     factors
         What scores are multiplied by.
     slopes
@@ -100,8 +102,10 @@ class Request:
         self.factors = ScoreFactors(
             options, leading, (self.batch, self.heads, queries), 1 / math.sqrt(e), self._feed.feeding.score_factor
         )
-        self._alibi = None if slopes is None else self._columns(slopes)
-        self.initial = self._initial_state(options)
+        self._told = told_of_scores(alibi=given is not None, temperature=options.get("temperature") is not None)
+        self.alibi = None if slopes is None else self._columns(slopes)
+        self.initial = initial_state(options.get("state"), options.get("sink"), leading, self.heads, queries, f)
+        self._with_state = self.initial is not None or self.return_state
         softmax_only = {
             "return_lse": self.return_lse,
             "state or sink": self.initial is not None,
@@ -148,32 +152,12 @@ class Request:
             raise ValueError(f"keys must be at most {MOST_KEYS} with alibi_slopes, not {longest}")
         return Alibi(slopes, self.factors.nonzero)
 
-    def _initial_state(self, options: RequestOptions) -> State | None:
-        states = []
-        shape = (*self.leading, self.queries, self.f)
-        state, scores = options.get("state"), options.get("sink")
-        if state is not None:
-            if not isinstance(state, State):
-                raise TypeError(f"state must be a fusemax.State or None, not {state!r}")
-            try:
-                fits = np.broadcast_shapes(state.shape, shape) == shape
-            except ValueError:
-                fits = False
-            if not fits:
-                raise ValueError(f"state must broadcast to {shape}, not be of shape {state.shape}")
-            states.append(state)
-        if scores is not None:
-            logits = per_head("sink", self.heads, scores, none=True)
-            if (logits > -np.inf).any() and self.queries:
-                sink = State.sink(logits, self.queries, self.f)
-                states.append(sink if self.leading else State(sink.max[0], sink.denominator[0], sink.numerator[0]))
-        return states[0].merge(*states[1:]) if states else None
-
     # -- to the driver ---------------------------------------------------------------------------------------
 
     @property
     def _raw(self) -> bool:
-        return self.initial is not None or self.return_state or self._feed.feeding.raw
+        """Whether numerators are asked for. A state's are the quotient times the denominator, which float32 always holds."""
+        return self._feed.feeding.raw or (self._with_state and not self._feed.divides_plainly)
 
     def call(self, config: Config) -> Call:
         """What the driver is asked for.
@@ -181,8 +165,7 @@ class Request:
         Raises
         ------
         ValueError
-            If the machine has no room for the head dims, or states are needed, and its bus is too narrow for them, or the
-            program is for another machine or other head dims.
+            If the machine has no room for the head dims, its bus is too narrow for states, or the program is for another one.
         RuleError
             If the machine cannot run the program.
         """
@@ -193,7 +176,7 @@ class Request:
             raise ValueError(
                 f"bus_bits of {config.name!r} must be at least 64 for states and log-sum-exp, not {config.bus_bits}"
             )
-        if state_out and self._alibi is not None:
+        if state_out and self.alibi is not None:
             moved = float(np.abs(self._added(config)).max(initial=0))
             if moved > MOST_ADDED:
                 raise ValueError(
@@ -203,19 +186,20 @@ class Request:
         return Call(
             scale=self.factors.of_queries,
             mask=self.mask,
-            float32_out=self._raw or self.out_dtype == "float32",
+            float32_out=self._raw or self._with_state or self.out_dtype == "float32",
             state_out=state_out,
             raw_out=self._raw,
             timeout=self.timeout,
             progress=self.progress,
             program=self._feed.program,
             sequences=self._sequences,
+            **self._told,
         )
 
     def _added(self, config: Config) -> NDArray[np.float64]:
         """What ALiBi's columns add to all scores of a query, (batch, query heads, queries) or what broadcasts to it."""
-        assert self._alibi is not None
-        return self._alibi.added(config, np.asarray(self.factors.of_queries), self._places.of_queries()[:, None])
+        assert self.alibi is not None
+        return self.alibi.added(config, np.asarray(self.factors.of_queries), self._places.of_queries()[:, None])
 
     def bits(
         self, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]
@@ -246,8 +230,8 @@ class Request:
         q_bits, k_bits, v_bits = self.bits(q, k, v)
         if self.factors.flat.any():
             q_bits = np.where(self.factors.flat.reshape(-1, 1, 1), np.uint16(0), q_bits)
-        if self._alibi is not None:
-            q_bits, k_bits = self._alibi.extend(q_bits, k_bits, self._places.of_keys())
+        if self.alibi is not None:
+            q_bits, k_bits = self.alibi.extend(q_bits, k_bits, self._places.of_keys())
         return self._feed.operands(q_bits, k_bits, v_bits, self.factors.of_queries)
 
     def distances(self, rows: slice) -> NDArray[np.float64]:
@@ -267,7 +251,7 @@ class Request:
     @property
     def extra_columns(self) -> int:
         """Columns that ALiBi and a bias of the scores add to queries and keys."""
-        return (self._alibi.columns if self._alibi else 0) + self._feed.extra_columns
+        return (self.alibi.columns if self.alibi else 0) + self._feed.extra_columns
 
     # -- from the driver -------------------------------------------------------------------------------------
 
@@ -282,15 +266,14 @@ class Request:
         if rows.reference is None or rows.denominator is None:
             return out
         reference = rows.reference.astype(np.float64) * math.log(2)
-        if self._alibi is not None:
+        if self.alibi is not None:
             reference -= self._added(config)
         reference, denominator = reference.reshape(shape), rows.denominator.reshape(shape)
         denominator = denominator * np.float32(self._feed.feeding.result_factor)
-        if not self._raw:
-            with np.errstate(divide="ignore"):
-                lse = (np.where(denominator > 0, reference, 0) + np.log(denominator.astype(np.float64))).astype(np.float32)
-            return out, lse
-        state = state_of_device(reference, denominator, out)
+        if not self._with_state:
+            return out, log_sum(reference, denominator)
+        numerator = out if self._raw else out.astype(np.float64) * denominator.astype(np.float64)[..., None]
+        state = state_of_device(reference, denominator, numerator)
         if self.initial is not None:
             state = state.merge(self.initial)
         return self.of_state(state, out.astype(self.out_dtype) if self._feed.feeding.raw else state.output(self.out_dtype))

@@ -15,7 +15,7 @@ from ..arith.bf16 import round_float64
 from .argument_checks import check_count, numbers_of
 from .operands import dtype_name
 
-__all__ = ["State", "merge"]
+__all__ = ["State", "log_sum", "merge", "state_of_device"]
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -175,7 +175,7 @@ class State:
         for state in states:
             factor = _exp_difference(np.where(state.denominator > 0, state.max.astype(np.float64), -np.inf), largest)
             denominator += factor * state.denominator
-            numerator += factor[..., None] * state.numerator
+            numerator += _weighted(factor, state.numerator)
         return _state(largest, denominator, numerator)
 
     def output(self, dtype: DTypeLike = "float32") -> NDArray[Any]:
@@ -195,9 +195,7 @@ class State:
 
     def lse(self) -> NDArray[np.float32]:
         """Natural logarithm of Σ exp(s), float32 (..., P); -inf where there is no key."""
-        denominator = np.broadcast_to(self.denominator, self.shape[:-1]).astype(np.float64)
-        with np.errstate(divide="ignore"):
-            return (np.where(denominator > 0, self.max.astype(np.float64), 0) + np.log(denominator)).astype(np.float32)
+        return log_sum(self.max.astype(np.float64), np.broadcast_to(self.denominator, self.shape[:-1]))
 
 
 def merge(outs: Sequence[NDArray[Any]], lses: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[np.float32]]:
@@ -208,7 +206,8 @@ def merge(outs: Sequence[NDArray[Any]], lses: Sequence[NDArray[Any]]) -> tuple[N
     outs : arrays (..., P, F)
         Of one shape and dtype, float32 or bfloat16.
     lses : arrays (..., P)
-        Natural logarithms; -inf where the call's queries saw no key.
+        Natural logarithms; -inf where the call's queries saw no key: what stands in its output there, also NaN or infinity,
+        is left out.
 
     Returns
     -------
@@ -241,23 +240,48 @@ def merge(outs: Sequence[NDArray[Any]], lses: Sequence[NDArray[Any]]) -> tuple[N
     factors = _exp_difference(logs, largest)
     total = factors.sum(axis=0)
     seen = total > 0
-    numerator = sum(factor[..., None] * out.astype(np.float64) for factor, out in zip(factors, outs, strict=True))
+    numerator = sum(_weighted(factor, out) for factor, out in zip(factors, outs, strict=True))
     out = np.where(seen[..., None], numerator / np.where(seen, total, 1)[..., None], 0)
     with np.errstate(divide="ignore"):
         lse = (np.where(seen, largest, 0) + np.log(total)).astype(np.float32)
     return (out.astype(np.float32) if outs[0].dtype == np.float32 else round_float64(out)), lse
 
 
-def state_of_device(reference: NDArray[np.float64], denominator: NDArray[np.float32], numerator: NDArray[np.float32]) -> State:
+def log_sum(reference: NDArray[np.float64], denominator: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Natural logarithm of a sum relative to ``reference``; -inf where it is 0."""
+    with np.errstate(divide="ignore"):
+        return (np.where(denominator > 0, reference, 0) + np.log(denominator.astype(np.float64))).astype(np.float32)
+
+
+def state_of_device(reference: NDArray[np.float64], denominator: NDArray[np.float32], numerator: NDArray[Any]) -> State:
     """State from the machine's: scores are relative to ``reference``, natural logarithm."""
     return _state(np.where(denominator > 0, reference, -np.inf), denominator, numerator)
 
 
 def _state(largest: NDArray[np.float64], denominator: NDArray[Any], numerator: NDArray[Any]) -> State:
-    """State whose maximum is rounded to float32; denominator and numerator take over what is lost."""
+    """State whose maximum is rounded to float32; denominator and numerator take over what is lost.
+
+    Where a numerator is too large for float32, the maximum is raised until the denominator is no more than 1, so that the
+    numerator is no more than the quotient.
+    """
+    denominator, numerator = np.asarray(denominator, np.float64), np.asarray(numerator, np.float64)
     rounded = largest.astype(np.float32)
     factor = _exp_difference(largest, rounded.astype(np.float64))
-    return State(rounded, (factor * denominator).astype(np.float32), (factor[..., None] * numerator).astype(np.float32))
+    most = float(np.finfo(np.float32).max)
+    with np.errstate(invalid="ignore"):
+        large = (np.abs(factor[..., None] * numerator) > most).any(axis=-1) & (denominator > 0)
+    if large.any():
+        raised = largest + np.log(np.where(large, denominator, 1))
+        rounded = np.where(large, np.nextafter(raised.astype(np.float32), np.float32(np.inf)), rounded)
+        factor = _exp_difference(largest, rounded.astype(np.float64))
+    with np.errstate(over="ignore"):
+        return State(rounded, (factor * denominator).astype(np.float32), _weighted(factor, numerator).astype(np.float32))
+
+
+def _weighted(factor: NDArray[np.float64], values: NDArray[Any]) -> NDArray[np.float64]:
+    """Rows times their factors; a row of no weight is left out, whatever it holds."""
+    weight = factor[..., None]
+    return np.where(weight == 0, 0, weight * np.where(weight == 0, 0, values.astype(np.float64)))
 
 
 def _exp_difference(part: NDArray[np.float64], largest: NDArray[np.float64]) -> NDArray[np.float64]:

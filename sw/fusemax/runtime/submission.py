@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DeviceError
 from .argument_checks import check_seconds
-from .driver import Driver, Pending
+from .driver import Driver
+from .fair_lock import Turns
+from .forgotten import Pending
 from .job_ring import Deadline
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ class Submission:
         self._driver, self._config, self._request, self._pending = driver, config, request, pending
         self._result: Any = None
         self._error: DeviceError | None = None
-        self._lock = threading.Lock()
-        self._forget = weakref.finalize(self, driver.forget, pending)
+        self._taken = False
+        self._lock = Turns()
+        self._forget = weakref.finalize(self, driver.forgotten.drop, pending)
         # At the end of the interpreter there is nothing to clean up.
         self._forget.atexit = False
 
@@ -53,19 +55,30 @@ class Submission:
             If the result is not there in time. The call goes on, and can be waited for again.
         DeviceFaultError, DeviceDrainError, NonFiniteError, ScoreOverflowError
             If the call has failed; the others have not.
+        DeviceClosedError
+            If the device was closed before the result was taken.
         """
         if timeout is not None:
             check_seconds("timeout", timeout)
-        self._driver.queue.wait_end(self._pending.queued, Deadline(timeout))
-        with self._lock:
-            if self._forget.detach():
-                try:
-                    self._result = self._request.finish(self._config, self._driver.take(self._pending))
-                except DeviceError as error:
-                    self._error = error
+        if not self._taken:
+            self._driver.queue.wait_end(self._pending.queued, Deadline(timeout))
+            with self._lock:
+                self._take()
         if self._error is not None:
             raise self._error
         return self._result
+
+    def _take(self) -> None:
+        """Copy the result, once, and give the memory back."""
+        if self._taken:
+            return
+        try:
+            self._result = self._request.finish(self._config, self._driver.rows(self._pending))
+        except DeviceError as error:
+            self._error = error
+        self._taken = True
+        if self._forget.detach():
+            self._driver.release(self._pending)
 
     @property
     def cycles(self) -> int:

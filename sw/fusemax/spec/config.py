@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from operator import index
 from typing import Any
 
 from .integers import ceil_div, clog2
@@ -11,6 +12,8 @@ from .timing import Timing
 __all__ = ["CONFIGS", "Config", "config_named"]
 
 BUS_WIDTHS = (32, 64, 128, 256, 512, 1024)
+#: Files have a configuration's name in theirs, which a file system limits.
+LONGEST_NAME = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +23,12 @@ class Config:
     Raises
     ------
     TypeError
-        If a field is not of its type.
+        If a field is not of its type; NumPy's integers and truth values are taken, and become Python's.
     ValueError
         If a field is out of its range; the message names the field, the value and the range.
     """
 
-    #: Name in file names and in the manifest.
+    #: Name in file names and in the manifest, of up to 100 letters, digits and underscores.
     name: str = "custom"
     #: PE rows: keys per tile (M0), 2 to 256.
     rows: int
@@ -66,9 +69,10 @@ class Config:
             raise TypeError(f"name must be a string, not {self.name!r}")
         if not self.name.replace("_", "").isalnum() or not self.name.isascii():
             raise ValueError(f"name must be letters, digits and underscores, not {self.name!r}")
+        if len(self.name) > LONGEST_NAME:
+            raise ValueError(f"name must be of at most {LONGEST_NAME} characters, not {len(self.name)}")
         for field in ("linear", "functions", "entropy"):
-            if not isinstance(getattr(self, field), bool):
-                raise TypeError(f"{field} must be True or False, not {getattr(self, field)!r}")
+            object.__setattr__(self, field, _switch(field, getattr(self, field)))
         if self.functions:
             object.__setattr__(self, "linear", True)
         for field, low, high in (
@@ -85,17 +89,17 @@ class Config:
             ("score_bits", 26, 34),
             ("score_frac_bits", 10, 20),
         ):
-            if field == "contexts" and self.contexts == 0:
-                object.__setattr__(self, "contexts", self._enough_contexts())
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise TypeError(f"{field} must be an integer, not {value!r}")
+            value = _integer(field, getattr(self, field))
+            if field == "contexts" and value == 0:
+                value = self._enough_contexts()
+            object.__setattr__(self, field, value)
             if not low <= value <= high:
                 raise ValueError(f"{field} must be from {low} to {high}, not {value}")
         if self.functions and self.contexts < 3:
             raise ValueError(
                 f"contexts must be 3 or more with functions, whose spare hold register no tile has, not {self.contexts}"
             )
+        object.__setattr__(self, "bus_bits", _integer("bus_bits", self.bus_bits))
         if self.bus_bits not in BUS_WIDTHS:
             raise ValueError(f"bus_bits must be one of {', '.join(map(str, BUS_WIDTHS))}, not {self.bus_bits!r}")
         if self.score_bits - self.score_frac_bits < 10:
@@ -214,6 +218,26 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Fields by name, as written to the manifest."""
         return asdict(self)
+
+
+def _integer(name: str, value: object) -> int:
+    """``value`` as Python's integer; a truth value is none."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, not {value!r}")
+    try:
+        return index(value)  # type: ignore[arg-type]
+    except TypeError:
+        # An array of several.
+        raise TypeError(f"{name} must be an integer, not {value!r}") from None
+
+
+def _switch(name: str, value: object) -> bool:
+    """``value`` as Python's truth value; NumPy's is known by its type's name, since NumPy is not needed here."""
+    if isinstance(value, bool):
+        return value
+    if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):
+        return bool(value)
+    raise TypeError(f"{name} must be True or False, not {value!r}")
 
 
 #: The shipped configurations by name.

@@ -264,3 +264,25 @@ def test_a_program_that_the_machine_cannot_run(device: fusemax.Device, monkeypat
     monkeypatch.setattr(device.driver, "attention", lambda *arguments, **options: pytest.fail("was run"))
     with pytest.raises(RuleError, match=r"^reference, slot"):
         fusemax.attention(q, k, v, device=device, program=broken)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, r"^scores times log2\(e\) must stay within ±2\^15, but have not; choose a smaller scale$"),
+        (
+            {"temperature": 1e-4},
+            r"^scores by their temperature times log2\(e\) must .*; choose a smaller scale or a higher temperature$",
+        ),
+        ({"alibi_slopes": [-1000.0]}, r"^scores with ALiBi times log2\(e\) must .*; choose a smaller scale or smaller slopes$"),
+    ],
+)
+def test_an_overflow_says_what_caused_it(options, message):
+    x = np.ones((1, 100, 16), np.float32) * (300 if not options else 3)
+    with fusemax.open("model", config="tiny") as device:
+        for call in (
+            lambda: fusemax.attention(x, x, x, device=device, **options),
+            lambda: device.submit(x, x, x, **options).result(30),
+        ):
+            with pytest.raises(ScoreOverflowError, match=message):
+                call()

@@ -243,3 +243,14 @@ def test_on_the_verilog(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
     assert main([*options, "--modelled"]) == 0
     (modelled,) = json.loads(capfd.readouterr().out)["rows"]
     assert modelled["cycles"] == row["cycles"]
+
+
+@pytest.mark.parametrize("what", ["cache", "results"])
+def test_what_cannot_be_written_is_found_before_anything_is_measured(what, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FUSEMAX_CACHE", str(tmp_path / ("file" if what == "cache" else "cache")))
+    monkeypatch.setattr("fusemax.cli.bench.run", None)
+    results = tmp_path / ("file" if what == "results" else "there") / "bench.json"
+    assert main(["bench", "--config", "tiny", "--shape", "1x2x2x2x2", "-o", str(results)]) == 1
+    message = capsys.readouterr().err
+    assert ("FUSEMAX_CACHE" if what == "cache" else "file'") in message

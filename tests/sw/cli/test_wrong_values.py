@@ -27,9 +27,9 @@ RIGHT = {
 }
 #: Options that take any text.
 FREE = {"-o", "--name", "--results"}
-VALUES = ("", "x", "-1", "0.5", "nan", "99999999999999999999")
+VALUES = ("", "x", "-1", "0.5", "nan", "inf", "1e300", "99999999999999999999")
 #: Of an option, what is right after all.
-ALLOWED = {("--seed", "99999999999999999999"), ("--timeout", "0.5"), ("--longest", "99999999999999999999")}
+ALLOWED = {("--timeout", "0.5"), ("--timeout", "1e300"), ("--longest", "99999999999999999999")}
 ALLOWED |= {("--timeout", "99999999999999999999"), ("--latency", "0.5")}
 #: Would start that many processes.
 ALLOWED |= {("--workers", "99999999999999999999")}
@@ -80,3 +80,36 @@ def test_wrong_values(
         assert "error: " in last
         assert not FOREIGN.search(captured.err), captured.err
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("board build ulx3s_85f --baud 0", "must be a whole number from 1 to 2147483647, not '0'"),
+        ("board build ulx3s_85f --clock-mhz=-5", "must be a number from 1 to 1000, not '-5'"),
+        ("board build ulx3s_85f --clock-mhz inf", "must be a number from 1 to 1000, not 'inf'"),
+        ("board build ulx3s_85f --clock-mhz nan", "must be a number from 1 to 1000, not 'nan'"),
+        ("board build ulx3s_85f --clock-mhz 1e9", "must be a number from 1 to 1000, not '1e9'"),
+        ("board info --port absent --latency=-1", "must be a number from 1e-06 to 60, not '-1'"),
+        ("board info --port absent --latency nan", "must be a number from 1e-06 to 60, not 'nan'"),
+        ("run --timeout inf", "must be a finite number greater than 0, not 'inf'"),
+    ],
+)
+def test_the_sentence_is_true(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments.split())
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["passes", "compile"])
+def test_a_file_without_suffix_is_a_path(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fusemax.cascade.catalog import DIRECTORY
+
+    monkeypatch.chdir(tmp_path)
+    assert main([command, "./absent"]) == 1
+    assert capsys.readouterr().err == "error: No such file or directory: 'absent'\n"
+    (tmp_path / "there").write_text((DIRECTORY / "attention_1pass.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    for name in ("./there", "there"):
+        assert main([command, name, *(["-o", "out"] if command == "compile" else [])]) == 0

@@ -63,7 +63,7 @@ def test_another_machine_is_refused_and_closed(name: str, value: int, message: s
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"kind": "fpga"}, ValueError, "kind must be 'model', 'rtl' or 'board', not 'fpga'"),
+        ({"kind": "fpga"}, ValueError, "kind must be 'model', 'cuda', 'rtl' or 'board', not 'fpga'"),
         ({"config": "huge"}, ValueError, "config must be one of"),
         ({"memory_bytes": 1.5}, TypeError, "memory_bytes must be an integer, not 1.5"),
         ({"memory_bytes": 100}, ValueError, r"multiple of 8 from 8192 to 2\^40, not 100"),

@@ -35,7 +35,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
         seen.extend(found)
         return found
 
-    monkeypatch.setattr("fusemax.runtime.driver.describe", spy)
+    monkeypatch.setattr("fusemax.runtime.call.describe", spy)
     return seen
 
 
@@ -76,7 +76,7 @@ def test_no_copy_on_the_host(device: fusemax.Device, monkeypatch: pytest.MonkeyP
         seen.extend(found := find_blocks(config, arrays))
         return found
 
-    monkeypatch.setattr("fusemax.runtime.driver.find_blocks", spy)
+    monkeypatch.setattr("fusemax.runtime.steps.find_blocks", spy)
     turned = q.swapaxes(1, 2)
     fusemax.attention(turned, turned, turned, device=device)
     (block,) = seen

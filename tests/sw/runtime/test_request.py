@@ -112,8 +112,8 @@ def test_numbers_of_any_kind() -> None:
     for name in ("scale", "temperature"):
         given = [request(**{name: np.full(3, 0.5, dtype)}, queries=3).call(config).scale for dtype in (np.float32, type(half))]
         np.testing.assert_array_equal(*given)
-    assert request(sink=np.full(3, half)).call(config).raw_out
-    assert not request(sink=[-np.inf] * 3).call(config).raw_out
+    assert request(sink=np.full(3, half)).call(config).state_out
+    assert not request(sink=[-np.inf] * 3).call(config).state_out
     assert request(alibi_slopes=np.full(3, half)).extra_columns == 4
     assert request(query_offset=1 << 70).mask == Mask(offsets=(1 << 70,))
     assert request(timeout=np.float32(2)).call(config).timeout == 2
@@ -134,9 +134,9 @@ def test_alibi_moves_states_by_no_more_than_float32_holds(options: dict) -> None
         ({}, False, False, False),
         ({"out_dtype": "float32"}, True, False, False),
         ({"return_lse": True}, False, True, False),
-        ({"return_state": True}, True, True, True),
-        ({"sink": [0.0] * 3}, True, True, True),
-        ({"state": STATE}, True, True, True),
+        ({"return_state": True}, True, True, False),
+        ({"sink": [0.0] * 3}, True, True, False),
+        ({"state": STATE}, True, True, False),
     ],
 )
 def test_what_the_driver_is_asked_for(options: dict, float32_out: bool, state_out: bool, raw_out: bool) -> None:

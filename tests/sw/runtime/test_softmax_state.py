@@ -257,3 +257,58 @@ def test_a_scale_per_head_of_a_learned_key() -> None:
 
 def test_bfloat16_sinks() -> None:
     np.testing.assert_array_equal(State.sink(np.ones(2, BFLOAT16), 3, 2).max, State.sink([1.0, 1.0], 3, 2).max)
+
+
+# -- numbers at the end of float32 ---------------------------------------------------------------------------------------
+
+
+LARGE = np.float32(3e38)
+
+
+@pytest.mark.parametrize("keys", [2, 300])
+def test_nothing_is_infinite_where_the_exact_result_is_not(device: fusemax.Device, keys: int) -> None:
+    """Sums of weights times values leave float32; their quotients do not."""
+    q, k = np.zeros((2, 3, 8), np.float32), np.zeros((2, keys, 8), np.float32)
+    v = np.full((2, keys, 4), LARGE)
+    v[1] *= -1
+    exact = v[:, :1].astype(BFLOAT16).astype(np.float64) * keys / (keys + 1)
+    sink = fusemax.attention(q, k, v, device=device, sink=[0.0, 0.0], out_dtype="float32")
+    np.testing.assert_allclose(sink, np.broadcast_to(exact, sink.shape), rtol=1e-4)
+    out, lse, state = fusemax.attention(q, k, v, device=device, return_state=True, return_lse=True, out_dtype="float32")
+    np.testing.assert_allclose(out, np.broadcast_to(exact * (keys + 1) / keys, out.shape), rtol=1e-4)
+    np.testing.assert_allclose(lse, np.log(keys), rtol=1e-6)
+    np.testing.assert_allclose(state.lse(), np.log(keys), rtol=1e-6)
+    assert np.isfinite(state.numerator).all()
+    again = fusemax.attention(q, k, v, device=device, state=state, sink=[0.0, 0.0], out_dtype="float32")
+    np.testing.assert_allclose(again, np.broadcast_to(exact * (keys + 1) / (keys + 0.5), again.shape), rtol=1e-4)
+    with fusemax.KVCache(device, heads=2, e=8, f=4, page_size=8, pages=40) as cache:
+        cache.allocate(0)
+        cache.append(0, k, v)
+        found = cache.attend(q[None], [0], sink=[0.0, 0.0], out_dtype="float32")
+        np.testing.assert_array_equal(found[0], sink)
+    np.testing.assert_array_equal(device.submit(q, k, v, sink=[0.0, 0.0], out_dtype="float32").result(30), sink)
+
+
+@pytest.mark.parametrize("score", [0.0, 1e7, -1e7])
+def test_merged_states_of_large_values_are_finite(score: float) -> None:
+    state = State(np.float32([score]), np.float32([1.9]), np.float32([[LARGE]]))
+    merged = state.merge(state, state)
+    assert np.isfinite(merged.numerator).all() and merged.denominator <= 1
+    np.testing.assert_allclose(merged.output(), [[3e38 / 1.9]], rtol=1e-6)
+    np.testing.assert_allclose(merged.lse(), score + np.log(5.7), rtol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_a_part_without_keys_is_left_out_whatever_its_output(wrong: float) -> None:
+    outs = [np.float32([[1.0, 2.0]]), np.float32([[wrong, wrong]])]
+    lses = [np.float32([0.5]), np.float32([-np.inf])]
+    for order in (1, -1):
+        out, lse = fusemax.merge(outs[::order], lses[::order])
+        assert out.tolist() == [[1.0, 2.0]] and lse.tolist() == [0.5]
+    out, lse = fusemax.merge(outs[1:], lses[1:])
+    assert out.tolist() == [[0.0, 0.0]] and lse.tolist() == [-np.inf]
+    none = State(np.float32([-np.inf]), np.float32([0.0]), outs[1])
+    some = State(np.float32([0.5]), np.float32([1.0]), outs[0])
+    for merged in (none.merge(some), some.merge(none)):
+        assert merged.output().tolist() == [[1.0, 2.0]]
+    assert none.merge(none).output().tolist() == [[0.0, 0.0]]

@@ -1,7 +1,9 @@
 """Config: validation messages, and that the formats that follow are the ones the documentation derives."""
 
+import json
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +37,13 @@ def configs(draw) -> Config:
         ({"name": "a b"}, ValueError, "name must be letters, digits and underscores, not 'a b'"),
         ({"name": ""}, ValueError, "name must be letters, digits and underscores, not ''"),
         ({"name": "größe"}, ValueError, "name must be letters, digits and underscores, not 'größe'"),
+        ({"name": "x" * 101}, ValueError, "name must be of at most 100 characters, not 101"),
+        ({"bus_bits": 64.0}, TypeError, "bus_bits must be an integer, not 64.0"),
+        ({"bus_bits": True}, TypeError, "bus_bits must be an integer, not True"),
+        ({"bus_bits": np.float64(64)}, TypeError, "bus_bits must be an integer, not np.float64(64.0)"),
+        ({"rows": np.array([4, 4])}, TypeError, "rows must be an integer, not array([4, 4])"),
+        ({"rows": np.bool_(True)}, TypeError, "rows must be an integer, not np.True_"),
+        ({"linear": np.int64(1)}, TypeError, "linear must be True or False, not np.int64(1)"),
         ({"rows": 1}, ValueError, "rows must be from 2 to 256, not 1"),
         ({"rows": 257}, ValueError, "rows must be from 2 to 256, not 257"),
         ({"rows": 4.0}, TypeError, "rows must be an integer, not 4.0"),
@@ -143,3 +152,11 @@ def test_memories_hold_the_largest_rows(c):
 def test_functions_bring_linear_weights_and_the_linear_weight_is_a_slice_of_the_score():
     assert config(functions=True).linear and not config(entropy=True).linear
     assert [config(score_frac_bits=bits).linear_shift for bits in (10, 12, 13, 16, 20)] == [0, 0, 1, 4, 8]
+
+
+def test_numbers_of_numpy_become_pythons() -> None:
+    """So that files and digests of the configuration are the same."""
+    plain = config(name="x" * 100, bus_bits=64, contexts=0, linear=True)
+    found = config(name="x" * 100, bus_bits=np.int64(64), rows=np.uint8(4), contexts=np.int32(0), linear=np.bool_(True))
+    assert found == plain and json.dumps(found.to_dict()) == json.dumps(plain.to_dict())
+    assert all(type(value) in (int, bool, str) for value in found.to_dict().values())

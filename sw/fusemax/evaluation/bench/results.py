@@ -70,9 +70,25 @@ class Results:
         self.rows = {key: self.rows[key] for key in keys}
         self.save()
 
+    @property
+    def _partial(self) -> Path:
+        return self.path.with_name(self.path.name + ".partial")
+
+    def check_writable(self) -> None:
+        """Find out now whether rows can be saved.
+
+        Raises
+        ------
+        OSError
+            If they cannot.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._partial.touch()
+        self._partial.unlink()
+
     def save(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(self.path.name + ".partial")
+        partial = self._partial
         lines = ",\n  ".join(json.dumps(row) for row in self.rows.values())
         partial.write_text(f'{{"rows": [\n  {lines}\n]}}\n' if lines else '{"rows": []}\n', encoding="utf-8")
         os.replace(partial, self.path)

@@ -1,0 +1,111 @@
+"""The device ``cuda``: registers, ring and memory of the model device, its heads computed on a GPU."""
+
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..arith import bf16
+from ..model.bitexact import Segment
+from ..model.model_transport import ModelTransport
+from ..spec import Config, Descriptor
+from .heads import KeySegment, compute_heads
+from .place import default_place
+
+__all__ = ["CudaTransport", "GpuHead"]
+
+Bits = NDArray[np.uint16]
+
+
+class GpuHead:
+    """A head of a job as :class:`fusemax.model.bitexact.Head` has it, computed on a GPU in the job's output format.
+
+    Members
+    -------
+    reference
+        RM, (P,); 0 if the query has seen no key.
+    overflow, nonfinite
+        The two sticky flags of STATUS.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        q: Bits,
+        segments: Sequence[Segment],
+        scale: NDArray[np.float32] | np.float32,
+        *,
+        float32: bool,
+        raw: bool,
+    ) -> None:
+        place = default_place()
+        factors = np.broadcast_to(np.asarray(scale, np.float32), len(q))
+        keys = [
+            KeySegment(
+                _bits(segment.k, place),
+                _bits(segment.v, place),
+                *(_edge(edge, segment, place) for edge in (segment.lo, segment.hi)),
+            )
+            for segment in segments
+        ]
+        heads = compute_heads(
+            config,
+            _bits(q, place),
+            torch.from_numpy(np.array(factors).view(np.int32)).to(place)[None],
+            keys,
+            float32=float32,
+            raw=raw,
+            states=True,
+        )
+        assert heads.states is not None
+        states = heads.states[0].cpu().numpy()
+        self._out = heads.out[0].cpu().numpy().view(np.uint32 if float32 else np.uint16)
+        self._denominators = np.ascontiguousarray(states[:, 1]).view(np.uint32)
+        self.reference: NDArray[np.int64] = states[:, 0].astype(np.int64)
+        self.overflow = heads.overflow
+        arrays = (q, *(array for segment in segments for array in (segment.k, segment.v)))
+        self.nonfinite = any(bool(bf16.is_nonfinite(array).any()) for array in arrays)
+
+    def output(self, float32: bool, raw: bool = False) -> NDArray[np.uint32 | np.uint16]:
+        """Bits of the output rows, (P, F), in the format that the head was computed for."""
+        assert float32 == (self._out.dtype == np.uint32)
+        return self._out
+
+    def denominator_bits(self) -> NDArray[np.uint32]:
+        """float32 bits of RD, (P,)."""
+        return self._denominators
+
+
+class CudaTransport(ModelTransport):
+    """Transport of the device ``cuda``: the model device with softmax attention on a GPU; other programs run in NumPy.
+
+    Raises
+    ------
+    DeviceError
+        If PyTorch sees no GPU.
+    """
+
+    def __init__(self, config: Config, memory_bytes: int) -> None:
+        default_place()
+        super().__init__(config, memory_bytes)
+
+    def _attention_head(
+        self, job: Descriptor, q: Bits, segments: Sequence[Segment], scale: NDArray[np.float32] | np.float32
+    ) -> GpuHead:
+        return GpuHead(self._config, q, segments, scale, float32=bool(job.float32_out), raw=bool(job.raw_out))
+
+
+def _bits(array: Bits, place: torch.device) -> torch.Tensor:
+    """bfloat16 bits on the GPU, one head."""
+    return torch.from_numpy(np.array(array).view(np.int16)).to(place)[None]
+
+
+def _edge(edge: NDArray[np.int64] | None, segment: Segment, place: torch.device) -> torch.Tensor | None:
+    if edge is None:
+        return None
+    return torch.from_numpy(np.clip(edge, 0, len(segment.k)).astype(np.int32)).to(place)[None]

@@ -1,0 +1,275 @@
+"""Sequences of keys and values in pages of device memory."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..errors import DeviceError
+from ..planning.page_tables import PageTables, Reading
+from .alibi import MOST_COLUMNS, key_columns
+from .argument_checks import check_count, check_head_dims, is_integer, to_bits
+from .device import Device
+from .fair_lock import Turns
+from .operands import as_array
+from .page_store import Stores
+
+__all__ = ["PagedSequences"]
+
+
+class PagedSequences:
+    """What :class:`fusemax.KVCache` is but for attention: sequences that grow, are forked, cut and freed, by any threads."""
+
+    _stores: Stores | None = None
+
+    def __init__(
+        self,
+        device: Device,
+        *,
+        heads: int,
+        e: int,
+        f: int | None = None,
+        page_size: int = 64,
+        pages: int,
+        alibi: bool = False,
+    ) -> None:
+        f = e if f is None else f
+        if not isinstance(device, Device):
+            raise TypeError(f"device must be a Device, not {device!r}")
+        for name, value in (("heads", heads), ("e", e), ("f", f), ("page_size", page_size), ("pages", pages)):
+            check_count(name, value)
+        heads, e, f, page_size, pages = (int(value) for value in (heads, e, f, page_size, pages))
+        check_head_dims(device.config, e, f)
+        self.device = device
+        self.heads, self.e, self.f = heads, e, f
+        self.page_size, self.pages = page_size, pages
+        if not isinstance(alibi, bool):
+            raise TypeError(f"alibi must be True or False, not {alibi!r}")
+        #: Held for a moment, never while the machine works.
+        self._lock = Turns()
+        self._stores = Stores(device, pages * page_size, heads, (e + MOST_COLUMNS * alibi, f))
+        #: Areas of stores that calls may still read.
+        self._old: list[int] = []
+        self._tables = PageTables(pages, page_size)
+
+    # -- sequences -------------------------------------------------------------------------------------------
+
+    def allocate(self, sequence: Hashable) -> None:
+        """A new sequence of no keys; any name that can be a key of a dict.
+
+        Raises
+        ------
+        ValueError
+            If there is one of that name.
+        """
+        with self._lock:
+            self._check_open()
+            self._tables.allocate(sequence)
+
+    def append(self, sequence: Hashable, k: ArrayLike, v: ArrayLike) -> None:
+        """Keys and values behind those that are there.
+
+        Parameters
+        ----------
+        k, v : arrays (heads, n, E) and (heads, n, F)
+            Keys and values, of what :func:`fusemax.attention` takes.
+
+        Raises
+        ------
+        KeyError
+            If there is no such sequence.
+        TypeError, ValueError, NonFiniteError
+            If the arrays are not as above, or not finite; see :func:`fusemax.attention`.
+        DeviceMemoryError
+            If there are not enough free pages; the sequence is as before then.
+        """
+        self.length(sequence)
+        k, v = as_array("k", k), as_array("v", v)
+        for name, array, elements in (("k", k, self.e), ("v", v, self.f)):
+            if array.ndim != 3 or array.shape[0] != self.heads or array.shape[2] != elements:
+                raise ValueError(f"{name} must be ({self.heads}, keys, {elements}), not {array.shape}")
+        if k.shape[1] != v.shape[1]:
+            raise ValueError(f"the length of v must be that of k, {k.shape[1]}, not {v.shape[1]}")
+        count = k.shape[1]
+        k_bits, v_bits = (to_bits(name, array).swapaxes(0, 1) for name, array in (("k", k), ("v", v)))
+        with self._lock:
+            stores = self._check_open()
+            length = self._tables.length(sequence)
+            copied = self._tables.reserve(sequence, length + count)
+            if copied is not None:
+                stores.copy_page(*copied, self.page_size)
+            places = self._tables.places(sequence, length, length + count)
+            stores.k.rows[places, :, : self.e] = k_bits
+            if stores.k.elements > self.e:
+                stores.k.rows[places, :, self.e :] = key_columns(np.arange(length, length + count))[:, None]
+            stores.v.rows[places] = v_bits
+            self._tables.grow(sequence, count)
+
+    def fork(self, sequence: Hashable, new: Hashable) -> None:
+        """A new sequence with the keys of another one. They share pages; the one that writes to a shared page gets a copy.
+
+        Raises
+        ------
+        KeyError
+            If there is no such sequence.
+        ValueError
+            If there is one of the new name.
+        """
+        with self._lock:
+            self._check_open()
+            self._tables.length(sequence)
+            self._tables.fork(sequence, new)
+
+    def truncate(self, sequence: Hashable, length: int) -> None:
+        """Forget all but the first ``length`` keys of a sequence, as after tokens that were guessed wrong.
+
+        Raises
+        ------
+        KeyError
+            If there is no such sequence.
+        TypeError, ValueError
+            If ``length`` is not a number from 0 to the sequence's length.
+        """
+        with self._lock:
+            self._check_open()
+            most = self._tables.length(sequence)
+            if not is_integer(length):
+                raise TypeError(f"length must be an integer, not {length!r}")
+            if not 0 <= length <= most:
+                raise ValueError(f"length must be from 0 to {most}, the keys of {sequence!r}, not {length}")
+            self._tables.truncate(sequence, int(length))
+
+    def free(self, sequence: Hashable) -> None:
+        """Forget a sequence; pages that it shares with no other are free then.
+
+        Raises
+        ------
+        KeyError
+            If there is no such sequence.
+        """
+        with self._lock:
+            self._check_open()
+            self._tables.length(sequence)
+            self._tables.free(sequence)
+
+    def length(self, sequence: Hashable) -> int:
+        """Keys of a sequence.
+
+        Raises
+        ------
+        KeyError
+            If there is no such sequence.
+        """
+        with self._lock:
+            self._check_open()
+            return self._tables.length(sequence)
+
+    def table(self, sequence: Hashable) -> list[int]:
+        """Page table of a sequence: numbers of its pages in order."""
+        with self._lock:
+            self._check_open()
+            self._tables.length(sequence)
+            return self._tables.table(sequence)
+
+    @property
+    def sequences(self) -> list[Hashable]:
+        """Names of the sequences, oldest first."""
+        with self._lock:
+            return self._tables.sequences
+
+    @property
+    def free_pages(self) -> int:
+        """Pages that no sequence has and no call reads."""
+        with self._lock:
+            return self._tables.free_pages
+
+    # -- for calls -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def reading(self, sequences: Sequence[Hashable], *, widened: bool) -> Iterator[list[Reading]]:
+        """Let a call read the sequences as they are now; keys have columns for ALiBi if they are to be ``widened``."""
+        with self._lock:
+            stores = self._check_open()
+            for sequence in sequences:
+                self._tables.length(sequence)
+            if widened and stores.k.elements == self.e:
+                self._widen(stores)
+            readings = [self._tables.read(sequence) for sequence in sequences]
+        try:
+            yield readings
+        finally:
+            with self._lock:
+                for reading in readings:
+                    self._tables.end_read(reading)
+                self._release_old()
+
+    def _widen(self, stores: Stores) -> None:
+        """Move all pages to an area where every key has its columns for ALiBi."""
+        wide = Stores(self.device, self.pages * self.page_size, self.heads, (self.e + MOST_COLUMNS, self.f))
+        wide.k.rows[..., : self.e] = stores.k.rows
+        wide.v.rows[...] = stores.v.rows
+        for sequence in self._tables.sequences:
+            length = self._tables.length(sequence)
+            places = self._tables.places(sequence, 0, length)
+            wide.k.rows[places, :, self.e :] = key_columns(np.arange(length))[:, None]
+        self._stores = wide
+        self._old.append(stores.address)
+        self._release_old()
+
+    def _release_old(self) -> None:
+        """Give back areas that no call reads."""
+        while self._old and not self._tables.is_read and not self.device.closed:
+            self.device.driver.memory.release(self._old.pop())
+
+    # -- end -------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give the memory back, when calls that read it have ended; sequences are gone. Again is harmless."""
+        with self._lock:
+            if self._stores is not None:
+                self._old.append(self._stores.address)
+                self._stores = None
+                self._release_old()
+
+    def _check_open(self) -> Stores:
+        if self._stores is None:
+            raise ValueError("the cache must be open, but was closed")
+        _ = self.device.driver
+        return self._stores
+
+    def __enter__(self) -> Self:
+        with self._lock:
+            self._check_open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        with self._lock:
+            shape = f"{self.heads} heads, e {self.e}, f {self.f}"
+            if self._stores is None:
+                return f"<closed KVCache, {shape}>"
+            names = self._tables.sequences
+            used = self.pages - self._tables.free_pages
+            keys = sum(self._tables.length(name) for name in names)
+        return (
+            f"<KVCache on {self.device!r}, {shape}: {len(names)} sequences of {keys} keys, "
+            f"{used} of {self.pages} pages of {self.page_size} keys used>"
+        )
+
+    def __del__(self) -> None:
+        # The collector may come in the midst of anything, so nothing is locked or waited for here.
+        if self._stores is None or self.device.closed:
+            return
+        try:
+            self.device.driver.forgotten.drop_area(self._stores.address)
+        except DeviceError:
+            return
+        warnings.warn(f"unclosed cache of {self.pages} pages on {self.device!r}", ResourceWarning, source=self, stacklevel=2)
