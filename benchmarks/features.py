@@ -14,7 +14,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,13 @@ class Call:
     q, k
         Shapes of queries and keys, (batch, heads, length, head dim); values are shaped like keys.
     arguments
-        Keyword arguments.
+        Keyword arguments, but for mask and bias.
     sequences
         Lengths of packed sequences, queries as keys; the batch is one entry then.
     config
         The machine.
+    mask, bias
+        Functions that make these; none if there are none. A mask is of (queries, keys).
     """
 
     title: str
@@ -68,6 +70,8 @@ class Call:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     sequences: Sequence[int] = ()
     config: Config = BASE
+    mask: Callable[[], NDArray[np.bool_]] | None = None
+    bias: Callable[[], NDArray[Any]] | None = None
 
     def arrays(self) -> list[NDArray[Any]]:
         """Q, K and V from three seeds."""
@@ -81,12 +85,17 @@ class Call:
         """The call's result on a device, and what the counters of its sweeps come to."""
         if not self.sequences:
             sweeps: list[fusemax.Counters] = []
-            result = fusemax.attention(*self.arrays(), device=device, counters=sweeps, **self.arguments)
+            result = fusemax.attention(*self.arrays(), device=device, counters=sweeps, **self.given())
             return result, sum((Counter(sweep.values) for sweep in sweeps), Counter())
         q, k, v = (array[0].swapaxes(0, 1) for array in self.arrays())
         edges = np.cumsum([0, *self.sequences])
         result = fusemax.attention_varlen(q, k, v, edges, edges, device=device, **self.arguments)
         return result, Counter(device.counters.values)
+
+    def given(self) -> dict[str, Any]:
+        """Keyword arguments, mask and bias among them."""
+        made = {name: make() for name, make in (("mask", self.mask), ("bias", self.bias)) if make is not None}
+        return {**self.arguments, **made}
 
     def pairs(self) -> int:
         """Pairs of a query and a key that it sees, in all heads."""
@@ -110,6 +119,8 @@ class Call:
             sees &= key <= position + right
         if "prefix" in self.arguments:
             sees |= key < self.arguments["prefix"]
+        if self.mask is not None:
+            sees &= self.mask()
         return heads * sum(int((sees & (key < length)).sum()) for length in lengths)
 
 
@@ -123,6 +134,36 @@ def packed(title: str, heads: int, **arguments: Any) -> Call:
     lengths = [int(length) for length in np.random.default_rng(9).integers(17, 301, 16)]
     shape = (1, heads, sum(lengths), 64)
     return Call(title, shape, shape, arguments, lengths)
+
+
+def half_of_the_pairs() -> NDArray[np.bool_]:
+    return np.random.default_rng(5).random((1024, 1024)) < 0.5
+
+
+def candidate_tree(context: int = 448, candidates: int = 64) -> NDArray[np.bool_]:
+    """Mask of a tree of candidate tokens behind a context: each sees the context, its ancestors and itself."""
+    random = np.random.default_rng(6)
+    seen = np.zeros((candidates, context + candidates), np.bool_)
+    seen[:, :context] = True
+    for token in range(candidates):
+        if token:
+            seen[token] = seen[random.integers(max(0, token - 8), token)]
+        seen[token, context + token] = True
+    return seen
+
+
+def t5_bias(heads: int = 1, length: int = 512, buckets: int = 32, most: int = 128) -> NDArray[Any]:
+    """T5's relative position bias of an encoder: a number per head and bucket of distances.
+
+    Half of the buckets are for keys behind the query. In each half, half are for one distance each, the others for ranges that
+    grow up to ``most`` (Raffel et al., 2020, section 2.1).
+    """
+    distance = np.arange(length)[None] - np.arange(length)[:, None]
+    exact = buckets // 4
+    far = exact + np.log(np.maximum(np.abs(distance), 1) / exact) / np.log(most / exact) * (buckets // 2 - exact)
+    bucket = np.where(np.abs(distance) < exact, np.abs(distance), np.minimum(far.astype(int), buckets // 2 - 1))
+    table = np.random.default_rng(7).standard_normal((heads, buckets)).astype(ml_dtypes.bfloat16)
+    return table[:, bucket + np.where(distance > 0, buckets // 2, 0)]
 
 
 def calls() -> list[Call]:
@@ -150,6 +191,9 @@ def calls() -> list[Call]:
         packed("packed sequences, causal", 1, causal=True),
         Call("scores capped at 50, 1024 × 1024", long, long, {"softcap": 50.0}),
         Call("the same on a machine with `linear`", long, long, {"softcap": 50.0}, config=WITH_LINEAR),
+        Call("half of the pairs masked at random", long, long, mask=half_of_the_pairs),
+        Call("tree of 64 candidates behind 448 keys", (1, 8, 64, 64), (1, 8, 512, 64), mask=candidate_tree),
+        Call("bias of T5, 512 × 512", (1, 1, 512, 64), (1, 1, 512, 64), bias=t5_bias),
     ]
 
 
@@ -203,7 +247,8 @@ def lines(results: list[tuple[Call, Row]]) -> list[list[str]]:
     out = []
     for call, row in results:
         # A call of several sweeps has tiles of more than one kind.
-        slots = "" if "softcap" in call.arguments else fusemax.compile(head_dim=call.q[3], config=CONFIG).ii
+        several = "softcap" in call.arguments
+        slots = "" if several else fusemax.compile(head_dim=call.q[3], config=CONFIG, bias=call.bias is not None).ii
         shapes = ["×".join(map(str, shape[:3])) for shape in (call.q, call.k)]
         figures = [str(row["tiles"]), str(row["tiles_skipped"]), str(row["rtl_cycles"]), str(slots)]
         out.append([call.title, *shapes, *figures, f"{row['utilisation']:.4f}"])

@@ -49,6 +49,12 @@ class Problem:
         What the normally distributed queries are multiplied by.
     layout
         Order of the axes in memory: ``heads`` before length, or ``length`` before heads.
+    mask
+        Seed of a boolean mask, share of the pairs that are seen, axes in which it differs (those of the queries' batch, heads
+        and queries, and the keys), and whether it is packed before the call; None for none.
+    bias
+        Seed of a bias, its standard deviation, such axes, its format, and the share of pairs that it hides by -inf or the
+        lowest number; None for none.
     initial
         Seed of the state that the call begins with; None for none.
     options
@@ -68,6 +74,8 @@ class Problem:
     layout: str = "heads"
     initial: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    mask: tuple[int, float, tuple[bool, ...], bool] | None = None
+    bias: tuple[int, float, tuple[bool, ...], str, float] | None = None
 
     @property
     def query_leading(self) -> tuple[int, ...]:
@@ -90,6 +98,24 @@ class Problem:
             found.append(array)
         return found
 
+    def _pairs(self, axes: tuple[bool, ...]) -> tuple[int, ...]:
+        shape = (*self.query_leading, self.queries, self.keys)
+        return tuple(size if full else 1 for size, full in zip(shape, axes, strict=True))
+
+    def pairs(self) -> dict[str, np.ndarray]:
+        """Mask and bias, those that there are."""
+        found = {}
+        if self.mask is not None:
+            seed, share, axes, _ = self.mask
+            found["mask"] = np.random.default_rng((seed, 11)).random(self._pairs(axes)) < share
+        if self.bias is not None:
+            seed, size, axes, form, hidden = self.bias
+            random = np.random.default_rng((seed, 12))
+            bias = (size * random.standard_normal(self._pairs(axes))).astype(np.float32 if form == "float32" else BFLOAT16)
+            lowest = np.array([-np.inf, float(ml_dtypes.finfo(bias.dtype).min)]).astype(bias.dtype)
+            found["bias"] = np.where(random.random(bias.shape) < hidden, lowest[random.integers(2, size=bias.shape)], bias)
+        return found
+
     def state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Maximum, denominator and numerator; a fifth of the queries have seen no key."""
         if self.initial is None:
@@ -105,21 +131,28 @@ class Problem:
     def run(self, device: fusemax.Device, arrays: Sequence[np.ndarray] | None = None, **more: Any) -> Any:
         """The call's result on a device, of other arrays if they are given."""
         state = self.state()
-        options = self.options | ({} if state is None else {"state": State(*state)})
+        options = self.options | ({} if state is None else {"state": State(*state)}) | self.pairs()
+        if self.mask is not None and self.mask[3] and self.mask[2][-1]:
+            options["mask"] = fusemax.PackedMask(options["mask"], device.config)
         return fusemax.attention(*(self.arrays() if arrays is None else arrays), device=device, **options, **more)
 
-    def visible(self, entry: int, query: int) -> np.ndarray:
-        """Which keys a query of a batch entry sees."""
+    def visible(self, entry: int, query: int, head: int | None = None) -> np.ndarray:
+        """Which keys a query of a batch entry sees, in a query head or in any."""
         options = self.options
         defaults = {"query_offset": 0, "key_lengths": self.keys, "prefix": 0, "key_start": 0}
         numbers = (np.ravel(options.get(name, default)) for name, default in defaults.items())
         offset, *rest = (int(each[entry if each.size > 1 else 0]) for each in numbers)
-        return visible_keys(query + offset, self.keys, options.get("window"), options.get("causal", False), *rest)
+        near = visible_keys(query + offset, self.keys, options.get("window"), options.get("causal", False), *rest)
+        seen = np.ones((*self.query_leading, self.queries, self.keys), np.bool_)
+        for name, pairs in self.pairs().items():
+            seen &= pairs if name == "mask" else pairs > ml_dtypes.finfo(pairs.dtype).min
+        of_heads = seen.reshape(-1, self.query_leading[-1] if self.leading else 1, self.queries, self.keys)[entry, :, query]
+        return near & (of_heads.any(axis=0) if head is None else of_heads[head])
 
     def reference(self) -> Reference:
         """In float64."""
         names = set(self.options) - {"out_dtype", "return_lse", "return_state"}
-        return reference(*self.arrays(), **{name: self.options[name] for name in names}, state=self.state())
+        return reference(*self.arrays(), **{name: self.options[name] for name in names}, **self.pairs(), state=self.state())
 
     @property
     def command(self) -> str:
@@ -176,6 +209,13 @@ def problems(draw: st.DrawFn, configs: tuple[str, ...] = tuple(MACHINES), most: 
         options["sink"] = per_head(st.floats(-5, 5, width=16))
     if perhaps(6):
         options["softcap"] = draw(st.sampled_from([0.5, 3.0, 30.0]))
+    axes = st.lists(st.booleans(), min_size=len(leading) + 2, max_size=len(leading) + 2).map(tuple)
+    mask = bias = None
+    if perhaps(2):
+        mask = draw(st.tuples(st.integers(0, 99), st.sampled_from([0.5, 0.1, 0.9]), axes, st.booleans()))
+    if perhaps(3):
+        forms = st.sampled_from(["bfloat16", "float32"])
+        bias = draw(st.tuples(st.integers(0, 99), st.sampled_from([1.0, 0.1, 9.0]), axes, forms, st.sampled_from([0, 0, 0.3])))
     for name in ("return_lse", "return_state"):
         if perhaps(2):
             options[name] = True
@@ -195,6 +235,8 @@ def problems(draw: st.DrawFn, configs: tuple[str, ...] = tuple(MACHINES), most: 
         layout=draw(st.sampled_from(["heads", "length"])),
         initial=draw(st.one_of(st.none(), st.none(), st.none(), st.integers(0, 99))),
         options=options,
+        mask=mask,
+        bias=bias,
     )
 
 

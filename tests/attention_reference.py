@@ -60,6 +60,8 @@ def reference(
     prefix: Any = None,
     temperature: Any = None,
     alibi_slopes: Any = None,
+    mask: np.ndarray | None = None,
+    bias: np.ndarray | None = None,
     state: Any = None,
     sink: Any = None,
     softcap: float = 0.0,
@@ -80,6 +82,11 @@ def reference(
     temperatures = np.broadcast_to(1.0 if temperature is None else np.asarray(temperature, np.float64), (*leading, queries))
     temperatures = temperatures.reshape(batch, heads, queries)
     slopes = np.zeros(heads) if alibi_slopes is None else np.asarray(alibi_slopes, np.float32).astype(np.float64)
+    pairs = (*leading, queries, keys)
+    allowed = np.broadcast_to(True if mask is None else mask, pairs).reshape(batch, heads, queries, keys)
+    biases = np.broadcast_to(0.0 if bias is None else bias.astype(np.float64), pairs).reshape(batch, heads, queries, keys)
+    if bias is not None:
+        allowed = allowed & (biases > float(ml_dtypes.finfo(bias.dtype).min))
     if state is not None:
         maximum, denominator, numerator = (np.asarray(part, np.float64) for part in state)
         maximum, denominator = maximum.reshape(batch, heads, queries), denominator.reshape(batch, heads, queries)
@@ -91,14 +98,15 @@ def reference(
     for b, h, i in np.ndindex(batch, heads, queries):
         key_head = h // (heads // key_heads)
         place = i + offsets[b]
-        seen = np.flatnonzero(visible_keys(place, keys, window, causal, lengths[b], prefixes[b], starts[b]))
+        seen = np.flatnonzero(visible_keys(place, keys, window, causal, lengths[b], prefixes[b], starts[b]) & allowed[b, h, i])
+        added = biases[b, h, i, seen]
         products = scales[h] * (k[b, key_head, seen] @ q[b, h, i])
         if softcap:
             products = softcap * np.tanh(products / softcap)
-        scores = list((products + slopes[h] * (seen - place)) / temperatures[b, h, i])
+        scores = list((products + slopes[h] * (seen - place) + added) / temperatures[b, h, i])
         values = list(v[b, key_head, seen])
         counts = [1.0] * len(scores)
-        for part in (np.abs(products), np.abs(slopes[h]) * seen):
+        for part in (np.abs(products), np.abs(slopes[h]) * seen, np.abs(added)):
             largest_score = max(largest_score, *(part / temperatures[b, h, i]), 0.0) if len(seen) else largest_score
         if sink is not None and sink[h] > -np.inf:
             scores.append(float(np.float32(sink[h])))

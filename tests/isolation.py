@@ -51,7 +51,7 @@ def replaced(problem: Problem, row: tuple[int, ...], seed: int) -> list[np.ndarr
     *leading, query = row
     key_row = (*leading[:-1], leading[-1] // problem.share) if leading else ()
     entry = int(np.ravel_multi_index(leading[:-1], problem.leading[:-1])) if len(leading) > 1 else 0
-    visible = problem.visible(entry, query)
+    visible = problem.visible(entry, query, leading[-1] if leading else 0)
 
     others = Problem(**{**vars(problem), "seed": problem.seed ^ 0x5A5A}).arrays()
     own_query, own_keys, own_values = q[row].copy(), k[key_row][visible].copy(), v[key_row][visible].copy()

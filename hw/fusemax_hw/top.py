@@ -17,6 +17,7 @@ from .control.issue_walker import IssueWalker
 from .control.job import array_flags
 from .control.load_walker import LoadKind, LoadWalker, load_tag
 from .control.loader import Loader
+from .control.pair_walker import PairWalker
 from .control.program_store import ProgramStore
 from .control.registers import Registers, core_members
 from .control.request_arbiter import RequestArbiter
@@ -49,6 +50,8 @@ class Core(wiring.Component):
         m.submodules.query_walker = LoadWalker(config, "q")
         m.submodules.key_walker = LoadWalker(config, "k")
         m.submodules.value_walker = LoadWalker(config, "v")
+        m.submodules.mask_walker = PairWalker(config, "m")
+        m.submodules.bias_walker = PairWalker(config, "b")
         m.submodules.arbiter = RequestArbiter(config)
         m.submodules.reader = Reader(config, load_tag(config))
         m.submodules.loader = Loader(config)
@@ -74,6 +77,8 @@ class Core(wiring.Component):
             (dispatcher.query, parts.query_walker.jobs),
             (dispatcher.key, parts.key_walker.jobs),
             (dispatcher.value, parts.value_walker.jobs),
+            (dispatcher.mask, parts.mask_walker.jobs),
+            (dispatcher.bias, parts.bias_walker.jobs),
             (dispatcher.issue, parts.issue_walker.jobs),
             (dispatcher.store, parts.output_store.jobs),
         ):
@@ -105,6 +110,8 @@ class Core(wiring.Component):
         connect(m, parts.query_walker.rows, arbiter.query)
         connect(m, parts.key_walker.rows, arbiter.key)
         connect(m, parts.value_walker.rows, arbiter.value)
+        connect(m, parts.mask_walker.rows, arbiter.mask)
+        connect(m, parts.bias_walker.rows, arbiter.bias)
         connect(m, arbiter.runs, reader.runs)
         connect(m, reader.ar, flipped(self.memory.ar))
         connect(m, flipped(self.memory.r), reader.r)
@@ -125,10 +132,14 @@ class Core(wiring.Component):
             sequencer.query_loaded.eq(loader.query_loaded),
             sequencer.key_loaded.eq(loader.key_loaded),
             sequencer.value_loaded.eq(loader.value_loaded),
+            sequencer.mask_loaded.eq(loader.mask_loaded),
+            sequencer.bias_loaded.eq(loader.bias_loaded),
             sequencer.output_freed.eq(parts.output_store.output_freed),
             parts.query_walker.release.eq(sequencer.query_release),
             parts.key_walker.release.eq(sequencer.key_release),
             parts.value_walker.release.eq(sequencer.value_release),
+            parts.mask_walker.release.eq(sequencer.mask_release),
+            parts.bias_walker.release.eq(sequencer.bias_release),
             array.west.eq(sequencer.west),
             array.north.eq(sequencer.north),
             array.lane.eq(sequencer.lane),

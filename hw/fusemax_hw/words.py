@@ -48,7 +48,7 @@ class NorthSource(enum.Enum, shape=2):
     QUERY = 0
     #: The reference RM' of the word's hold index.
     REFERENCE = 1
-    #: The column's key interval.
+    #: Which keys the column's query sees.
     INTERVAL = 2
     #: The number in the place of ``keys``, two's complement; the same for all columns.
     CONSTANT = 3
@@ -71,7 +71,7 @@ def pe_control(config: Config) -> data.StructLayout:
             "op": OpCode,  #: main operation
             "first": 1,  #: QK loads the accumulator
             "max": 1,  #: downward maximum; S moves to hold[hold_max]
-            "mask": 1,  #: the north operand is a key interval, the west exponent the row's number
+            "mask": 1,  #: the north operand says which rows are seen, the west exponent is the row's number
             "hold": hold,  #: hold register that the operation reads
             "hold_max": hold,  #: hold register that MAX writes; on machines with LIN also the one that EXP, LIN and SET do
         }
@@ -90,10 +90,14 @@ def west_bus(config: Config) -> data.StructLayout:
 
 
 def north_bus(config: Config) -> data.StructLayout:
-    """To a PE from its north."""
+    """To a PE from its north.
+
+    Which rows are seen is a bit per row in all bits of the bus, if there are no more rows than these; else ``hi`` and ``lo`` of
+    an interval, in the operand's upper and lower 9 bits.
+    """
     return data.StructLayout(
         {
-            "operand": signed(18),  #: q~, or reference + 1, or -128 for LIN, or hi (upper 9 bits) and lo (lower 9 bits)
+            "operand": signed(18),  #: q~, or reference + 1, or -128 for LIN
             "exponent": signed(9),  #: exponent word of q~
         }
     )
@@ -138,6 +142,7 @@ def west_word(config: Config) -> data.StructLayout:
             "element": unsigned(bits_for_count(config.beat_elements)),  #: element of the bus word
             "row": unsigned(8),  #: number of the row; every feeder hands on one more
             "keys": unsigned(config.rows.bit_length()),  #: keys of the tile: the other rows' operands are zero
+            "bias": 1,  #: the operand of row ``keys`` is 1, that of the others 0
         }
     )
 
@@ -148,8 +153,9 @@ def north_word(config: Config) -> data.StructLayout:
         {
             "source": NorthSource,
             "hold": unsigned(bits_for_count(config.holds)),  #: ring entry of the reference
-            "beat": unsigned(bits_for_count(config.query_bank_beats)),  #: address in the query bank
+            "beat": unsigned(bits_for_count(config.query_bank_words)),  #: address in the query bank
             "element": unsigned(bits_for_count(config.beat_elements)),  #: element of the bank's word
+            "bits": 1,  #: only rows of the interval whose bit in the element is set are seen
             "lo": signed(INTERVAL_BITS),  #: first key of the tile that this column's query sees, if it is one of the tile's
             "hi": signed(INTERVAL_BITS),  #: key behind the last one that it sees, likewise
             "phase": unsigned(8),  #: place of this column's query among those of its position

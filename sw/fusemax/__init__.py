@@ -12,6 +12,7 @@ from .compiler.compilation import compile
 from .compiler.program import Program
 from .errors import FusemaxError
 from .opening import open_device as open
+from .planning.packed_mask import PackedMask
 from .runtime.device import Counters, Device
 from .runtime.softmax_state import State, merge
 from .runtime.transport import Transport
@@ -46,6 +47,7 @@ __all__ = [
     "FusemaxError",
     "KVCache",
     "Memory",
+    "PackedMask",
     "Program",
     "State",
     "Transport",

@@ -111,14 +111,14 @@
 #define FUSEMAX_COUNTER_SLOTS_SLNV                       0x138u /* Slots that issued SLNV. */
 #define FUSEMAX_COUNTER_SLOTS_MAX                        0x140u /* Slots that issued MAX, beside a QK or alone. */
 #define FUSEMAX_COUNTER_SLOTS_EMPTY                      0x148u /* Slots of running iterations in which no main operation was issued. */
-#define FUSEMAX_COUNTER_STALL_Q                          0x150u /* Cycles that waited for a query tile. */
+#define FUSEMAX_COUNTER_STALL_Q                          0x150u /* Cycles that waited for a query tile, mask bits or a bias. */
 #define FUSEMAX_COUNTER_STALL_K                          0x158u /* Cycles that waited for a key tile. */
 #define FUSEMAX_COUNTER_STALL_V                          0x160u /* Cycles that waited for a value tile. */
 #define FUSEMAX_COUNTER_STALL_OUTPUT                     0x168u /* Cycles that waited for room in the output buffers. */
 #define FUSEMAX_COUNTER_IDLE                             0x170u /* Busy cycles in which no iteration was running. */
 #define FUSEMAX_COUNTER_BYTES_READ                       0x178u /* Bytes read, bus words in full. */
 #define FUSEMAX_COUNTER_BYTES_WRITTEN                    0x180u /* Bytes written, as strobed. */
-#define FUSEMAX_COUNTER_SLOTS_FUNCTION                   0x188u /* Slots that issued LIN, SET, ADD or ENT; stays 0 on machines without them. */
+#define FUSEMAX_COUNTER_SLOTS_FUNCTION                   0x188u /* Slots that issued LIN, SET, ADD, ENT or BIAS. */
 
 /* Table of completed jobs: A job that is complete, in the entry of its index; of jobs that continue each other only the last one has an entry. */
 #define FUSEMAX_JOB_TABLE                                0x200u /* byte offset of entry 0; 8 bytes each, low word first */
@@ -138,7 +138,7 @@
 
 /* Job descriptor: little-endian. One job: attention of every head of every batch entry. Addresses and strides are in bytes and multiples of the bus word. A query row is a position of one of the query heads that share keys and values; a position's heads follow each other. */
 #define FUSEMAX_DESCRIPTOR_MAGIC_VALUE                   0xFA02u
-#define FUSEMAX_DESCRIPTOR_BYTES                         192u /* bytes that the device reads */
+#define FUSEMAX_DESCRIPTOR_BYTES                         256u /* bytes that the device reads */
 #define FUSEMAX_DESCRIPTOR_STRIDE_BYTES                  256u /* from one descriptor of the ring to the next */
 #define FUSEMAX_DESCRIPTOR_MAGIC_OFFSET                  0x00u /* DESCRIPTOR_MAGIC. */
 #define FUSEMAX_DESCRIPTOR_MAGIC_MASK                    0x0000FFFFu
@@ -170,6 +170,15 @@
 #define FUSEMAX_DESCRIPTOR_SPARE_HOLD_OFFSET             0x00u /* The last hold register is the spare one, and tiles take turns with the others; needs the option functions. */
 #define FUSEMAX_DESCRIPTOR_SPARE_HOLD_MASK               0x01000000u
 #define FUSEMAX_DESCRIPTOR_SPARE_HOLD_SHIFT              24
+#define FUSEMAX_DESCRIPTOR_BIT_MASK_OFFSET               0x00u /* A query sees only keys whose bit is set in its mask row. */
+#define FUSEMAX_DESCRIPTOR_BIT_MASK_MASK                 0x02000000u
+#define FUSEMAX_DESCRIPTOR_BIT_MASK_SHIFT                25
+#define FUSEMAX_DESCRIPTOR_BIAS_OFFSET                   0x00u /* Scores have a bias, for the program's BIAS; their rows are read. */
+#define FUSEMAX_DESCRIPTOR_BIAS_MASK                     0x04000000u
+#define FUSEMAX_DESCRIPTOR_BIAS_SHIFT                    26
+#define FUSEMAX_DESCRIPTOR_BIAS_WIDE_OFFSET              0x00u /* Bias rows have the north operands of 32 bits each instead of bfloat16 numbers. */
+#define FUSEMAX_DESCRIPTOR_BIAS_WIDE_MASK                0x08000000u
+#define FUSEMAX_DESCRIPTOR_BIAS_WIDE_SHIFT               27
 #define FUSEMAX_DESCRIPTOR_PROGRAM_TAG_OFFSET            0x04u /* Tag of the program; it is fetched only when another one is loaded. */
 #define FUSEMAX_DESCRIPTOR_PROGRAM_TAG_MASK              0xFFFFFFFFu
 #define FUSEMAX_DESCRIPTOR_PROGRAM_TAG_SHIFT             0
@@ -283,6 +292,41 @@
 #define FUSEMAX_DESCRIPTOR_O_SHARE_STRIDE_OFFSET         0x9Cu /* From an output row to the next query head's of the same position. */
 #define FUSEMAX_DESCRIPTOR_O_SHARE_STRIDE_MASK           0xFFFFFFFFu
 #define FUSEMAX_DESCRIPTOR_O_SHARE_STRIDE_SHIFT          0
+#define FUSEMAX_DESCRIPTOR_M_ADDRESS_OFFSET              0xA0u /* Mask row of the first head's first query, at the bus word of the job's first key. */
+#define FUSEMAX_DESCRIPTOR_B_ADDRESS_OFFSET              0xA8u /* Bias row of the first head's first query, at the job's first key. */
+#define FUSEMAX_DESCRIPTOR_M_ROW_STRIDE_OFFSET           0xB0u /* From one query's mask row to the next query's; here and below 0 if they have the same. */
+#define FUSEMAX_DESCRIPTOR_M_ROW_STRIDE_MASK             0xFFFFFFFFu
+#define FUSEMAX_DESCRIPTOR_M_ROW_STRIDE_SHIFT            0
+#define FUSEMAX_DESCRIPTOR_B_ROW_STRIDE_OFFSET           0xB4u /* From one query's bias row to the next query's. */
+#define FUSEMAX_DESCRIPTOR_B_ROW_STRIDE_MASK             0xFFFFFFFFu
+#define FUSEMAX_DESCRIPTOR_B_ROW_STRIDE_SHIFT            0
+#define FUSEMAX_DESCRIPTOR_M_SHARE_STRIDE_OFFSET         0xB8u /* From a mask row to the next query head's of the same position. */
+#define FUSEMAX_DESCRIPTOR_M_SHARE_STRIDE_MASK           0xFFFFFFFFu
+#define FUSEMAX_DESCRIPTOR_M_SHARE_STRIDE_SHIFT          0
+#define FUSEMAX_DESCRIPTOR_B_SHARE_STRIDE_OFFSET         0xBCu /* From a bias row to the next query head's of the same position. */
+#define FUSEMAX_DESCRIPTOR_B_SHARE_STRIDE_MASK           0xFFFFFFFFu
+#define FUSEMAX_DESCRIPTOR_B_SHARE_STRIDE_SHIFT          0
+#define FUSEMAX_DESCRIPTOR_M_HEAD_STRIDE_OFFSET          0xC0u /* From one key head's mask rows to the next key head's. */
+#define FUSEMAX_DESCRIPTOR_M_HEAD_STRIDE_MASK            0xFFFFFFFFu
+#define FUSEMAX_DESCRIPTOR_M_HEAD_STRIDE_SHIFT           0
+#define FUSEMAX_DESCRIPTOR_B_HEAD_STRIDE_OFFSET          0xC4u /* From one key head's bias rows to the next key head's. */
+#define FUSEMAX_DESCRIPTOR_B_HEAD_STRIDE_MASK            0xFFFFFFFFu
+#define FUSEMAX_DESCRIPTOR_B_HEAD_STRIDE_SHIFT           0
+#define FUSEMAX_DESCRIPTOR_M_BATCH_STRIDE_OFFSET         0xC8u /* From one batch entry's mask rows to the next entry's. */
+#define FUSEMAX_DESCRIPTOR_M_BATCH_STRIDE_MASK           0xFFFFFFFFu
+#define FUSEMAX_DESCRIPTOR_M_BATCH_STRIDE_SHIFT          0
+#define FUSEMAX_DESCRIPTOR_B_BATCH_STRIDE_OFFSET         0xCCu /* From one batch entry's bias rows to the next entry's. */
+#define FUSEMAX_DESCRIPTOR_B_BATCH_STRIDE_MASK           0xFFFFFFFFu
+#define FUSEMAX_DESCRIPTOR_B_BATCH_STRIDE_SHIFT          0
+#define FUSEMAX_DESCRIPTOR_MASK_BLOCKS_OFFSET            0xD0u /* Bus words of a mask row that the job reads. */
+#define FUSEMAX_DESCRIPTOR_MASK_BLOCKS_MASK              0xFFFFFFFFu
+#define FUSEMAX_DESCRIPTOR_MASK_BLOCKS_SHIFT             0
+#define FUSEMAX_DESCRIPTOR_MASK_PHASE_OFFSET             0xD4u /* Key tiles in the first of them that are in front of the job's keys. */
+#define FUSEMAX_DESCRIPTOR_MASK_PHASE_MASK               0xFFFFFFFFu
+#define FUSEMAX_DESCRIPTOR_MASK_PHASE_SHIFT              0
+#define FUSEMAX_DESCRIPTOR_BIAS_SCALE_OFFSET             0xD8u /* float32 that multiplies every bfloat16 bias: log2(e), perhaps by a temperature. */
+#define FUSEMAX_DESCRIPTOR_BIAS_SCALE_MASK               0xFFFFFFFFu
+#define FUSEMAX_DESCRIPTOR_BIAS_SCALE_SHIFT              0
 
 /* Program header: little-endian. First 16 bytes of a program file; microwords of 32 bits follow, little-endian. */
 #define FUSEMAX_PROGRAM_MAGIC_VALUE                      0x58414D46u
@@ -318,13 +362,14 @@
 #define FUSEMAX_OP_SET                                   6u
 #define FUSEMAX_OP_ADD                                   7u
 #define FUSEMAX_OP_ENT                                   8u
+#define FUSEMAX_OP_BIAS                                  9u
 #define FUSEMAX_MICROWORD_OP_MASK                        0x0000000Fu /* Main operation (Op). */
 #define FUSEMAX_MICROWORD_OP_SHIFT                       0
 #define FUSEMAX_MICROWORD_STAGE_MASK                     0x000000F0u /* Stage of the main operation's tile. */
 #define FUSEMAX_MICROWORD_STAGE_SHIFT                    4
-#define FUSEMAX_MICROWORD_INDEX_MASK                     0x0001FF00u /* Head dim index: e of QK, f of SLNV, F for SUM; slice of ENT, which is its f; of SET and ADD the constant's significand, two's complement. */
+#define FUSEMAX_MICROWORD_INDEX_MASK                     0x0001FF00u /* Head dim index: e of QK, f of SLNV, F for SUM; slice of ENT, which is its f; row of BIAS; of SET and ADD the constant's significand, two's complement. */
 #define FUSEMAX_MICROWORD_INDEX_SHIFT                    8
-#define FUSEMAX_MICROWORD_FIRST_MASK                     0x00020000u /* First operation of its kind for the tile: QK loads S instead of adding; K, V or Q must be there. Of the numerators the first one begins an output row. EXP: of -|S|; LIN: of max(S, 0); ADD: to min(S, 0). */
+#define FUSEMAX_MICROWORD_FIRST_MASK                     0x00020000u /* First operation of its kind for the tile: QK loads S instead of adding; K, V, Q or bias must be there. Of the numerators the first one begins an output row. EXP: of -|S|; LIN: of max(S, 0); ADD: to min(S, 0). */
 #define FUSEMAX_MICROWORD_FIRST_SHIFT                    17
 #define FUSEMAX_MICROWORD_LAST_MASK                      0x00040000u /* Last operation of its kind for the tile: frees the buffer that it read. */
 #define FUSEMAX_MICROWORD_LAST_SHIFT                     18

@@ -15,7 +15,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Array, Assert, Assume, C, Cat, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import data
 
-from fusemax.spec import Port, Timing
+from fusemax.spec import NORTH_BITS, Port, Timing
 from fusemax_hw.pe import Pe
 from fusemax_hw.pe.interval import KeyInterval
 from fusemax_hw.words import OpCode
@@ -24,7 +24,8 @@ __all__ = ["STATEMENTS", "prove"]
 
 #: Statements by name.
 STATEMENTS = {
-    "interval": "MASK sets the mask bit of a row in the interval, and clears that of another one.",
+    "seen": "MASK sets the mask bit of a row that its word says is seen, and clears that of another one.",
+    "bias": "BIAS, a QK without first, of significand 0 leaves score and overflow of the row as they are.",
     "maximum": "MAX with mask bit 0 hands on maximum, valid and overflow as they came.",
     "put aside": "MAX with mask bit 0 puts aside a score with mask bit 0.",
     "weight": "EXP and LIN make a weight of 0 of a score with mask bit 0.",
@@ -58,13 +59,22 @@ class Harness(Elaboratable):
     def _assume(self, m: Module) -> None:
         """The word is one that the host's program checker lets pass, and the interval one of the north feeder."""
         control, config = self.pe.west.control, self.pe.config
-        interval = data.View(KeyInterval, self.pe.north.operand)
         m.d.comb += [
             Assume(~control.max | (control.op == OpCode.NOP) | (control.op == OpCode.QK)),
             Assume((control.hold < config.holds) & (control.hold_max < config.holds)),
-            Assume(~control.mask | ((interval.lo <= config.rows) & (interval.hi <= config.rows))),
             Assume(~control.mask | (self.pe.west.exponent < config.rows)),
         ]
+        if config.rows > NORTH_BITS:
+            interval = data.View(KeyInterval, self.pe.north.operand)
+            m.d.comb += Assume(~control.mask | ((interval.lo <= config.rows) & (interval.hi <= config.rows)))
+
+    def _is_seen(self) -> Value:
+        """What the word says of the row: a bit per row, or an interval."""
+        pe, row = self.pe, self.pe.west.exponent
+        if pe.config.rows <= NORTH_BITS:
+            return pe.north.as_value().bit_select(row, 1)
+        interval = data.View(KeyInterval, pe.north.operand)
+        return (interval.lo <= row) & (row < interval.hi)
 
     def _at(self, m: Module, step: int, value: Any, name: str) -> Any:
         """What ``value`` was in a step, from the next one on."""
@@ -79,11 +89,11 @@ class Harness(Elaboratable):
         config = pe.config
         mask_bit, mantissa_bits = config.score_bits, config.mantissa_bits
         coarse_stage = Timing(pe.config).coarse_stage
-        control, interval, row = pe.west.control, data.View(KeyInterval, pe.north.operand), pe.west.exponent
+        control = pe.west.control
         held = Array(registers.holds)[control.hold]
 
         word = self._at(m, 0, control, "word")
-        in_view = self._at(m, 0, (interval.lo <= row) & (row < interval.hi), "in_view")
+        in_view = self._at(m, 0, self._is_seen(), "in_view")
         seen = self._at(m, 0, held[mask_bit], "seen")
         no_weight = self._at(m, 0, held[:mantissa_bits] == 0, "no_weight")
         coarse = self._at(m, coarse_stage, pe.partial.coarse, "coarse")
@@ -92,6 +102,11 @@ class Harness(Elaboratable):
         before = [self._at(m, last, hold, f"before_{index}") for index, hold in enumerate(registers.holds)]
 
         score_before = self._at(m, last, registers.score, "score_before")
+        # Of a key of 0, which a west feeder gives the exponent 255, and a scaled query's exponent.
+        idle = (control.op == OpCode.QK) & ~control.first & (pe.west.sig == 0) & (pe.west.exponent == 255)
+        adds_nothing = self._at(m, 0, idle & (pe.north.exponent >= -255), "adds_nothing")
+        overflow_before = self._at(m, last, registers.overflow, "overflow_before")
+        unchanged = (registers.score == score_before) & (registers.overflow == overflow_before)
         sign_stage = Timing(config).read_stage(Port.SIGN)
         sign_before = self._at(m, sign_stage, registers.score[-1], "sign_before")
 
@@ -113,7 +128,8 @@ class Harness(Elaboratable):
         product = (weight[:mask_bit] == 0) & (weight[mask_bit] == visible)
         left = Mux(word.first & ~sign_before, 0, score_before)
         return {
-            "interval": (last + 1, ~word.mask | (registers.visible == in_view)),
+            "seen": (last + 1, ~word.mask | (registers.visible == in_view)),
+            "bias": (last + 1, ~adds_nothing | unchanged),
             "maximum": (last + 1, ~word.max | visible | passes),
             "put aside": (last + 1, ~word.max | visible | ~score[mask_bit]),
             "weight": (last + 1, ~is_weight | seen | (weight[:mantissa_bits] == 0)),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fusemax.planning.residency import residency
-from fusemax.spec import DESCRIPTOR_MAGIC, Config
+from fusemax.spec import DESCRIPTOR_MAGIC, Config, ceil_div
 
 __all__ = ["UNBOUNDED", "heads_of", "query_tiles_of", "random_job", "random_mask", "row_offset", "share_fields", "tiles_of"]
 
@@ -41,7 +41,10 @@ def random_job(rng: Any, config: Config, e: int, f: int, *, queries: int, keys: 
     }
     for name in ("query_slots", "key_tiles", "last_keys", "last_queries", "groups", "large_groups", "group_tiles"):
         job[name] = getattr(tiles, name)
-    for tensor in "qkvo":
+    job |= {"bit_mask": rng.getrandbits(1), "bias": rng.getrandbits(1), "bias_wide": rng.getrandbits(1)}
+    job |= {"mask_phase": rng.randrange(config.mask_block_tiles), "bias_scale": rng.getrandbits(32)}
+    job["mask_blocks"] = ceil_div(job["mask_phase"] + job["key_tiles"], config.mask_block_tiles)
+    for tensor in "qkvmbo":
         job[f"{tensor}_address"] = rng.randrange(1 << config.address_bits) // config.bus_bytes * config.bus_bytes
         for stride in ("row", "head", "batch"):
             job[f"{tensor}_{stride}_stride"] = rng.randrange(1 << 32) // config.bus_bytes * config.bus_bytes
@@ -93,7 +96,7 @@ def needs_tile(config: Config, job: dict[str, int], query_tile: int, key_tile: i
 
 
 def row_offset(job: dict[str, int], tensor: str, row: int) -> int:
-    """Bytes from a head's first row of Q or of the output to another one."""
+    """Bytes from a head's first row of Q, of mask bits, of biases or of the output to another one."""
     position, head = divmod(row, job["share"])
     return position * job[f"{tensor}_row_stride"] + head * job[f"{tensor}_share_stride"]
 
@@ -120,7 +123,7 @@ def tiles_of(config: Config, jobs: list[dict[str, int]]) -> Iterator[dict[str, i
 
     Buffers alternate and the query ring goes on from job to job until a restart.
     """
-    buffer = ring = 0
+    buffer = ring = block = 0
     for job in jobs:
         ring = 0 if job["restart"] else ring
         for _ in range(job["batch"] * job["heads"]):
@@ -130,6 +133,9 @@ def tiles_of(config: Config, jobs: list[dict[str, int]]) -> Iterator[dict[str, i
                 needed = {query: [key for key in tiles if needs_tile(config, job, query, key)] for query in group}
                 for key_tile in tiles:
                     last_key_tile = key_tile == job["key_tiles"] - 1
+                    element = (job["mask_phase"] + key_tile) % config.mask_block_tiles
+                    block_begins = job["bit_mask"] and (key_tile == 0 or element == 0)
+                    block_ends = job["bit_mask"] and (last_key_tile or element == config.mask_block_tiles - 1)
                     users = [query for query in group if key_tile in needed[query]]
                     for number, query_tile in enumerate(group):
                         if query_tile not in users:
@@ -152,9 +158,15 @@ def tiles_of(config: Config, jobs: list[dict[str, int]]) -> Iterator[dict[str, i
                             "last": int(key_tile == needed[query_tile][-1] and not job["continues"]),
                             "new_keys": int(query_tile == users[0]),
                             "free_keys": int(query_tile == users[-1]),
-                            **{name: job[name] for name in ("float32_out", "state_out", "raw_out")},
+                            "bits": job["bit_mask"],
+                            "block": block,
+                            "element": element if job["bit_mask"] else 0,
+                            "new_bits": int(query_tile == users[0] and block_begins),
+                            "free_bits": int(query_tile == users[-1] and block_ends),
+                            **{name: job[name] for name in ("float32_out", "state_out", "raw_out", "bias_wide")},
                             "output_slots": job["output_slots"],
                         }
                     buffer ^= 1
+                    block ^= int(block_ends)
                 if not job["continues"]:
                     ring = (ring + len(group)) % job["query_slots"]

@@ -51,7 +51,7 @@ class Array(wiring.Component):
                 "north": In(north_word(config)),
                 "lane": In(lane_word(config)),
                 "key_value_load": In(load_word(config, config.bus_bits, 2 * (config.key_beats + config.value_beats))),
-                "query_load": In(load_word(config, loaded_query(config).size, config.query_bank_beats)),
+                "query_load": In(load_word(config, loaded_query(config).size, config.query_bank_words)),
                 "store": In(store_word(config)),
                 "store_out": Out(store_word(config)),
                 "overflow": Out(1),

@@ -1,13 +1,13 @@
-"""North feeder: bank of one column's queries and ring of its references, read as the words pass."""
+"""North feeder: bank of one column's queries, mask bits and biases, and ring of its references, read as the words pass."""
 
 from typing import Any
 
-from amaranth.hdl import Array, Module, Mux, Signal, signed
-from amaranth.lib import wiring
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from fusemax.spec import Config, Timing
+from fusemax.spec import NORTH_BITS, Config, Timing
 
 from ..pe.hand_on import hand_on
 from ..pe.interval import KeyInterval
@@ -38,8 +38,8 @@ class NorthFeeder(wiring.Component):
     reference_in : In(reference_word)
         From the lane below.
     bus : Out(north_bus)
-        To the column's first PE: query element; RM' + 1; a constant; or the interval of the keys that the column's
-        query sees, which is empty if no query is left for this column.
+        To the column's first PE: query element or bias; RM' + 1; a constant; or which keys the column's query sees, none if no
+        query is left for this column.
 
     Raises
     ------
@@ -60,7 +60,7 @@ class NorthFeeder(wiring.Component):
                 f"score_bits - score_frac_bits must be at most {operand_bits - 2}, so that references fit the "
                 f"north operand, not {config.reference_bits - 1}"
             )
-        load = load_word(config, loaded_query(config).size, config.query_bank_beats)
+        load = load_word(config, loaded_query(config).size, config.query_bank_words)
         super().__init__(
             {
                 "word": In(north_word(config)),
@@ -77,13 +77,13 @@ class NorthFeeder(wiring.Component):
         config = self.config
 
         # First cycle: the bank is read.
-        m.submodules.bank = bank = Memory(shape=loaded_query(config), depth=config.query_bank_beats, init=[])
+        m.submodules.bank = bank = Memory(shape=loaded_query(config), depth=config.query_bank_words, init=[])
         write, read = bank.write_port(), bank.read_port()
         m.d.comb += [
             write.en.eq(load_chain(m, self.load, self.load_out)),
             write.addr.eq(self.load.beat),
             write.data.eq(self.load.payload),
-            read.en.eq(self.word.source == NorthSource.QUERY),
+            read.en.eq((self.word.source == NorthSource.QUERY) | (self.word.source == NorthSource.INTERVAL)),
             read.addr.eq(self.word.beat),
         ]
         word = Signal(north_word(config))
@@ -114,14 +114,14 @@ class NorthFeeder(wiring.Component):
         ]
         hand_on(m, word, selected, frozenset(), "selected_")
 
-        # Third cycle: the element, the ring's entry, the interval or the constant.
+        # Third cycle: the element, the ring's entry, the rows that are seen, or the constant.
         bus = Signal(north_bus(config))
         m.d.comb += bus.exponent.eq(element.exponent)
         with m.Switch(selected.source):
             with m.Case(NorthSource.REFERENCE):
                 m.d.comb += bus.operand.eq(Array(ring)[selected.hold] if len(ring) > 1 else ring[0])
             with m.Case(NorthSource.INTERVAL):
-                m.d.comb += bus.operand.eq(interval.as_value())
+                m.d.comb += self._rows_seen(bus, interval, element, selected.bits)
             if config.linear:
                 with m.Case(NorthSource.CONSTANT):
                     m.d.comb += bus.operand.eq(selected.keys.as_signed())
@@ -129,3 +129,12 @@ class NorthFeeder(wiring.Component):
                 m.d.comb += bus.operand.eq(element.operand)
         hand_on(m, bus, self.bus, frozenset(), "bus_")
         return m
+
+    def _rows_seen(self, bus: data.View, interval: data.View, element: data.View, bits: Value) -> Any:
+        """Say which rows are seen: those of the interval, and of these perhaps only those whose bit is set."""
+        rows = self.config.rows
+        if rows > NORTH_BITS:
+            return bus.operand.eq(interval.as_value())
+        return bus.as_value().eq(
+            Cat((interval.lo <= row) & (interval.hi > row) & (~bits | element.as_value()[row]) for row in range(rows))
+        )

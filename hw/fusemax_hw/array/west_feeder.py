@@ -17,6 +17,9 @@ from .load_chain import load_chain
 
 __all__ = ["WestFeeder"]
 
+#: 1 as a bfloat16.
+ONE = 0x3F80
+
 
 class WestFeeder(wiring.Component):
     """Feeder of one row.
@@ -39,7 +42,8 @@ class WestFeeder(wiring.Component):
         Loaded bus words: two key buffers of ``key_beats`` words, then two value buffers of ``value_beats``.
     bus : Out(west_bus)
         To the row's first PE. Exponent is 255 - E; with ``mask`` the row's number.
-        Zeros, subnormals and rows behind the tile's keys have sig 0 and E 0. Or the word's constant, for every row the same.
+        Zeros, subnormals and rows behind the tile's keys have sig 0 and E 0. Or the word's constant, for every row the same;
+        or 1 in the row that a bias is for, and 0 in the others.
     """
 
     module_name = "fusemax_west_feeder"
@@ -84,7 +88,9 @@ class WestFeeder(wiring.Component):
         # Second cycle: the element is selected. In a row without a key it is zero: the bank may never have been written there.
         element = Signal(BF16, reset_less=True)
         m.d.sync += element.eq(data.View(elements, read.data)[word.element])
-        with m.If(word.row >= word.keys):
+        with m.If(word.bias):
+            m.d.sync += element.eq(Mux(word.row == word.keys, ONE, 0))
+        with m.Elif(word.row >= word.keys):
             m.d.sync += element.eq(0)
         selected = Signal(west_word(self.config))
         hand_on(m, word, selected, RESET_FIELDS, "selected_")

@@ -92,12 +92,16 @@ class DescriptorCheck(wiring.Component):
         yield job.tile_span <= config.columns
         for bound in (job.mask_lo, job.mask_hi):
             yield (bound[-1] == bound[-2]) | (bound == MASK_LIMIT)
+        # What is on chip of masks and biases.
+        yield ~job.bit_mask | ((job.group_tiles <= config.mask_tiles) & (job.mask_blocks != 0))
+        yield job.mask_phase <= max(0, config.mask_block_tiles - 1)
+        yield ~job.bias | (job.group_tiles <= config.bias_tiles)
 
     def _addresses(self, job: data.View) -> Iterator[ValueLike]:
         word_log2 = exact_log2(self.config.bus_bytes)
-        for tensor in ("q", "k", "v", "o"):
+        for tensor in ("q", "k", "v", "m", "b", "o"):
             steps = [job[f"{tensor}_{name}"] for name in ("address", "row_stride", "head_stride", "batch_stride")]
-            if tensor in ("q", "o"):
+            if tensor in ("q", "m", "b", "o"):
                 steps.append(job[f"{tensor}_share_stride"])
             yield Cat(step[:word_log2] for step in steps) == 0
             yield job[f"{tensor}_address"][self.config.address_bits :] == 0
@@ -106,6 +110,8 @@ class DescriptorCheck(wiring.Component):
 
     def _flags(self, job: data.View) -> Iterator[ValueLike]:
         yield job["_flags"] == 0
+        if not self.config.mask_block_tiles:
+            yield ~job.bit_mask
         if not self.config.linear:
             yield ~job.fixed_reference
         if not self.config.functions:

@@ -30,7 +30,7 @@ from .load_walker import LoadKind, load_tag
 __all__ = ["Dispatcher"]
 
 #: Jobs that wait in a walker's queue: loading runs ahead of issue, and issue of storing.
-QUEUE_DEPTHS = {"query": 3, "key": 3, "value": 3, "issue": 5, "store": 7}
+QUEUE_DEPTHS = {"query": 3, "key": 3, "value": 3, "mask": 3, "bias": 3, "issue": 5, "store": 7}
 HEADER = data.StructLayout({field.name: unsigned(field.bits) for field in PROGRAM_HEADER.fields})
 
 
@@ -117,6 +117,8 @@ class Dispatcher(wiring.Component):
         The reader has not begun the read of a descriptor: high for a cycle.
     query, key, value : Out(stream.Signature(job_layout(tensor_fields(...))))
         Every job, for the walkers of Q, K and V.
+    mask, bias : Out(stream.Signature(job_layout(tensor_fields(...))))
+        Jobs that have one.
     issue : Out(stream.Signature(job_layout(ISSUE_FIELDS)))
         Every job, for the issue walker.
     store : Out(stream.Signature(job_layout(tensor_fields("o"))))
@@ -152,6 +154,8 @@ class Dispatcher(wiring.Component):
             "query": job_layout(tensor_fields("q")),
             "key": job_layout(tensor_fields("k")),
             "value": job_layout(tensor_fields("v")),
+            "mask": job_layout(tensor_fields("m")),
+            "bias": job_layout(tensor_fields("b")),
             "issue": job_layout(ISSUE_FIELDS),
             "store": job_layout(tensor_fields("o")),
         }
@@ -265,6 +269,7 @@ class Dispatcher(wiring.Component):
         """Queue the job for every walker; returns the signal that says when, and whether there is room in all queues."""
         descriptor, queues = job.descriptor, []
         push = Signal()
+        concerned = {"store": ~descriptor.continues, "mask": descriptor.bit_mask, "bias": descriptor.bias}
         for name, layout in self._jobs.items():
             queue = SyncFIFOBuffered(width=layout.size, depth=QUEUE_DEPTHS[name])
             m.submodules[f"{name}_jobs"] = queue
@@ -275,7 +280,7 @@ class Dispatcher(wiring.Component):
             port = getattr(self, name)
             m.d.comb += [
                 queue.w_data.eq(entry),
-                queue.w_en.eq(push & ~descriptor.continues if name == "store" else push),
+                queue.w_en.eq(push & concerned.get(name, 1)),
                 port.payload.eq(data.View(layout, queue.r_data)),
                 port.valid.eq(queue.r_rdy),
                 queue.r_en.eq(port.ready),

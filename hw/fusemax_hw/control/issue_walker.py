@@ -34,6 +34,12 @@ def tile_layout(config: Config) -> data.StructLayout:
             "last": 1,  #: the query tile's last key tile: its result goes out
             "new_keys": 1,  #: the key tile's first query tile: its keys and values must have come
             "free_keys": 1,  #: the key tile's last query tile
+            "bits": 1,  #: the job has a mask of bits
+            "block": 1,  #: which of the two buffers of mask bits
+            "element": north["element"].shape,  #: element of the mask's bank word
+            "new_bits": 1,  #: the first tile of a block of mask bits: it must have come
+            "free_bits": 1,  #: the last one
+            "bias_wide": 1,
             **{name: descriptor[name].shape for name in ("float32_out", "state_out", "raw_out", "output_slots")},
         }
     )
@@ -85,6 +91,15 @@ class QueryRing(NamedTuple):
     number: Signal
     state: Signal
     buffer: Signal
+
+
+class MaskBlock(NamedTuple):
+    """Key tile in a block of mask bits, which of two buffers the block is in, and whether the tile begins or ends it."""
+
+    element: Signal
+    buffer: Signal
+    begins: Signal
+    ends: Signal
 
 
 class Position(NamedTuple):
@@ -159,8 +174,9 @@ class IssueWalker(wiring.Component):
         ring = self._query_ring(m, walk, loops)
         position = self._position(m, walk, loops)
         needs = self._needs(m, walk, loops, position)
-        self._describe_tile(m, walk, loops, ring, position, needs)
-        self._next_job(m, walk, ring, position, loops)
+        block = self._mask_block(m, walk, loops)
+        self._describe_tile(m, walk, loops, ring, position, needs, block)
+        self._next_job(m, walk, ring, position, loops, block)
         return m
 
     def _step(self, m: Module, walk: Walk) -> None:
@@ -287,7 +303,21 @@ class IssueWalker(wiring.Component):
             m.d.sync += seen.eq(~loops.key_end & (seen | walk.needed))
         return Needs(seen, chained, begun, ends, next_ahead)
 
-    def _describe_tile(self, m: Module, walk: Walk, loops: Loops, ring: QueryRing, position: Position, needs: Needs) -> None:
+    def _mask_block(self, m: Module, walk: Walk, loops: Loops) -> MaskBlock:
+        """Follow the key tiles through the blocks of mask bits."""
+        job, last_element = walk.job, max(1, self.config.mask_block_tiles) - 1
+        element, buffer, begins, ends = Signal.like(walk.out.element), Signal(), Signal(), Signal()
+        full = element == last_element
+        m.d.sync += [begins.eq(loops.key_first | (element == 0)), ends.eq(loops.key_last | full)]
+        with m.If(walk.step & loops.key_end & job.bit_mask):
+            m.d.sync += element.eq(Mux(loops.key_last, job.mask_phase, Mux(full, 0, element + 1)))
+            with m.If(ends):
+                m.d.sync += buffer.eq(~buffer)
+        return MaskBlock(element, buffer, begins, ends)
+
+    def _describe_tile(
+        self, m: Module, walk: Walk, loops: Loops, ring: QueryRing, position: Position, needs: Needs, block: MaskBlock
+    ) -> None:
         """Describe the tile to whoever takes it."""
         config, job, out = self.config, walk.job, walk.out
         first_bounds = [Signal(signed(INTERVAL_BITS), name=f"saturated_{name}") for name in ("lo", "hi")]
@@ -310,13 +340,19 @@ class IssueWalker(wiring.Component):
             out.last.eq((loops.key_last & ~job.continues) | (~needs.chained & needs.ends)),
             out.new_keys.eq(~needs.seen),
             out.free_keys.eq(loops.query_last | (~needs.chained & needs.next_ahead & ~loops.key_last)),
+            out.bits.eq(job.bit_mask),
+            out.block.eq(block.buffer),
+            out.element.eq(block.element),
+            out.new_bits.eq(job.bit_mask & out.new_keys & block.begins),
+            out.free_bits.eq(job.bit_mask & out.free_keys & block.ends),
+            out.bias_wide.eq(job.bias_wide),
             out.float32_out.eq(job.float32_out),
             out.state_out.eq(job.state_out),
             out.raw_out.eq(job.raw_out),
             out.output_slots.eq(job.output_slots),
         ]
 
-    def _next_job(self, m: Module, walk: Walk, ring: QueryRing, position: Position, loops: Loops) -> None:
+    def _next_job(self, m: Module, walk: Walk, ring: QueryRing, position: Position, loops: Loops, block: MaskBlock) -> None:
         """Take the next job when the one before is walked through."""
         config = self.config
         new = self.jobs.payload
@@ -328,6 +364,7 @@ class IssueWalker(wiring.Component):
                 loops.small_tiles.eq(new.group_tiles - 1),
                 ring.beats.eq((new.e + config.beat_elements - 1) >> exact_log2(config.beat_elements)),
                 *(signal.eq(0) for signal in position.counters),
+                block.element.eq(new.mask_phase),
             ]
             with m.If(new.restart):
                 m.d.sync += [ring.slot.eq(1), ring.group_slot.eq(1), ring.base.eq(0), ring.group_base.eq(0)]

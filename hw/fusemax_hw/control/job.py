@@ -17,6 +17,7 @@ ISSUE_FIELDS = (
     *(*_LOOPS, "key_tiles", "last_keys", "last_queries", "e", "f", "query_slots"),
     *("float32_out", "state_out", "raw_out", "output_slots", "continues", "continued"),
     *("mask_lo", "mask_hi", "share", "tile_positions", "tile_phase", "tile_span"),
+    *("bit_mask", "mask_phase", "bias_wide"),
 )
 #: What whoever walks through the rows of a tensor's tiles needs of a job.
 ROW_FIELDS = {
@@ -26,13 +27,16 @@ ROW_FIELDS = {
     ),
     "k": ("k_row_stride", "e"),
     "v": ("v_row_stride", "f"),
+    "m": ("m_row_stride", "m_share_stride", "share", "group_iterations", "key_tiles"),
+    "b": ("b_row_stride", "b_share_stride", "share", "group_iterations", "key_tiles", "bias_scale", "bias_wide"),
     "o": ("o_row_stride", "o_share_stride", "share", "f", "float32_out", "state_out", "interrupt", "ring_index"),
 }
 
 
 def tensor_fields(tensor: str) -> tuple[str, ...]:
-    """What the walkers of ``q``, ``k``, ``v`` or ``o`` keep of a job, besides ``restart``."""
+    """What the walkers of ``q``, ``k``, ``v``, ``m``, ``b`` or ``o`` keep of a job, besides ``restart``."""
     tiles = ("last_keys", "key_tiles") if tensor in ("k", "v") else ("last_queries",)
+    tiles += ("mask_blocks",) * (tensor == "m")
     addresses = tuple(f"{tensor}_{name}" for name in ("address", "head_stride", "batch_stride"))
     return (*_LOOPS, *tiles, *addresses, *ROW_FIELDS[tensor])
 

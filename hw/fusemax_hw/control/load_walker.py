@@ -29,6 +29,8 @@ class LoadKind(enum.Enum, shape=3):
     QUERY = 2
     KEY = 3
     VALUE = 4
+    MASK = 5
+    BIAS = 6
 
 
 def load_tag(config: Config) -> data.StructLayout:
@@ -42,8 +44,9 @@ def load_tag(config: Config) -> data.StructLayout:
             "base": unsigned(max(key_value_bank, query_bank)),  #: bank address of the row's first word
             "tail": range(config.beat_elements + 1),  #: elements that exist in the row's last word
             "last": 1,  #: a tile's last row
-            "scale": descriptor["scale"].shape,  #: factor of a query, float32
+            "scale": descriptor["scale"].shape,  #: factor of a query or a bias, float32
             "row_scale": descriptor["row_scale"].shape,  #: the row's first word holds its factor instead
+            "wide": descriptor["bias_wide"].shape,  #: of a bias: its elements are operands of 32 bits
         }
     )
 

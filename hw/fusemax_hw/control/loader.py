@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -27,6 +27,8 @@ class Loader(wiring.Component):
         To feeder 0 of either edge.
     query_loaded, key_loaded, value_loaded : Out(1)
         A tile's last word is in the banks (of feeder 0, and of the others before a microword reaches them).
+    mask_loaded, bias_loaded : Out(1)
+        Likewise a block's last word, of a mask or a bias.
     nonfinite, overflow : Out(1)
         An element is infinite or NaN; a scaled query is out of range.
     """
@@ -39,10 +41,12 @@ class Loader(wiring.Component):
                 "beat": In(beat_layout(config, self._tag)),
                 "beat_valid": In(1),
                 "key_value": Out(load_word(config, config.bus_bits, 2 * (config.key_beats + config.value_beats))),
-                "query": Out(load_word(config, loaded_query(config).size, config.query_bank_beats)),
+                "query": Out(load_word(config, loaded_query(config).size, config.query_bank_words)),
                 "query_loaded": Out(1),
                 "key_loaded": Out(1),
                 "value_loaded": Out(1),
+                "mask_loaded": Out(1),
+                "bias_loaded": Out(1),
                 "nonfinite": Out(1),
                 "overflow": Out(1),
             }
@@ -76,7 +80,9 @@ class Loader(wiring.Component):
             nonfinite_key_value.eq((is_key | is_value) & bad.any()),
         ]
 
-        # Q is scaled first; what belongs to the word is delayed as long.
+        # Q is scaled first, and so are biases; what belongs to the word is delayed as long, and so is what goes as it is.
+        is_mask = self.beat_valid & (tag.kind == LoadKind.MASK)
+        is_bias = self.beat_valid & (tag.kind == LoadKind.BIAS)
         results, bad_queries, overflows = [], [], []
         for index, element in enumerate(elements):
             m.submodules[f"scale_{index}"] = scale = QueryScale(config)
@@ -85,18 +91,33 @@ class Loader(wiring.Component):
             bad_queries.append(scale.nonfinite)
             overflows.append(scale.overflow)
         latency = QueryScale.latency
-        valid = self._delay(m, is_query & ~is_factor, latency)
+        valid = self._delay(m, (is_query & ~is_factor) | is_mask | is_bias, latency)
+        plain = self._delay(m, is_mask | (is_bias & tag.wide), latency)
+        operands = self._delay(m, self._operands(is_mask), latency)
         there = self._delay(m, Cat(exists), latency)
         m.d.sync += [
             self.query.valid.eq(valid),
             self.query.skip.eq(self._delay(m, tag.place, latency)),
             self.query.beat.eq(self._delay(m, address[: len(self.query.beat)], latency)),
-            self.query.payload.eq(Cat(results)),
+            self.query.payload.eq(Mux(plain, operands, Cat(results))),
             self.query_loaded.eq(self._delay(m, is_query & self.beat.last & tag.last, latency)),
-            self.nonfinite.eq(nonfinite_key_value | (valid & (Cat(bad_queries) & there).any())),
-            self.overflow.eq(valid & (Cat(overflows) & there).any()),
+            self.mask_loaded.eq(self._delay(m, is_mask & self.beat.last & tag.last, latency)),
+            self.bias_loaded.eq(self._delay(m, is_bias & self.beat.last & tag.last, latency)),
+            self.nonfinite.eq(nonfinite_key_value | (valid & ~plain & (Cat(bad_queries) & there).any())),
+            self.overflow.eq(valid & ~plain & (Cat(overflows) & there).any()),
         ]
         return m
+
+    def _operands(self, is_mask: Value) -> Value:
+        """The word's elements of 32 bits as a bank's elements; those of a mask are perhaps of 16 bits."""
+        word, bits = self.beat.data, self.config.mask_field_bits
+        element_bits = loaded_query(self.config).elem_shape.size
+
+        def spread(width: int) -> Value:
+            elements = [word[start : start + min(width, element_bits)] for start in range(0, len(word), width)]
+            return Cat(Cat(element, C(0, element_bits - len(element))) for element in elements)
+
+        return spread(32) if bits == 32 else Mux(is_mask, spread(bits), spread(32))
 
     @staticmethod
     def _delay(m: Module, value: Any, cycles: int) -> Signal:

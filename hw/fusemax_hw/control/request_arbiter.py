@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Const, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,11 +14,14 @@ from .load_walker import load_tag, row_layout
 
 __all__ = ["RequestArbiter"]
 
+#: Ports of rows, in the order of ties.
+ROW_PORTS = ("query", "key", "mask", "bias", "value")
+
 
 class RequestArbiter(wiring.Component):
     """Choose the read that is needed first.
 
-    Control (descriptors and programs) goes first, then Q, K and V in the order of first use; ties in that order. There is one
+    Control (descriptors and programs) goes first, then rows in the order of first use; ties in the order of the ports. There is one
     request per cycle. Deadlines are compared a cycle ahead: a port shows its deadline a cycle before it is valid. What was
     chosen stays chosen, in a skid buffer.
 
@@ -26,8 +29,8 @@ class RequestArbiter(wiring.Component):
     -------
     control : In(stream.Signature(run_layout(config, load_tag(config))))
         Reads of descriptors and programs.
-    query, key, value : In(stream.Signature(row_layout(config)))
-        Rows of Q, K and V; the deadline counts in the cycle before ``valid``, too.
+    query, key, mask, bias, value : In(stream.Signature(row_layout(config)))
+        Rows of each; the deadline counts in the cycle before ``valid``, too.
     runs : Out(stream.Signature(run_layout(config, load_tag(config))))
         What to read.
     """
@@ -38,27 +41,27 @@ class RequestArbiter(wiring.Component):
         super().__init__(
             {
                 "control": In(stream.Signature(run_layout(config, tag))),
-                "query": In(stream.Signature(row)),
-                "key": In(stream.Signature(row)),
-                "value": In(stream.Signature(row)),
+                **{name: In(stream.Signature(row)) for name in ROW_PORTS},
                 "runs": Out(stream.Signature(run_layout(config, tag))),
             }
         )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        query, key, value = (port.payload.deadline for port in (self.query, self.key, self.value))
+        ports = [getattr(self, name) for name in ROW_PORTS]
 
         def not_later(one: Any, other: Any) -> Any:
             """Deadlines are modulo a power of two. If they are half of it apart the order is another, which does no harm."""
             return ~(other - one)[len(one) - 1]
 
-        query_before_key, query_before_value, key_before_value = Signal(init=1), Signal(init=1), Signal(init=1)
-        m.d.sync += [
-            query_before_key.eq(not_later(query, key)),
-            query_before_value.eq(not_later(query, value)),
-            key_before_value.eq(not_later(key, value)),
-        ]
+        def goes_first(one: int) -> Any:
+            """A port is before all that come behind it in the order of ties."""
+            first = Const(1)
+            for other in range(one + 1, len(ports)):
+                before = Signal(init=1, name=f"{ROW_PORTS[one]}_before_{ROW_PORTS[other]}")
+                m.d.sync += before.eq(not_later(ports[one].payload.deadline, ports[other].payload.deadline))
+                first = first & (before | ~ports[other].valid)
+            return first
 
         m.submodules.skid = skid = SkidBuffer(self.runs.payload.shape())
         wiring.connect(m, skid.source, wiring.flipped(self.runs))
@@ -67,12 +70,10 @@ class RequestArbiter(wiring.Component):
             m.d.comb += [port.ready.eq(skid.sink.ready), skid.sink.valid.eq(1)]
             m.d.comb += [skid.sink.payload[field].eq(port.payload[field]) for field in ("address", "beats", "tag")]
 
+        choices = [goes_first(index) for index in range(len(ports))]
         with m.If(self.control.valid):
             take(self.control)
-        with m.Elif(self.query.valid & (query_before_key | ~self.key.valid) & (query_before_value | ~self.value.valid)):
-            take(self.query)
-        with m.Elif(self.key.valid & (key_before_value | ~self.value.valid)):
-            take(self.key)
-        with m.Elif(self.value.valid):
-            take(self.value)
+        for port, first in zip(ports, choices, strict=True):
+            with m.Elif(port.valid & first):
+                take(port)
         return m

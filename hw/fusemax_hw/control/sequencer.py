@@ -42,7 +42,7 @@ def sequencer_events() -> data.StructLayout:
 def function_ops(config: Config) -> tuple[Op, ...]:
     """Operations that the machine has besides those of softmax attention."""
     options = ((config.linear, (Op.LIN,)), (config.functions, (Op.SET, Op.ADD)), (config.entropy, (Op.ENT,)))
-    return tuple(op for has, ops in options if has for op in ops)
+    return (Op.BIAS, *(op for has, ops in options if has for op in ops))
 
 
 class Arrivals(NamedTuple):
@@ -65,6 +65,7 @@ class Stalls(NamedTuple):
     query: Signal
     key: Signal
     value: Signal
+    pairs: Signal
     output: Signal
 
 
@@ -83,6 +84,8 @@ class Slot:
         Entry of the tile that a MAX is for: stage 1, or on machines with longer programs perhaps the word's own.
     loads
         The first QK, for which query and key must be there.
+    masks
+        Rows of the youngest tile are said to be seen or not.
     numerators
         SLNV or ENT, which the lanes do not tell apart.
     active, maximum
@@ -109,6 +112,8 @@ class Slot:
         self.qk, self.slnv, self.sums = word.op == OpCode.QK, word.op == OpCode.SLNV, word.op == OpCode.SUM
         # With a key of 0 it uses neither query nor key.
         self.loads = (self.qk & ~word.src if config.functions else self.qk) & word.first
+        self.bias = word.op == Op.BIAS
+        self.masks = word.mask & self.stages[0].valid
         self.ent = (word.op == Op.ENT) if config.entropy else Const(0)
         self.numerators, begins = self.slnv, self.slnv & word.first
         if config.entropy:
@@ -127,7 +132,7 @@ class Sequencer(wiring.Component):
     The program is a kernel-only modulo schedule: tiles enter at stage 0 and move on by one stage per iteration. An operation is
     executed only if its stage holds a tile; a tile's last SLNV takes it out. An iteration without a new tile runs only while
     older tiles are under way; nothing is withheld for a tile that is not known yet. What a tile waits for: Q and K at its first
-    QK, V at its first SLNV, room in the output buffers there too or, if its state goes out, at SUM.
+    QK, mask bits at its MASK, a bias at its first BIAS, V at its first SLNV, room in the output buffers there too or, if its state goes out, at SUM.
 
     Members
     -------
@@ -135,14 +140,14 @@ class Sequencer(wiring.Component):
         The program's loop.
     tiles : In(stream.Signature(tile_layout(config)))
         Tiles in order; one is taken between two iterations.
-    query_loaded, key_loaded, value_loaded : In(1)
-        A tile has come: high for a cycle.
+    query_loaded, key_loaded, value_loaded, mask_loaded, bias_loaded : In(1)
+        A tile, or a block of a mask or a bias, has come: high for a cycle.
     output_freed : In(1)
         A query tile's results have left the output buffers: high for a cycle.
     fixed_reference, spare_hold : In(1)
         As in the descriptors of the tiles; change only while there are none. On machines that have them.
-    query_release, key_release, value_release : Out(1)
-        A tile was read for the last time: high for a cycle.
+    query_release, key_release, value_release, mask_release, bias_release : Out(1)
+        It was read for the last time: high for a cycle.
     results_issued : Out(1)
         The last SLNV of a query tile is at the corner: high for a cycle.
     west : Out(west_word(config))
@@ -164,11 +169,15 @@ class Sequencer(wiring.Component):
                 "query_loaded": In(1),
                 "key_loaded": In(1),
                 "value_loaded": In(1),
+                "mask_loaded": In(1),
+                "bias_loaded": In(1),
                 "output_freed": In(1),
                 **dict.fromkeys(array_flags(config), In(1)),
                 "query_release": Out(1),
                 "key_release": Out(1),
                 "value_release": Out(1),
+                "mask_release": Out(1),
+                "bias_release": Out(1),
                 "results_issued": Out(1),
                 "west": Out(west_word(config)),
                 "north": Out(north_word(config)),
@@ -198,6 +207,8 @@ class Sequencer(wiring.Component):
             ("query", self.query_loaded, config.query_bank_beats),
             ("key", self.key_loaded, 2),
             ("value", self.value_loaded, 2),
+            ("mask", self.mask_loaded, 2),
+            ("bias", self.bias_loaded, 2),
         ):
             count = Signal(range(most + 1), name=f"{name}_tiles")
             taken = Signal(name=f"{name}_taken")
@@ -225,31 +236,40 @@ class Sequencer(wiring.Component):
         """Issue the word if everything that it needs is there."""
         word, tile = slot.word, slot.tile
         begins = slot.running & self.words.valid & slot.present & word.first
-        stall_q, stall_k, stall_v, stall_output = Signal(), Signal(), Signal(), Signal()
+        stall_q, stall_k, stall_v, stall_pairs, stall_output = Signal(), Signal(), Signal(), Signal(), Signal()
+        stall_mask = slot.running & self.words.valid & slot.masks & slot.stages[0].tile.new_bits & arrivals["mask"].none
+        stall_bias = begins & slot.bias & tile.new_keys & arrivals["bias"].none
         m.d.comb += [
             stall_q.eq(begins & slot.loads & tile.first & arrivals["query"].none),
             stall_k.eq(begins & slot.loads & tile.new_keys & arrivals["key"].none),
             stall_v.eq(begins & slot.slnv & tile.new_keys & arrivals["value"].none),
+            stall_pairs.eq(stall_mask | stall_bias),
             stall_output.eq(slot.running & self.words.valid & slot.begins_row & rooms.full),
-            slot.issue.eq(slot.running & self.words.valid & ~(stall_q | stall_k | stall_v | stall_output)),
+            slot.issue.eq(slot.running & self.words.valid & ~(stall_q | stall_k | stall_v | stall_pairs | stall_output)),
             self.words.ready.eq(slot.issue),
         ]
-        return Stalls(stall_q, stall_k, stall_v, stall_output)
+        return Stalls(stall_q, stall_k, stall_v, stall_pairs, stall_output)
 
     def _take_and_release(self, m: Module, slot: Slot, arrivals: dict[str, Arrivals], rooms: Rooms) -> dict[str, ValueLike]:
         """Take what the tile's first operations use, release what its last ones have used; returns where QK and SLNV end."""
         word, tile, active = slot.word, slot.tile, slot.active
-        last_of = {name: active & (word.op == op) & word.last for name, op in (("qk", OpCode.QK), ("slnv", OpCode.SLNV))}
+        last_of = {
+            name: active & (word.op == op) & word.last for name, op in (("qk", Op.QK), ("slnv", Op.SLNV), ("bias", Op.BIAS))
+        }
         m.d.comb += [
             arrivals["query"].taken.eq(active & slot.loads & tile.first),
             arrivals["key"].taken.eq(active & slot.loads & tile.new_keys),
             arrivals["value"].taken.eq(active & slot.slnv & word.first & tile.new_keys),
+            arrivals["mask"].taken.eq(slot.issue & slot.masks & slot.stages[0].tile.new_bits),
+            arrivals["bias"].taken.eq(active & slot.bias & word.first & tile.new_keys),
             rooms.taken.eq(slot.issue & slot.begins_row),
         ]
         m.d.sync += [
             self.query_release.eq(last_of["qk"] & tile.last),
             self.key_release.eq(last_of["qk"] & tile.free_keys),
             self.value_release.eq(last_of["slnv"] & tile.free_keys),
+            self.mask_release.eq(slot.issue & slot.masks & slot.stages[0].tile.free_bits),
+            self.bias_release.eq(last_of["bias"] & tile.free_keys),
         ]
         return last_of
 
@@ -292,25 +312,32 @@ class Sequencer(wiring.Component):
         config, word, tile, stages, entry = self.config, slot.word, slot.tile, slot.stages, slot.entry
         west = Signal(west_word(config), name="west_word")
         north = Signal(north_word(config), name="north_word")
-        masks = slot.issue & word.mask & stages[0].valid
-        op = Mux(slot.active, Mux(slot.ent, OpCode.SLNV.value, word.op[: OpCode.as_shape().width]), OpCode.NOP.value)
+        code = Mux(slot.bias, OpCode.QK.value, Mux(slot.ent, OpCode.SLNV.value, word.op[: OpCode.as_shape().width]))
+        op = Mux(slot.active, code, OpCode.NOP.value)
         spare = config.holds - 1
         hold = Mux(word.src, spare, entry.hold) if config.functions else entry.hold
         made = Mux(word.dst, spare, entry.hold) if config.functions else entry.hold
         beat, element = slot.beat, slot.element
         key_base = Mux(tile.buffer, config.key_beats, 0)
+        bias_base = Mux(tile.buffer, config.bias_base + config.bias_tiles * config.bias_words, config.bias_base) + (
+            tile.reference << exact_log2(config.bias_words)
+        )
+        # Of 32 bits there are half as many in a bank's word.
+        bias_beat = Mux(tile.bias_wide, word.index >> len(element) - 1, beat)
+        bias_element = Mux(tile.bias_wide, element[:-1], element)
         value_base = Mux(tile.buffer, 2 * config.key_beats + config.value_beats, 2 * config.key_beats)
         m.d.sync += [
             west.control.op.eq(op),
-            west.control.first.eq(Mux(slot.numerators, slot.ent, word.first) if config.entropy else word.first),
+            west.control.first.eq((Mux(slot.numerators, slot.ent, word.first) if config.entropy else word.first) & ~slot.bias),
             west.control.max.eq(slot.maximum),
-            west.control.mask.eq(masks),
+            west.control.mask.eq(slot.issue & slot.masks),
             west.control.hold.eq(hold),
             west.control.hold_max.eq(Mux(word.max, slot.moved.hold, made) if config.linear else slot.moved.hold),
             west.beat.eq(Mux(slot.qk, key_base, value_base) + beat),
             west.element.eq(element),
             west.row.eq(0),
-            west.keys.eq(tile.keys),
+            west.keys.eq(Mux(slot.bias, word.index, tile.keys)),
+            west.bias.eq(slot.bias),
             north.source.eq(NorthSource.QUERY),
             north.hold.eq(entry.hold),
             north.beat.eq(tile.query + beat),
@@ -318,9 +345,18 @@ class Sequencer(wiring.Component):
             *(north[name].eq(stages[0].tile[name]) for name in ("lo", "hi", "phase", "share")),
             north.keys.eq(stages[0].tile.keys),
             north.queries.eq(stages[0].tile.queries),
+            north.bits.eq(stages[0].tile.bits),
         ]
+        with m.If(slot.bias):
+            m.d.sync += [north.beat.eq(bias_base + bias_beat), north.element.eq(bias_element)]
         with m.If(word.mask):
-            m.d.sync += north.source.eq(NorthSource.INTERVAL)
+            m.d.sync += [
+                north.source.eq(NorthSource.INTERVAL),
+                north.beat.eq(
+                    Mux(stages[0].tile.block, config.mask_base + config.mask_tiles, config.mask_base) + stages[0].tile.reference
+                ),
+                north.element.eq(stages[0].tile.element),
+            ]
         with m.Elif(word.op == OpCode.EXP):
             m.d.sync += north.source.eq(NorthSource.REFERENCE)
         if config.linear:
@@ -399,9 +435,9 @@ class Sequencer(wiring.Component):
             events.slots_max.eq(slot.maximum),
             events.slots_function.eq(active & Cat(word.op == op for op in function_ops(self.config)).any()),
             events.slots_empty.eq(slot.issue & (~slot.present | (word.op == OpCode.NOP))),
-            events.stall_q.eq(stalls.query),
-            events.stall_k.eq(stalls.key & ~stalls.query),
-            events.stall_v.eq(stalls.value),
-            events.stall_output.eq(stalls.output & ~stalls.value),
+            events.stall_q.eq(stalls.query | stalls.pairs),
+            events.stall_k.eq(stalls.key & ~stalls.query & ~stalls.pairs),
+            events.stall_v.eq(stalls.value & ~stalls.pairs),
+            events.stall_output.eq(stalls.output & ~stalls.value & ~stalls.pairs),
             events.idle.eq(~slot.running | ~self.words.valid),
         ]

@@ -15,6 +15,11 @@ __all__ = ["TileWalker", "tensor_tile_layout"]
 
 def tensor_tile_layout(config: Config, tensor: str) -> data.StructLayout:
     """A tile of a tensor."""
+    blocks = {
+        "again": 1,  #: another block of keys for the same query tiles begins
+        "group_start": 1,  #: the first block of another group begins
+        "block_end": 1,  #: the block's last tile
+    }
     return data.StructLayout(
         {
             "jump": 1,  #: the first row is at ``address``; else it follows the tile before
@@ -24,6 +29,7 @@ def tensor_tile_layout(config: Config, tensor: str) -> data.StructLayout:
             "large": 1,  #: it is a large group
             "group_end": 1,  #: the group's last tile
             "job_end": 1,  #: the job's last tile
+            **(blocks if tensor in ("m", "b") else {}),
             "job": job_layout(ROW_FIELDS[tensor]),  #: ``restart`` is set for a job's first tile only
         }
     )
@@ -41,7 +47,8 @@ class TileWalker(wiring.Component):
     config : Config
         Machine.
     tensor : str
-        ``q`` or ``o``: every tile once. ``k`` or ``v``: a head's tiles once per group.
+        ``q`` or ``o``: every tile once. ``k`` or ``v``: a head's tiles once per group. ``m`` or ``b``: the query tiles of a
+        group once for every block of its keys.
 
     Members
     -------
@@ -75,7 +82,7 @@ class TileWalker(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config = self.config
-        of_keys = self.tensor in ("k", "v")
+        of_keys, of_pairs = self.tensor in ("k", "v"), self.tensor in ("m", "b")
         job = Signal(self._job)
         out = self.tiles.payload
         running, settled, step = Signal(), Signal(), Signal()
@@ -106,9 +113,17 @@ class TileWalker(wiring.Component):
             ]
             m.d.comb += tile_last.eq(Mux(large, last_if_large, last_if_small))
             short, rows = tile_last & group_last, config.columns
-        group_end, stretch_end, head_end, job_end = nest(
-            m, step, [(tile, tile_last), (group, group_last), (head, head_last), (batch, batch_last)]
-        )
+        loops = [(tile, tile_last), (group, group_last), (head, head_last), (batch, batch_last)]
+        if of_pairs:
+            block, block_last = Signal(32, init=1), Signal()
+            m.d.sync += block_last.eq(block == job["mask_blocks" if self.tensor == "m" else "key_tiles"])
+            loops.insert(1, (block, block_last))
+        *inner_ends, group_end, stretch_end, head_end, job_end = nest(m, step, loops)
+        for block_end in inner_ends:
+            again, group_start = Signal(), Signal()
+            m.d.comb += [out.block_end.eq(block_end), out.again.eq(again), out.group_start.eq(group_start)]
+            with m.If(step):
+                m.d.sync += [again.eq(block_end & ~group_end), group_start.eq(group_end & ~stretch_end)]
 
         # Where heads begin.
         head_base, batch_base = Signal(config.address_bits), Signal(config.address_bits)

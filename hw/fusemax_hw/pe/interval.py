@@ -1,4 +1,4 @@
-"""Key interval of a column on the north operand, in the slot that sets the mask bits."""
+"""Key interval of a column, in the slot that sets the mask bits; on the north operand if the array has many rows."""
 
 from amaranth.hdl import unsigned
 from amaranth.lib import data

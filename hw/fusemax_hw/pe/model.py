@@ -10,9 +10,9 @@ from fusemax.arith.linear import linear_weight
 from fusemax.arith.placement import place, wrap
 from fusemax.arith.score_product import Score, add_score, set_score
 from fusemax.arith.score_slices import score_slices
-from fusemax.spec import Config, Op
+from fusemax.spec import NORTH_BITS, Config, Op
 
-__all__ = ["Partial", "PeModel", "PeWord"]
+__all__ = ["Partial", "PeModel", "PeWord", "rows_seen"]
 
 
 class PeWord(NamedTuple):
@@ -38,6 +38,15 @@ class Partial(NamedTuple):
     overflow: bool = False
     #: Ahead of the value on the bus (``Timing.coarse_lead``).
     coarse: int = NO_COARSE
+
+
+def rows_seen(config: Config, lo: int, hi: int) -> dict[str, int]:
+    """What a north feeder puts on its bus for rows ``lo <= row < hi``: fields of a :class:`PeWord`."""
+    if config.rows > NORTH_BITS:
+        return {"operand": hi << 9 | lo}
+    bits = ((1 << hi) - 1) & -(1 << lo) if lo < hi else 0
+    exponent = bits >> 18
+    return {"operand": bits & 0x3FFFF, "query_exponent": exponent - (exponent >> 8 << 9)}
 
 
 class PeModel:
@@ -108,5 +117,8 @@ class PeModel:
                 total = add_product(config, ColumnSum(partial.value, partial.coarse), *self.holds[word.hold], *value)
                 self.partial_out = Partial(value=int(wrap(total.value, config.sum_bits)), coarse=int(total.coarse))
         if word.mask:
-            self.visible = word.operand & 0x1FF <= word.exponent < word.operand >> 9 & 0x1FF
+            if config.rows <= NORTH_BITS:
+                self.visible = bool((word.operand & 0x3FFFF | word.query_exponent << 18) >> word.exponent & 1)
+            else:
+                self.visible = word.operand & 0x1FF <= word.exponent < word.operand >> 9 & 0x1FF
         return self.partial_out

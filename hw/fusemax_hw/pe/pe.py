@@ -23,7 +23,7 @@ from fusemax.arith.column_sum import COARSE_BITS, ONE_EXPONENT, ONE_SIG, STEP_LO
 from fusemax.arith.exp2 import MAX_WEIGHT_EXPONENT, Exp2Table
 from fusemax.arith.linear import LINEAR_BITS
 from fusemax.arith.placement import MAX_SHIFT
-from fusemax.spec import Config, Timing
+from fusemax.spec import NORTH_BITS, Config, Timing, clog2
 
 from ..words import OpCode, north_bus, partial_bus, west_bus
 from .hand_on import hand_on
@@ -134,7 +134,7 @@ class Pe(wiring.Component):
         return m
 
     def _decode(self, p: Pipeline) -> None:
-        """What the word asks for, and whether the row is in the word's key interval."""
+        """What the word asks for, and whether the word says that the row is seen."""
         config, west, control = self.config, self.west, self.west.control
         p.is_qk = control.op == OpCode.QK
         p.is_exp = control.op == OpCode.EXP
@@ -164,10 +164,14 @@ class Pe(wiring.Component):
             else (to_hold & (control.hold == index)) | (control.max & (control.hold_max == index))
             for index in range(config.holds)
         )
-        interval = data.View(KeyInterval, self.north.operand)
-        row_bits = self.config.rows.bit_length()
-        lo, hi, row = interval.lo[:row_bits], interval.hi[:row_bits], west.exponent[:row_bits]
-        p.in_view = (lo <= row) & (row < hi)
+        if config.rows <= NORTH_BITS:
+            bits = self.north.as_value()[: config.rows]
+            p.in_view = Array(bits)[west.exponent[: clog2(config.rows)]]
+        else:
+            interval = data.View(KeyInterval, self.north.operand)
+            row_bits = config.rows.bit_length()
+            lo, hi, row = interval.lo[:row_bits], interval.hi[:row_bits], west.exponent[:row_bits]
+            p.in_view = (lo <= row) & (row < hi)
 
     def _select_hold(self, p: Pipeline) -> None:
         """The word's hold register and its operands."""

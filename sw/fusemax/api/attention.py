@@ -128,9 +128,9 @@ def attention(
     has not are of length 1. q may have a multiple of the heads of k and v, of which each is for as many heads of q as follow
     each other. ``device.counters`` are those of this call afterwards, or of its last sweep.
 
-    A query sees key j of its head if it is one of ``key_lengths`` keys and not before ``key_start``, and in the first
-    ``prefix`` keys or in the window. A query that sees no key gives zeros, and a log-sum-exp of -inf; so do all of them if
-    there are no keys.
+    A query sees key j of its head if it is one of ``key_lengths`` keys and not before ``key_start``, in the first ``prefix``
+    keys or in the window, and in ``mask``. A query that sees no key gives zeros, and a log-sum-exp of -inf; so do all of them
+    if there are no keys.
 
     The arrays are NumPy arrays, objects with ``__array__`` or ``__dlpack__``, such as tensors on the CPU, or nested lists.
     Their numbers are bfloat16, float16, float32 or float64, and are rounded to bfloat16 once, to nearest even. Subnormal
@@ -171,6 +171,13 @@ def attention(
         keys from ``key_start`` on, and ``query_offset`` and ``prefix`` smaller by as much.
     prefix
         So many keys from the first are seen by every query; one number, or one per batch entry.
+    mask
+        Array of bool that broadcasts to (..., P, M), True is seen; or a :class:`fusemax.PackedMask`, which is taken as it is.
+        Costs no slots. What broadcasts over heads or batch is copied to the device once.
+    bias
+        Array of float32 or bfloat16 that broadcasts to (..., P, M): added to scale · q kᵀ before a temperature divides. Every
+        tile takes as many slots more as the array has rows. -inf, or the lowest number of its format, says that a key is not
+        seen. It is rounded once, to 17 significant bits: by 2^-17 of itself at most (docs/explanation/microarchitecture.md).
     temperature
         Greater than 0, broadcasts to (..., P): scores are divided by it.
     alibi_slopes

@@ -24,6 +24,7 @@ def compile(
     config: str | Config = "small",
     binding: Binding = Binding.CO_ISSUED,
     score_bound: float | None = None,
+    bias: bool = False,
 ) -> Program:
     """Compile a cascade for a machine.
 
@@ -45,6 +46,8 @@ def compile(
     score_bound
         Largest \\|score\\| that a call will have, for weights that are a function of the score with a range
         (:data:`fusemax.compiler.functions.WEIGHT_FUNCTIONS`). The smaller it is, the more exact they are.
+    bias
+        For calls with ``bias=``: every tile takes as many slots more as the array has rows.
 
     Returns
     -------
@@ -68,7 +71,9 @@ def compile(
     check_dim("value_dim", value_dim, machine.max_f, machine)
     if not isinstance(binding, Binding):
         raise TypeError(f"binding must be a Binding, not {binding!r}")
-    return _compile(cascade_named(cascade), int(head_dim), int(value_dim), machine, binding, score_bound)
+    if not isinstance(bias, bool):
+        raise TypeError(f"bias must be True or False, not {bias!r}")
+    return _compile(cascade_named(cascade), int(head_dim), int(value_dim), machine, binding, score_bound, bias)
 
 
 def check_dim(name: str, value: int, limit: int, config: Config) -> None:
@@ -79,10 +84,12 @@ def check_dim(name: str, value: int, limit: int, config: Config) -> None:
 
 
 @lru_cache(maxsize=256)
-def _compile(cascade: Cascade, e: int, f: int, config: Config, binding: Binding, score_bound: float | None) -> Program:
+def _compile(
+    cascade: Cascade, e: int, f: int, config: Config, binding: Binding, score_bound: float | None, bias: bool
+) -> Program:
     mapped = map_cascade(cascade)
     mapped.check_dims(e, f)
-    lowered: Lowered = lower(mapped, config, e, f, score_bound)
+    lowered: Lowered = lower(mapped, config, e, f, score_bound, bias=bias)
     e, f = lowered.e, lowered.f
     check_dim("head_dim, with the elements for the bias of the scores,", e, config.max_e, config)
     check_dim("value_dim, with columns for the sums of scores,", f, config.max_f, config)

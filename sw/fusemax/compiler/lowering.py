@@ -42,7 +42,9 @@ class Lowered:
     feeding: Feeding = field(default_factory=Feeding)
 
 
-def lower(program: ArrayProgram, config: Config, e: int, f: int, score_bound: float | None = None) -> Lowered:
+def lower(
+    program: ArrayProgram, config: Config, e: int, f: int, score_bound: float | None = None, *, bias: bool = False
+) -> Lowered:
     """Lower a mapped cascade to micro operations.
 
     Parameters
@@ -55,6 +57,8 @@ def lower(program: ArrayProgram, config: Config, e: int, f: int, score_bound: fl
         Slots of the scores, and columns of the output.
     score_bound
         Largest \\|score\\| that a call will have, for functions that have a range; the function's own if not given.
+    bias
+        Calls bring a bias of every score.
 
     Raises
     ------
@@ -65,11 +69,13 @@ def lower(program: ArrayProgram, config: Config, e: int, f: int, score_bound: fl
     """
     weigh = program.weigh
     # A factor of an exponential is one of the results.
-    bias = 0.0 if weigh.function == "exp" else weigh.bias
+    score_bias = 0.0 if weigh.function == "exp" else weigh.bias
     # Each slice of the scores is a column of the output in front of the values.
     columns = SLICES if program.sums_scores else 0
-    e, f = e + BIAS_ELEMENTS * (bias != 0), f + columns
+    e, f = e + BIAS_ELEMENTS * (score_bias != 0), f + columns
     scores = tuple(Micro(Operation.QK, index=index, first=index == 0) for index in range(e))
+    if bias:
+        scores += tuple(Micro(Operation.BIAS, index=row) for row in range(config.rows))
     values = tuple(Micro(Operation.SLNV, index=index) for index in range(columns, f))
     total = Micro(Operation.SUM, index=f)
     if program.sums_scores:
@@ -87,7 +93,7 @@ def lower(program: ArrayProgram, config: Config, e: int, f: int, score_bound: fl
     lowering: Lowering = function.lower(config, bound or 0.0)
     feeding = Feeding(
         score_factor=lowering.score_factor * weigh.scale,
-        score_bias=bias / weigh.scale,
+        score_bias=score_bias / weigh.scale,
         score_bound=None if bound is None else bound / abs(weigh.scale),
         result_factor=lowering.result_factor * (math.exp(weigh.bias) if weigh.function == "exp" else 1.0),
         quotient_factor=function.sign or 1.0,

@@ -20,6 +20,7 @@ class Operation(enum.Enum):
     """What a microword can do for a tile."""
 
     QK = "QK"
+    BIAS = "BIAS"
     MASK = "MASK"
     MAX = "MAX"
     EXP = "EXP"
@@ -86,7 +87,7 @@ class Micro:
     operation
         What it does.
     index
-        Head dim index of QK and SLNV, F for SUM, slice of ENT.
+        Head dim index of QK and SLNV, row of BIAS, F for SUM, slice of ENT.
     source, target
         Hold registers that it reads and writes, if it does. A QK with the spare one as its source has a key of 0 instead.
     first
@@ -145,6 +146,7 @@ class Access(NamedTuple):
 #: Registers of every operation.
 ACCESS = {
     Operation.QK: Access((Port.SCORE,), writes_score=True),
+    Operation.BIAS: Access((Port.SCORE,), writes_score=True),
     Operation.MASK: Access(),
     Operation.MAX: Access((Port.SCORE,), writes_hold=True),
     Operation.EXP: Access((Port.HOLD,), writes_hold=True),

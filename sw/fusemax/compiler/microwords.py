@@ -20,7 +20,7 @@ REGISTERS = (Register.HOLD, Register.SPARE)
 #: From the power of two of a constant to the shift in its microword, of operations whose constant is sig · 2^power.
 SHIFTS = {Op.SET: set_shift, Op.ADD: add_shift}
 #: Operations that wait for a buffer, or room in one, by ``first``; the others than ENT free it by ``last``.
-BUFFERED = (Operation.QK, Operation.SLNV, Operation.ENT)
+BUFFERED = (Operation.QK, Operation.BIAS, Operation.SLNV, Operation.ENT)
 
 
 def encode(schedule: Schedule) -> tuple[int, ...]:
@@ -138,7 +138,7 @@ def _micro(config: Config, fields: Mapping[str, int], fixed_reference: bool) -> 
         index=0 if scaled else fields["index"],
         source=REGISTERS[fields["src"]],
         target=REGISTERS[fields["dst"] if writes_hold else 0],
-        first=bool(fields["first"]) and operation not in (Operation.SLNV, Operation.ENT),
+        first=bool(fields["first"]) and operation not in (Operation.BIAS, Operation.SLNV, Operation.ENT),
         constant=constant_of(config, fields) if scaled else None,
         reference=fields["constant"] if fixed_reference and operation is Operation.EXP else None,
     )

@@ -22,6 +22,9 @@ from .schedule import Schedule
 
 __all__ = ["Binding", "modulo_schedule"]
 
+#: Operations that a score is made of.
+SCORES = (Operation.QK, Operation.BIAS)
+
 
 class Binding(enum.Enum):
     """What of two tiles may be under way at the same time."""
@@ -116,7 +119,7 @@ class _Tile:
             for number, micro in enumerate(program)
             if micro.writes is Register.SCORE or any(register is Register.SCORE for register, _ in micro.reads)
         ]
-        count = next((number for number, micro in enumerate(program) if micro.operation is not Operation.QK), len(program))
+        count = next((number for number, micro in enumerate(program) if micro.operation not in SCORES), len(program))
         self.scores = range(count)
         self.chain = range(count, uses[-1] + 1)
         self.tail = range(uses[-1] + 1, len(program))

@@ -106,6 +106,11 @@ class Program:
         return tuple(option for option, needed in wanted.items() if needed)
 
     @cached_property
+    def takes_bias(self) -> bool:
+        """Whether it adds a bias to every score, which its calls must bring."""
+        return any(placed.operation is Operation.BIAS for placed in self.schedule.placed)
+
+    @cached_property
     def words_bytes(self) -> bytes:
         """Microwords as they lie in memory."""
         return as_bytes(self.microwords)

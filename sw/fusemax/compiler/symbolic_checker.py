@@ -25,9 +25,10 @@ RULES: dict[str, str] = {
     "word": "Operations are known, reserved bits are zero, and so are fields that an operation does not use.",
     "option": "The machine was made with the operations and registers that the program uses.",
     "walk": "Head dim indices of QK, of SLNV (with ENT) and of SUM are there once a tile, QKs and numerators in their order.",
-    "flags": "first is on the first QK, SLNV and ENT of a tile, last on the last QK and SLNV.",
+    "flags": "first is on the first QK, BIAS, SLNV and ENT of a tile, last on the last QK, BIAS and SLNV.",
+    "bias": "If there is BIAS, it is there for every row, behind the tile's QKs and before whatever uses the score.",
     "partial bus": "MAX, SUM, SLNV and ENT share the bus down the columns.",
-    "north bus": "QK, EXP and MASK share the bus from the north.",
+    "north bus": "QK, BIAS, EXP and MASK share the bus from the north.",
     "write port": "MAX, EXP, LIN and SET share the write port of the hold registers.",
     "move": "A stage 1 tile's MAX is in slot 0, beside the first QK or alone.",
     "mask": "MASK is once a tile, in SUM's slot or one without an operation; MAX and SET find their own tile's mask bit.",
@@ -48,12 +49,12 @@ Symbol = int
 PARTIAL = (Op.SUM, Op.SLNV, Op.ENT)
 NUMERATORS = (Op.SLNV, Op.ENT)
 HOLD_WRITERS = (Op.EXP, Op.LIN, Op.SET)
-NORTH = (Op.QK, Op.EXP)
+NORTH = (Op.QK, Op.BIAS, Op.EXP)
 #: Operations that use the fields; the others leave them zero.
 USES: dict[str, tuple[Op, ...]] = {
-    "index": (Op.QK, Op.SUM, Op.SLNV, Op.ENT, Op.SET, Op.ADD),
-    "first": (Op.QK, Op.SLNV, Op.ENT, Op.EXP, Op.LIN, Op.ADD),
-    "last": (Op.QK, Op.SLNV),
+    "index": (Op.QK, Op.BIAS, Op.SUM, Op.SLNV, Op.ENT, Op.SET, Op.ADD),
+    "first": (Op.QK, Op.BIAS, Op.SLNV, Op.ENT, Op.EXP, Op.LIN, Op.ADD),
+    "last": (Op.QK, Op.BIAS, Op.SLNV),
     "src": (Op.QK, Op.EXP, Op.LIN, Op.SET, Op.ADD, Op.ENT, Op.SUM, Op.SLNV),
     "dst": HOLD_WRITERS,
     "constant": (Op.EXP, Op.SET, Op.ADD),
@@ -213,7 +214,19 @@ def _check_words(words: list[dict[str, int]], config: Config, e: int, f: int, fi
                 raise RuleError("mask", slot, "MASK must be in SUM's slot or one without an operation")
     if masks != 1:
         raise RuleError("mask", 0, f"MASK must be there once, not {masks} times")
-    _check_walks(words, e, f)
+    _check_walks(words, e, f, config.rows)
+    _check_bias(words)
+
+
+def _check_bias(words: list[dict[str, int]]) -> None:
+    """Biases are added to a score that is complete otherwise."""
+    operations = list(_operations(words))
+    biases = [(offset, slot) for offset, slot, name, _ in operations if name == "BIAS"]
+    for offset, slot, name, word in operations:
+        if name == "QK" and not word["src"] and any(bias < offset for bias, _ in biases):
+            raise RuleError("bias", slot, "QK must come before its tile's BIASes, but comes behind one")
+        if name in ("ADD", "MAX") and any(bias > offset for bias, _ in biases):
+            raise RuleError("bias", slot, f"{name} must come behind its tile's BIASes, but comes before one")
 
 
 def _check_fields(slot: int, word: dict[str, int], fixed_reference: bool, spare_hold: bool) -> None:
@@ -233,10 +246,11 @@ def _check_fields(slot: int, word: dict[str, int], fixed_reference: bool, spare_
         raise RuleError("option", slot, f"{op.name} must leave the spare hold alone without the flag spare_hold")
 
 
-def _check_walks(words: list[dict[str, int]], e: int, f: int) -> None:
+def _check_walks(words: list[dict[str, int]], e: int, f: int, rows: int) -> None:
     """Every head dim index once a tile; which word is the first and the last of its kind."""
     walks: tuple[tuple[tuple[Op, ...], list[int]], ...] = (
         ((Op.QK,), list(range(e))),
+        *((((Op.BIAS,), list(range(rows))),) if any(word["op"] == Op.BIAS for word in words) else ()),
         (NUMERATORS, list(range(f))),
         ((Op.SUM,), [f]),
     )
@@ -421,11 +435,11 @@ class _Column:
             yield first + timing.read_stage(Port.SIGN), READ, self.read_sign
         if name == "ENT":
             yield first + timing.read_stage(Port.SLICE), READ, self.read_score
-        if name in ("QK", "ADD", "MAX") and not (name == "QK" and o.word["first"]):
+        if name in ("QK", "BIAS", "ADD", "MAX") and not (name == "QK" and o.word["first"]):
             yield last, READ, self.read_score
         if name in ("MAX", "SET"):
             yield first + timing.read_stage(Port.VISIBLE), READ, self.read_visible
-        if name in ("QK", "ADD"):
+        if name in ("QK", "BIAS", "ADD"):
             yield last, WRITE, self.write_score
         if name == "MASK":
             yield last, WRITE, self.write_visible

@@ -19,6 +19,7 @@ __all__ = ["Timetable", "plot"]
 
 COLOURS = {
     Operation.QK: "#4477aa",
+    Operation.BIAS: "#44aa99",
     Operation.MASK: "#bbbbbb",
     Operation.MAX: "#ee6677",
     Operation.EXP: "#ccbb44",
@@ -31,6 +32,7 @@ COLOURS = {
 }
 MEANINGS = {
     Operation.QK: "QK: scores",
+    Operation.BIAS: "BIAS: biases of the scores",
     Operation.MASK: "MASK: key intervals",
     Operation.MAX: "MAX: maximum, reference",
     Operation.EXP: "EXP: weights",

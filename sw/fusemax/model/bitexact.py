@@ -29,6 +29,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -52,6 +53,7 @@ __all__ = [
     "Keys",
     "Result",
     "Segment",
+    "SegmentBias",
     "Values",
     "add_to_state",
     "attention",
@@ -82,6 +84,14 @@ FLOAT64_BIAS, FLOAT64_FRACTION = 1023, 52
 OFF_TIE = 2.0**-50
 
 
+class SegmentBias(NamedTuple):
+    """Biases of a segment's scores, (P, M), and whether the loader has flagged an overflow or a number that is not finite."""
+
+    operands: ScaledQuery
+    overflow: bool
+    nonfinite: bool
+
+
 class Segment(NamedTuple):
     """Keys and values that lie together and are cut into tiles of ``rows`` from their own start.
 
@@ -91,12 +101,18 @@ class Segment(NamedTuple):
         bfloat16 bits, (M, E) and (M, F).
     lo, hi
         Query row r sees keys ``lo[r] <= j < hi[r]`` of this segment; (P,) integers. None: all keys.
+    bits
+        And of these only those whose bit is set, (P, M). None: all.
+    bias
+        Added to the scores. None: nothing.
     """
 
     k: NDArray[np.uint16]
     v: NDArray[np.uint16]
     lo: NDArray[np.int64] | None = None
     hi: NDArray[np.int64] | None = None
+    bits: NDArray[np.bool_] | None = None
+    bias: SegmentBias | None = None
 
     def visible(self, rows: slice) -> NDArray[np.bool_] | None:
         """Which keys the query rows see, (M, P); None if all see all."""
@@ -107,7 +123,18 @@ class Segment(NamedTuple):
         if self.hi is not None and (self.hi[rows] < len(self.k)).any():
             below = keys < self.hi[rows]
             seen = below if seen is None else seen & below
+        if self.bits is not None:
+            bits = self.bits[rows].T
+            seen = bits if seen is None else seen & bits
         return seen
+
+    def scores(
+        self, keys: Keys, scaled: ScaledQuery, rows: slice, visible: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.float64], bool]:
+        """Scores of query rows (:meth:`Keys.scores`)."""
+        if self.bias is None:
+            return keys.scores(scaled, visible)
+        return keys.scores(scaled, visible, ScaledQuery(*(part[rows].T for part in self.bias.operands)))
 
 
 @dataclass(frozen=True)
@@ -244,7 +271,7 @@ def attention_head(
         smallest = np.full(columns, smallest_state(config))
         for segment, key, value in zip(segments, keys, values, strict=True):
             visible = segment.visible(rows)
-            scores, score_overflow = key.scores(scaled, visible)
+            scores, score_overflow = segment.scores(key, scaled, rows, visible)
             overflow |= score_overflow
             weights, exponents, distances, reference = _weights(config, scores, visible, reference)
             smallest -= distances.sum(axis=0)
@@ -269,6 +296,9 @@ def finish_head(
     """Put blocks of queries together: their states (F+1, P), the denominator last, and references."""
     sums = StateFloat(*(np.concatenate(parts, axis=1) for parts in zip(*states, strict=True)))
     nonfinite = any(bool(bf16.is_nonfinite(array).any()) for array in (q, *(x for s in segments for x in (s.k, s.v))))
+    biases = [segment.bias for segment in segments if segment.bias is not None]
+    nonfinite |= any(bias.nonfinite for bias in biases)
+    overflow |= any(bias.overflow for bias in biases)
     return Head(
         StateFloat(*(part[:-1] for part in sums)),
         StateFloat(*(part[-1] for part in sums)),
@@ -287,8 +317,13 @@ class Keys:
         self.shift = 255 - exponent
         self.value = np.ldexp(self.sig.astype(np.float64), config.product_align - self.shift)
 
-    def scores(self, scaled: ScaledQuery, visible: NDArray[np.bool_] | None = None) -> tuple[NDArray[np.float64], bool]:
-        """Scores (M, P) as float64 integers, wrapped as the machine wraps them, and whether a visible one overflowed."""
+    def scores(
+        self, scaled: ScaledQuery, visible: NDArray[np.bool_] | None = None, bias: ScaledQuery | None = None
+    ) -> tuple[NDArray[np.float64], bool]:
+        """Scores (M, P) as float64 integers, wrapped as the machine wraps them, and whether a visible one overflowed.
+
+        A ``bias`` (M, P) is added behind the products, as the product of a query of its size and a key of 1.
+        """
         operand, shift = scaled.operand.T, scaled.exponent_word.T
         query = np.ascontiguousarray(np.ldexp(operand.astype(np.float64), -shift))
         e, keys, queries = len(query), self.sig.shape[1], query.shape[1]
@@ -296,31 +331,42 @@ class Keys:
         step = max(1, BLOCK_NUMBERS // queries)
         buffer = np.empty((min(step, keys), queries))
         largest_query = np.abs(query).max(axis=1)
+        added = np.zeros((keys, 1))
+        if bias is not None:
+            added = np.ldexp(bias.operand.astype(np.float64), self.config.product_align - ONE_EXPONENT - bias.exponent_word)
+            added *= ONE_SIG
         overflow = False
         for start in range(0, keys, step):
             block = slice(start, min(start + step, keys))
             key = self.value[:, block, None]
             # A negative shift makes a single product as large as this limit already.
-            bound = (largest_query * np.abs(key).max(axis=(1, 2)) + 1).sum()
+            bound = (largest_query * np.abs(key).max(axis=(1, 2)) + 1).sum() + np.abs(added[block]).max() + 1
             if bound >= 1 << self.config.score_bits - 1:
-                scores[block], wrong = self._checked_scores(block, operand, shift)
+                block_bias = None if bias is None else ScaledQuery(*(part[block] for part in bias))
+                scores[block], wrong = self._checked_scores(block, operand, shift, block_bias)
                 overflow |= bool((wrong if visible is None else wrong & visible[block]).any())
                 continue
             total, placed = scores[block], buffer[: block.stop - block.start]
             _place(key[0], query[0], total)
             for index in range(1, e):
                 total += _place(key[index], query[index], placed)
+            if bias is not None:
+                total += _place(added[block], np.ones(()), placed)
         return scores, overflow
 
     def _checked_scores(
-        self, block: slice, operand: NDArray[np.int64], shift: NDArray[np.int64]
+        self, block: slice, operand: NDArray[np.int64], shift: NDArray[np.int64], bias: ScaledQuery | None
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Scores of a block in which some sum or shift may leave its range, looking at every step, and which overflowed."""
         total = np.zeros((block.stop - block.start, operand.shape[1]), np.int64)
         overflow = np.zeros(total.shape, np.bool_)
-        for index in range(len(operand)):
-            amount = self.shift[index, block, None] + shift[index]
-            total = total + place(self.sig[index, block, None] * operand[index], self.config.product_align, amount)
+        products = (
+            (self.sig[index, block, None] * operand[index], self.shift[index, block, None] + shift[index])
+            for index in range(len(operand))
+        )
+        last = [] if bias is None else [(ONE_SIG * bias.operand, ONE_EXPONENT + bias.exponent_word)]
+        for product, amount in chain(products, last):
+            total = total + place(product, self.config.product_align, amount)
             wrapped = wrap(total, self.config.score_bits)
             overflow |= (amount < 0) | (wrapped != total)
             total = wrapped

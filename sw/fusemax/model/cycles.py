@@ -27,7 +27,7 @@ SLOT_COUNTERS = {
     "slots_exp": (Op.EXP,),
     "slots_sum": (Op.SUM,),
     "slots_slnv": (Op.SLNV,),
-    "slots_function": (Op.LIN, Op.SET, Op.ADD, Op.ENT),
+    "slots_function": (Op.LIN, Op.SET, Op.ADD, Op.ENT, Op.BIAS),
 }
 
 

@@ -1,18 +1,18 @@
 """Which descriptors the model takes: exactly those whose jobs the machine can do.
 
 The machine itself does not look at what would need a multiplier, or many steps, and at worst makes it wait until its watchdog
-ends that: ``group_iterations``, what follows from ``share``, and key tiles of which no query sees a key.
+ends that: ``group_iterations``, ``mask_blocks``, what follows from ``share``, and key tiles of which no query sees a key.
 """
 
 from __future__ import annotations
 
 from ..planning.masks import UNBOUNDED
-from ..spec import CHAIN_FIELDS, DESCRIPTOR_MAGIC, MAX_SHARE, ROW_STATE_BITS, SETTINGS, Config, Descriptor
+from ..spec import CHAIN_FIELDS, DESCRIPTOR_MAGIC, MAX_SHARE, ROW_STATE_BITS, SETTINGS, Config, Descriptor, ceil_div
 from .tiles import needs_all_keys
 
 __all__ = ["is_valid", "settings"]
 
-ARRAYS = "qkvo"
+ARRAYS = "qkvmbo"
 STRIDES = ("row_stride", "head_stride", "batch_stride")
 
 
@@ -23,6 +23,7 @@ def is_valid(config: Config, job: Descriptor, before: Descriptor | None = None) 
     return (
         _has_shape(config, job)
         and _has_mask(config, job)
+        and _has_pairs(config, job)
         and _has_addresses(config, job)
         and (not job.fixed_reference or config.linear)
         and (not job.spare_hold or config.functions)
@@ -45,12 +46,21 @@ def settings(job: Descriptor) -> tuple[int, ...]:
 
 def _has_addresses(config: Config, job: Descriptor) -> bool:
     addresses = [job.program_address, *(getattr(job, f"{array}_address") for array in ARRAYS)]
-    strides = [getattr(job, f"{array}_{name}") for array in ARRAYS for name in STRIDES] + [
-        job.q_share_stride,
-        job.o_share_stride,
-    ]
+    strides = [getattr(job, f"{array}_{name}") for array in ARRAYS for name in STRIDES]
+    strides += [getattr(job, f"{array}_share_stride") for array in "qmbo"]
     return all(address >> config.address_bits == 0 for address in addresses) and all(
         place % config.bus_bytes == 0 for place in addresses + strides
+    )
+
+
+def _has_pairs(config: Config, job: Descriptor) -> bool:
+    """Mask bits and biases: what is on chip of them, and that a mask row has as many bus words as the keys need."""
+    per_block = config.mask_block_tiles
+    blocks = ceil_div(job.mask_phase + job.key_tiles, per_block) if per_block else 0
+    return (
+        job.mask_phase <= max(0, per_block - 1)
+        and (not job.bit_mask or (per_block > 0 and job.group_tiles <= config.mask_tiles and job.mask_blocks == blocks))
+        and (not job.bias or job.group_tiles <= config.bias_tiles)
     )
 
 

@@ -44,7 +44,8 @@ Reals = NDArray[np.float64]
 def is_softmax(program: Program) -> bool:
     """Whether a program does what softmax attention needs and nothing else."""
     order = [placed.operation for placed in program.schedule.placed if placed.operation is not Operation.MASK]
-    wanted = [Operation.QK] * program.e + [Operation.MAX, Operation.EXP, Operation.SUM] + [Operation.SLNV] * program.f
+    biases = [Operation.BIAS] * (program.config.rows * program.takes_bias)
+    wanted = [Operation.QK] * program.e + biases + [Operation.MAX, Operation.EXP, Operation.SUM] + [Operation.SLNV] * program.f
     return order == wanted and not program.fixed_reference and not program.spare_hold
 
 
@@ -72,7 +73,7 @@ def program_head(
         rows = slice(start, start + QUERY_BLOCK)
         block = _Block(program, scale_query(program.config, q[rows], scale_bits[rows, None]))
         for segment in segments:
-            block.run(segment, segment.visible(rows))
+            block.run(segment, rows)
         states.append(from_float64(block.state))
         references.append(np.where(block.reference == NO_REFERENCE, 0, block.reference))
         overflow |= block.overflow
@@ -101,9 +102,9 @@ class _Block:
         self.smallest = np.full(columns, smallest_state(program.config))
         self.overflow = bool(queries.overflow.any())
 
-    def run(self, segment: Segment, visible: Truths | None) -> None:
+    def run(self, segment: Segment, rows: slice) -> None:
         """All tiles of a segment."""
-        tile = _Tiles(self, segment, visible)
+        tile = _Tiles(self, segment, rows)
         for micro in self.micros:
             tile.step(micro)
         tile.accumulate()
@@ -112,8 +113,9 @@ class _Block:
 class _Tiles:
     """Registers of all rows of a segment's tiles, (M, P), while the operations of a tile are gone through."""
 
-    def __init__(self, block: _Block, segment: Segment, visible: Truths | None) -> None:
-        self.block, self.segment, self.visible = block, segment, visible
+    def __init__(self, block: _Block, segment: Segment, rows: slice) -> None:
+        self.block, self.segment, self.rows = block, segment, rows
+        self.visible = segment.visible(rows)
         self.config: Config = block.program.config
         shape = len(segment.k), len(block.queries.operand)
         self.score = Score(np.zeros(shape, np.int64), np.zeros(shape, np.bool_))
@@ -171,8 +173,9 @@ class _Tiles:
         return held
 
     def contract(self) -> None:
-        """QKs: the scores, and whether a visible one has left its range."""
-        values, overflow = Keys(self.config, self.segment.k).scores(self.block.queries, self.visible)
+        """QKs and the BIASes behind them: the scores, and whether a visible one has left its range."""
+        keys = Keys(self.config, self.segment.k)
+        values, overflow = self.segment.scores(keys, self.block.queries, self.rows, self.visible)
         self.score = Score(values.astype(np.int64), np.zeros(values.shape, np.bool_))
         self.block.overflow |= overflow
 

@@ -47,6 +47,7 @@ from .cycles import SLOT_COUNTERS, ring_cycles
 from .descriptor_check import is_valid, settings
 from .interpreter import is_softmax, program_head
 from .job_memory import JobMemory, Stop, key_rows, query_rows
+from .job_pairs import read_bias, read_mask
 from .tiles import issued_tiles, job_rows, query_tiles, read_beats
 
 __all__ = ["ModelTransport"]
@@ -300,7 +301,8 @@ class ModelTransport:
             memory.read_rows(key_rows(job, array, entry, head, keys), 2 * getattr(job, elements)).view("<u2")
             for array, elements in (("k", "e"), ("v", "f"))
         )
-        self._segments.append(Segment(k, v, job.mask_lo + position, job.mask_hi + position))
+        pairs = (read(config, memory, job, entry, head, rows, keys) for read in (read_mask, read_bias))
+        self._segments.append(Segment(k, v, job.mask_lo + position, job.mask_hi + position, *pairs))
         header = job.row_scale * config.bus_bytes
         if not job.continued:
             self._queries = memory.read_rows(query_rows(job, "q", entry, head, rows), header + 2 * job.e)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..planning.masks import UNBOUNDED
+from ..planning.pair_rows import bias_beats
 from ..spec import Config, Descriptor, ceil_div
 
 __all__ = ["is_masked", "issued_tiles", "job_rows", "needs_all_keys", "query_tiles", "read_beats", "written_bytes"]
@@ -64,11 +65,13 @@ def needs_all_keys(config: Config, job: Descriptor) -> bool:
 
 
 def read_beats(config: Config, job: Descriptor) -> int:
-    """Bus words of queries, keys and values that a job reads."""
+    """Bus words of queries, keys, values, mask bits and biases that a job reads."""
     rows, keys = job_rows(config, job)
     query_beats = 0 if job.continued else rows * (job.row_scale + config.beats(job.e))
     key_beats = job.groups * keys * (config.beats(job.e) + config.beats(job.f))
-    return job.heads * job.batch * (query_beats + key_beats)
+    mask_beats = job.bit_mask * job.mask_blocks * rows
+    bias_words = job.bias * job.key_tiles * rows * bias_beats(config, wide=bool(job.bias_wide))
+    return job.heads * job.batch * (query_beats + key_beats + mask_beats + bias_words)
 
 
 def written_bytes(config: Config, job: Descriptor) -> int:

@@ -19,6 +19,7 @@ from ..compiler.program import Program
 from ..spec import MAX_SHARE, Config, Descriptor, ceil_div
 from .masks import UNBOUNDED, Mask, Piece, pieces
 from .memory_map import Buffer, Shape
+from .pair_rows import Bias, bias_beats
 from .residency import residency
 
 __all__ = ["Job", "Keys", "cut_jobs", "describe", "plan"]
@@ -149,6 +150,8 @@ def _piece_jobs(
             yield [Job(batch=nowhere, heads=nowhere, share=share, positions=(piece.start, piece.stop), keys=keys)]
         return
     room = config.resident_query_tiles(shape.e, shape.f)
+    if most_tiles is not None:
+        room = min(room, most_tiles)
     rows = (piece.stop - piece.start) * shape.share
     tiles = residency(config, shape.e, shape.f, rows, piece.keys, shape.output_bytes, most_tiles=most_tiles).group_tiles
     for share in _cut(0, shape.share, min(MAX_SHARE, room * config.columns)):
@@ -223,11 +226,20 @@ def describe(
     scale: np.float32 | float = 1.0,
     most_tiles: int | None = None,
     mask: Mask | None = None,
+    bias: Bias | None = None,
 ) -> list[Descriptor]:
     """The descriptors of a call, in order. Each asks for an interrupt.
 
-    ``scale`` includes log2(e); ``most_tiles`` is for :func:`~fusemax.planning.residency`.
+    ``scale`` includes log2(e); ``most_tiles`` is for :func:`~fusemax.planning.residency`. Buffers ``m`` and ``b`` are those of
+    mask bits and of ``bias``, if there are some.
+
+    Raises
+    ------
+    ValueError
+        If there are mask bits or biases, and key tiles do not begin at multiples of the array's rows.
     """
+    most_tiles = _most_tiles(config, buffers, most_tiles)
+    arrays = {name: buffer for name, buffer in buffers.items() if name in "qkvo"}
     common = Descriptor(
         float32_out=int(shape.out_dtype == "float32"),
         interrupt=1,
@@ -244,10 +256,40 @@ def describe(
         scale=int(np.float32(scale).view(np.uint32)),
         output_slots=min(config.output_beats // output_beats(config, shape), MOST),
     )
+    if bias is not None:
+        common = replace(common, bias=1, bias_wide=int(bias.wide), bias_scale=int(bias.scale.view(np.uint32)))
     return [
-        replace(common, **_tiles(config, shape, job, most_tiles), **_places(job, buffers))
-        for job in plan(config, shape, buffers, mask, most_tiles)
+        replace(common, **_tiles(config, shape, job, most_tiles), **_places(job, arrays), **_pairs(config, job, buffers, bias))
+        for job in plan(config, shape, arrays, mask, most_tiles)
     ]
+
+
+def _most_tiles(config: Config, buffers: Mapping[str, Buffer | Keys], asked: int | None) -> int | None:
+    """Most query tiles of a group whose mask bits and biases are on chip, or fewer if that is asked for."""
+    limits = [("m", config.mask_tiles), ("b", config.bias_tiles)]
+    return min((*([] if asked is None else [asked]), *(most for name, most in limits if name in buffers)), default=None)
+
+
+def _pairs(config: Config, job: Job, buffers: Mapping[str, Buffer | Keys], bias: Bias | None) -> dict[str, int]:
+    """Fields of mask bits and biases."""
+    fields: dict[str, int] = {}
+    first_tile, beside = divmod(job.keys[0], config.rows)
+    tiles = ceil_div(job.keys[1] - job.keys[0], config.rows)
+    for name in ("m", "b"):
+        if name not in buffers:
+            continue
+        if beside:
+            raise ValueError(
+                f"keys must be in runs of a multiple of {config.rows} for a mask or a bias, but one has {beside} more"
+            )
+        words = first_tile * bias_beats(config, wide=bias.wide) if name == "b" and bias else first_tile
+        if name == "m":
+            words, phase = divmod(first_tile, config.mask_block_tiles)
+            blocks = ceil_div(phase + tiles, config.mask_block_tiles)
+            fields |= {"bit_mask": 1, "mask_phase": phase, "mask_blocks": blocks}
+        fields |= _place(name, buffers[name], job, job.share[0], job.positions[0])
+        fields[f"{name}_address"] += words * config.bus_bytes
+    return fields
 
 
 def output_beats(config: Config, shape: Shape) -> int:
@@ -286,16 +328,23 @@ def _tiles(config: Config, shape: Shape, job: Job, most_tiles: int | None) -> di
 
 def _places(job: Job, buffers: Mapping[str, Buffer | Keys]) -> dict[str, int]:
     """Fields of the places in memory. A stride that leads nowhere is zero."""
-    batch, heads, share = (last - first for first, last in (job.batch, job.heads, job.share))
-    fields = {"heads": heads, "batch": batch}
+    fields = {"heads": job.heads[1] - job.heads[0], "batch": job.batch[1] - job.batch[0]}
     for name, buffer in buffers.items():
-        first_share, row = (0, job.keys[0]) if name in "kv" else (job.share[0], job.positions[0])
-        fields[f"{name}_address"] = buffer.place(job.batch[0], job.heads[0], first_share, row)
-        fields[f"{name}_row_stride"] = buffer.row_stride
-        fields[f"{name}_head_stride"] = buffer.head_stride if heads > 1 else 0
-        fields[f"{name}_batch_stride"] = (buffer.batch_stride or 0) if batch > 1 else 0
-        if isinstance(buffer, Buffer) and name in "qo":
-            fields[f"{name}_share_stride"] = buffer.share_stride if share > 1 else 0
+        fields |= _place(name, buffer, job, *((0, job.keys[0]) if name in "kv" else (job.share[0], job.positions[0])))
+    return fields
+
+
+def _place(name: str, buffer: Buffer | Keys, job: Job, first_share: int, row: int) -> dict[str, int]:
+    """Address and strides of an array."""
+    batch, heads, share = (last - first for first, last in (job.batch, job.heads, job.share))
+    fields = {
+        f"{name}_address": buffer.place(job.batch[0], job.heads[0], first_share, row),
+        f"{name}_row_stride": buffer.row_stride,
+        f"{name}_head_stride": buffer.head_stride if heads > 1 else 0,
+        f"{name}_batch_stride": (buffer.batch_stride or 0) if batch > 1 else 0,
+    }
+    if isinstance(buffer, Buffer) and name not in "kv":
+        fields[f"{name}_share_stride"] = buffer.share_stride if share > 1 else 0
     return fields
 
 

@@ -17,6 +17,7 @@ from .descriptors import Keys
 from .masks import Mask
 from .memory_map import Shape
 from .output_rows import Rows
+from .pair_rows import PairRows
 
 __all__ = ["Part", "PartKeys", "Results", "split"]
 
@@ -53,6 +54,14 @@ class Part:
     def scale(self, shape: Shape, scale: ArrayLike) -> ArrayLike:
         """The part's factors of one for all, or (batch, query heads, queries)."""
         return self.rows(shape, "q", np.asarray(scale)) if np.ndim(scale) else scale
+
+    def pairs(self, shape: Shape, pairs: PairRows) -> PairRows:
+        """The part's rows of mask bits or biases."""
+        batch, heads = (
+            slice(*wanted) if size > 1 else slice(None)
+            for wanted, size in zip((self.batch, self.query_heads(shape)), pairs.rows.shape, strict=False)
+        )
+        return PairRows(pairs.rows[batch, heads])
 
     def mask(self, mask: Mask) -> Mask:
         """The part's mask."""

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..planning.memory_map import Buffer, Shape
 from ..planning.output_rows import Rows
+from ..planning.pair_rows import PairRows
 from ..spec import Config
 from .host_blocks import Block
 from .transport import Transport
@@ -34,6 +35,10 @@ class Arrays:
         if shape.row_scale:
             scale = np.asarray(factors, np.float32).view(np.uint32)
             self._rows(buffer, shape, "q", 1, 4)[...] = scale.reshape(*self._row_axes(shape, "q"), 1)
+
+    def put_pairs(self, buffer: Buffer, pairs: PairRows) -> None:
+        """Copy mask bits or biases to device memory."""
+        self._transport.memory[buffer.address : buffer.address + buffer.size] = pairs.rows.reshape(-1)
 
     def put_block(self, block: Block, address: int, shape: Shape) -> dict[str, Buffer]:
         """Copy a block of the host's memory, and where its arrays are then."""

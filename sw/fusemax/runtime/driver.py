@@ -15,6 +15,7 @@ from ..errors import DeviceMemoryError, ProgramFaultError
 from ..planning.descriptors import Keys
 from ..planning.memory_map import Buffer, Shape, place_arrays, ring_size_log2
 from ..planning.output_rows import Rows
+from ..planning.pair_rows import place_pairs
 from ..planning.splitting import Part, PartKeys, Results
 from ..spec import DESCRIPTOR_STRIDE_BYTES, Config, Descriptor
 from .call import Bits, Call, PlacedKeys, Work, jobs_of, rows_of, unseen_rows
@@ -154,6 +155,8 @@ class Driver:
                 work, inner = works[index], part.shape(works[index].shape)
                 rows = {name: part.rows(work.shape, name, array) for name, array in work.arrays.items()}
                 buffers = self._placement.place(rows, inner, blocks, (free, gap[1]))
+                pairs = {name: part.pairs(work.shape, each) for name, each in work.call.pairs.items()}
+                buffers |= self._placement.place_pairs(pairs, inner, buffers, gap[1])
                 free = max(buffer.address + buffer.size for buffer in buffers.values())
                 scale = part.scale(work.shape, work.call.scale)
                 self._arrays.put_scale(buffers["q"], inner, scale)
@@ -184,7 +187,9 @@ class Driver:
         return [each.rows for each in results]
 
     def _program(self, call: Call, shape: Shape) -> Program:
-        return call.program or compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
+        return call.program or compile_program(
+            head_dim=shape.e, value_dim=shape.f, config=self._config, bias=call.bias is not None
+        )
 
     def _give_back_call(self) -> None:
         """Give back the memory of the call under way, if the machine has left it."""
@@ -225,6 +230,7 @@ class Driver:
         for index, part, _ in (piece for step in steps for piece in step):
             work, inner = works[index], part.shape(works[index].shape)
             places = place_arrays(self._config, inner, 0) | self._there(work.there, part)
+            places |= place_pairs(self._config, work.call.pairs, inner, 0)[0]
             call = replace(work.call, mask=part.mask(work.call.mask))
             for job in jobs_of(self._config, inner, programs[index], 0, places, np.float32(1), call):
                 issued = job.key_tiles * (job.groups * (job.group_tiles - 1) + job.large_groups)
@@ -248,6 +254,8 @@ class Driver:
         shape = self._shape(q, k.shape[1], k.shape[2], v.shape[3], call)
         program = self._program(call, shape)
         relative = place_arrays(self._config, shape, 0)
+        behind = max(buffer.address + buffer.size for buffer in relative.values())
+        relative |= place_pairs(self._config, call.pairs, shape, behind)[0]
         area = self.reserve("arrays", max(buffer.address + buffer.size for buffer in relative.values()))
         queued = QueuedCall([], scores=call.scores, remedy=call.remedy)
         output = replace(relative["o"], address=area + relative["o"].address)
@@ -259,6 +267,8 @@ class Driver:
             for name, array in (("q", q), ("k", k), ("v", v)):
                 self._arrays.put_rows(buffers[name], shape, name, array)
             self._arrays.put_scale(buffers["q"], shape, call.scale)
+            for name, pairs in call.pairs.items():
+                self._arrays.put_pairs(buffers[name], pairs)
             descriptors = self._describe(shape, program, program_address, buffers, call.scale, call)
             self.queue.add(descriptors, since=since, call=queued)
         except BaseException:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
+import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ..planning.packed_mask import PackedMask
 from .softmax_state import State
 
 __all__ = ["AttentionOptions", "CacheOptions", "CallOptions", "RequestOptions", "SubmitOptions", "VarlenOptions", "check_names"]
@@ -21,6 +23,8 @@ class CommonOptions(TypedDict, total=False):
     window: tuple[int, int] | None
     prefix: int | Sequence[int] | NDArray[Any] | None
     temperature: float | ArrayLike | None
+    mask: NDArray[np.bool_] | PackedMask | None
+    bias: NDArray[Any] | None
     state: State | None
     sink: ArrayLike | None
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..planning.memory_map import Buffer, Shape, align, place_arrays, row_alignment
+from ..planning.pair_rows import PairRows, place_pairs
 from ..spec import Config
 from .device_arrays import Arrays
 from .device_memory import DeviceMemory
@@ -15,7 +16,7 @@ from .host_blocks import Block
 
 __all__ = ["Placement"]
 
-NAMES = {"q": "queries", "k": "keys", "v": "values", "o": "outputs"}
+NAMES = {"q": "queries", "k": "keys", "v": "values", "o": "outputs", "m": "mask bits", "b": "biases"}
 
 Bits = NDArray[np.uint16]
 
@@ -45,9 +46,34 @@ class Placement:
                 free = buffer.address + buffer.size
                 yield name, None, buffer.address, free
 
-    def end_of(self, blocks: Sequence[Block], arrays: Mapping[str, Bits], shape: Shape, free: int) -> int:
-        """Return the address behind the arrays of a call and its output, which begin at ``free``."""
-        return max(end for _, _, _, end in self._addresses(blocks, arrays, shape, free))
+    def end_of(
+        self,
+        blocks: Sequence[Block],
+        arrays: Mapping[str, Bits],
+        shape: Shape,
+        free: int,
+        pairs: Mapping[str, PairRows] | None = None,
+    ) -> int:
+        """Return the address behind the arrays of a call, its output, its mask bits and its biases, which begin at ``free``."""
+        end = max(end for _, _, _, end in self._addresses(blocks, arrays, shape, free))
+        return place_pairs(self._config, pairs or {}, shape, end)[1]
+
+    def place_pairs(
+        self, pairs: Mapping[str, PairRows], shape: Shape, placed: Mapping[str, Buffer], limit: int
+    ) -> dict[str, Buffer]:
+        """Copy mask bits and biases to device memory, behind what is placed and before ``limit``; returns where they are.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If there is no room for them.
+        """
+        free = max(buffer.address + buffer.size for buffer in placed.values())
+        buffers, _ = place_pairs(self._config, pairs, shape, free)
+        for name, buffer in buffers.items():
+            self._memory.check_room(NAMES[name], buffer.size, buffer.address + buffer.size, limit)
+            self._arrays.put_pairs(buffer, pairs[name])
+        return buffers
 
     def place(
         self, arrays: Mapping[str, Bits], shape: Shape, blocks: Sequence[Block], gap: tuple[int, int]

@@ -1,6 +1,6 @@
 """What hardware and host share: configuration, words, registers. Plain Python; importing it needs nothing else."""
 
-from .config import CONFIGS, Config, config_named
+from .config import CONFIGS, NORTH_BITS, Config, config_named
 from .descriptor import (
     CHAIN_FIELDS,
     DESCRIPTOR,
@@ -49,6 +49,7 @@ __all__ = [
     "MASK_LIMIT",
     "MAX_SHARE",
     "MICROWORD",
+    "NORTH_BITS",
     "PAGE_BYTES",
     "PROGRAM_HEADER",
     "PROGRAM_MAGIC",

@@ -9,8 +9,10 @@ from typing import Any
 from .integers import ceil_div, clog2
 from .timing import Timing
 
-__all__ = ["CONFIGS", "Config", "config_named"]
+__all__ = ["CONFIGS", "NORTH_BITS", "Config", "config_named"]
 
+#: Bits of the bus that goes down a column: one per row of a mask, if the rows are no more.
+NORTH_BITS = 27
 BUS_WIDTHS = (32, 64, 128, 256, 512, 1024)
 #: Files have a configuration's name in theirs, which a file system limits.
 LONGEST_NAME = 100
@@ -181,8 +183,48 @@ class Config:
 
     @property
     def query_bank_beats(self) -> int:
-        """Words of a column's query bank, each of ``beat_elements`` scaled query elements."""
+        """Words of a column's query bank with queries, each of ``beat_elements`` scaled query elements."""
         return self.query_tiles * self.beats(self.max_e)
+
+    @property
+    def mask_field_bits(self) -> int:
+        """Bits of a mask row that a key tile takes: one per row of the array, the others are zero."""
+        return 16 if self.rows <= 16 else 32
+
+    @property
+    def mask_block_tiles(self) -> int:
+        """Key tiles in a bus word of a mask row; 0 if the array has more rows than the north bus has bits."""
+        return self.bus_bits // self.mask_field_bits if self.rows <= NORTH_BITS else 0
+
+    @property
+    def mask_tiles(self) -> int:
+        """Most query tiles of a group whose mask bits are on chip, for two bus words of keys each."""
+        return self.query_tiles
+
+    @property
+    def bias_tiles(self) -> int:
+        """Most query tiles of a group whose bias is on chip, for two key tiles each."""
+        return min(4, self.query_tiles)
+
+    @property
+    def bias_words(self) -> int:
+        """Words of a query bank for a query's bias of a key tile, of 32 bits per key; a power of two."""
+        return 1 << clog2(ceil_div(2 * self.rows, self.beat_elements))
+
+    @property
+    def mask_base(self) -> int:
+        """First word of a query bank with mask bits, behind the queries."""
+        return self.query_bank_beats
+
+    @property
+    def bias_base(self) -> int:
+        """First word of a query bank with a bias, behind the mask bits."""
+        return self.mask_base + 2 * self.mask_tiles
+
+    @property
+    def query_bank_words(self) -> int:
+        """Words of a column's query bank: scaled queries, mask bits, bias."""
+        return self.bias_base + 2 * self.bias_tiles * self.bias_words
 
     @property
     def state_words(self) -> int:

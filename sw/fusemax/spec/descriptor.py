@@ -26,7 +26,7 @@ DESCRIPTOR_MAGIC = 0xFA02
 #: Bytes from one descriptor of the ring to the next.
 DESCRIPTOR_STRIDE_BYTES = 256
 #: Bytes of a descriptor that the device reads.
-DESCRIPTOR_BYTES = 192
+DESCRIPTOR_BYTES = 256
 #: Largest number of query heads that share a key head in one job.
 MAX_SHARE = 256
 #: Bound of ``mask_lo`` and ``mask_hi`` in both directions: no key is as far from a query.
@@ -72,7 +72,10 @@ class Descriptor:
     spare_hold: int = _bits(
         1, "The last hold register is the spare one, and tiles take turns with the others; needs the option functions."
     )
-    _flags: int = _bits(7, "Zero.", init=False)
+    bit_mask: int = _bits(1, "A query sees only keys whose bit is set in its mask row.")
+    bias: int = _bits(1, "Scores have a bias, for the program's BIAS; their rows are read.")
+    bias_wide: int = _bits(1, "Bias rows have the north operands of 32 bits each instead of bfloat16 numbers.")
+    _flags: int = _bits(4, "Zero.", init=False)
     program_tag: int = _bits(32, "Tag of the program; it is fetched only when another one is loaded.")
     program_address: int = _bits(64, "Address of the program's first microword (behind its header).")
     ii: int = _bits(16, "Initiation interval: microwords of the program.")
@@ -118,7 +121,20 @@ class Descriptor:
     tile_span: int = _bits(16, "Positions from a tile's first row to its last, at most: (columns + share - 2) // share.")
     q_share_stride: int = _bits(32, "From a query to the next query head's of the same position.")
     o_share_stride: int = _bits(32, "From an output row to the next query head's of the same position.")
-    _reserved: int = _bits(256, "Zero.", init=False)
+    m_address: int = _bits(64, "Mask row of the first head's first query, at the bus word of the job's first key.")
+    b_address: int = _bits(64, "Bias row of the first head's first query, at the job's first key.")
+    m_row_stride: int = _bits(32, "From one query's mask row to the next query's; here and below 0 if they have the same.")
+    b_row_stride: int = _bits(32, "From one query's bias row to the next query's.")
+    m_share_stride: int = _bits(32, "From a mask row to the next query head's of the same position.")
+    b_share_stride: int = _bits(32, "From a bias row to the next query head's of the same position.")
+    m_head_stride: int = _bits(32, "From one key head's mask rows to the next key head's.")
+    b_head_stride: int = _bits(32, "From one key head's bias rows to the next key head's.")
+    m_batch_stride: int = _bits(32, "From one batch entry's mask rows to the next entry's.")
+    b_batch_stride: int = _bits(32, "From one batch entry's bias rows to the next entry's.")
+    mask_blocks: int = _bits(32, "Bus words of a mask row that the job reads.")
+    mask_phase: int = _bits(32, "Key tiles in the first of them that are in front of the job's keys.")
+    bias_scale: int = _bits(32, "float32 that multiplies every bfloat16 bias: log2(e), perhaps by a temperature.")
+    _reserved: int = _bits(288, "Zero.", init=False)
 
     @classmethod
     def unpack(cls, word: int) -> Descriptor:

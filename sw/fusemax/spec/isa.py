@@ -35,6 +35,8 @@ class Op(enum.IntEnum):
     ADD = 7
     #: Downward sum of P·slice of S, which is still in the accumulator. Machines with ``Config.entropy``.
     ENT = 8
+    #: S += bias of a row: ``index`` is the row, in every other one nothing is added.
+    BIAS = 9
 
 
 #: Stages that a program may use: an operation's tile started at most ``STAGES - 1`` iterations ago.
@@ -50,13 +52,13 @@ MICROWORD = Layout(
         Field(
             "index",
             9,
-            "Head dim index: e of QK, f of SLNV, F for SUM; slice of ENT, which is its f; of SET and ADD the constant's "
+            "Head dim index: e of QK, f of SLNV, F for SUM; slice of ENT, which is its f; row of BIAS; of SET and ADD the constant's "
             "significand, two's complement.",
         ),
         Field(
             "first",
             1,
-            "First operation of its kind for the tile: QK loads S instead of adding; K, V or Q must be there. Of the "
+            "First operation of its kind for the tile: QK loads S instead of adding; K, V, Q or bias must be there. Of the "
             "numerators the first one begins an output row. EXP: of -|S|; LIN: of max(S, 0); ADD: to min(S, 0).",
         ),
         Field("last", 1, "Last operation of its kind for the tile: frees the buffer that it read."),

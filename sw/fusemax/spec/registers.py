@@ -239,14 +239,14 @@ COUNTERS: tuple[tuple[str, str], ...] = (
     ("slots_slnv", "Slots that issued SLNV."),
     ("slots_max", "Slots that issued MAX, beside a QK or alone."),
     ("slots_empty", "Slots of running iterations in which no main operation was issued."),
-    ("stall_q", "Cycles that waited for a query tile."),
+    ("stall_q", "Cycles that waited for a query tile, mask bits or a bias."),
     ("stall_k", "Cycles that waited for a key tile."),
     ("stall_v", "Cycles that waited for a value tile."),
     ("stall_output", "Cycles that waited for room in the output buffers."),
     ("idle", "Busy cycles in which no iteration was running."),
     ("bytes_read", "Bytes read, bus words in full."),
     ("bytes_written", "Bytes written, as strobed."),
-    ("slots_function", "Slots that issued LIN, SET, ADD or ENT; stays 0 on machines without them."),
+    ("slots_function", "Slots that issued LIN, SET, ADD, ENT or BIAS."),
 )
 
 

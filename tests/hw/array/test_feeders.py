@@ -65,7 +65,8 @@ def test_west_feeder(option):
             element, row = int(rng.integers(CONFIG.beat_elements)), int(rng.integers(256))
             row = row if rng.random() < 0.5 else int(rng.integers(CONFIG.rows))
             keys = int(rng.integers(CONFIG.rows + 1))
-            word = {"control": control, "beat": beat, "element": element, "row": row, "keys": keys}
+            bias = int(op is OpCode.QK and rng.random() < 0.3)
+            word = {"control": control, "beat": beat, "element": element, "row": row, "keys": keys, "bias": bias}
             if constants:
                 sig, shift = int(rng.integers(-256, 256)), int(rng.integers(256))
                 word |= {"constant": int(rng.random() < 0.3), "sig": sig, "exponent": shift}
@@ -75,7 +76,8 @@ def test_west_feeder(option):
             if last_word:
                 out = ctx.get(dut.word_out)
                 assert out.row == (last_word["row"] + 1) % 256
-                assert (out.beat, out.element, out.keys) == tuple(last_word[name] for name in ("beat", "element", "keys"))
+                names = ("beat", "element", "keys", "bias")
+                assert tuple(out[name] for name in names) == tuple(last_word[name] for name in names)
                 if constants:
                     assert [out[name] for name in ("constant", "sig", "exponent")] == [
                         last_word[name] for name in ("constant", "sig", "exponent")
@@ -100,6 +102,9 @@ def test_west_feeder(option):
                 assert bus.sig == want_sig or want_sig is None
 
             bits = bank[beat] >> 16 * element & 0xFFFF if row < keys else 0
+            if bias:
+                bits = 0x3F80 if row == keys else 0
+                seen.add(("bias", row == keys))
             sig, exponent = (int(part) for part in bf16.unpack(bits))
             if word.get("constant"):
                 expected.append((control, word["sig"], word["exponent"]))
@@ -118,6 +123,8 @@ def test_west_feeder(option):
     simulate(dut, bench)
     assert {
         "just loaded",
+        ("bias", True),
+        ("bias", False),
         ("row", True),
         ("row", False),
         (OpCode.QK, True),
@@ -127,13 +134,23 @@ def test_west_feeder(option):
     } <= seen
 
 
-@pytest.mark.parametrize("changes", [{}, {"contexts": 2}, {"rows": 256}, {"linear": True}])
+def seen_rows(config, lo, hi, bits, element):
+    """What the bus says: a bit per row, or for many rows the interval."""
+    if config.rows > 27:
+        return hi << 9 | lo, None
+    operand, exponent = element
+    given = operand & 0x3FFFF | (exponent & 0x1FF) << 18
+    seen = sum(1 << row for row in range(config.rows) if lo <= row < hi and (not bits or given >> row & 1))
+    return seen & 0x3FFFF, (seen >> 18) - (seen >> 26 << 9)
+
+
+@pytest.mark.parametrize("changes", [{}, {"contexts": 2}, {"rows": 27}, {"rows": 256}, {"linear": True}])
 def test_north_feeder(changes):
     config = replace(CONFIG, **changes)
     rng = np.random.default_rng(2)
     dut = NorthFeeder(config)
     element_bits = north_bus(config).size
-    bank = [[(0, 0)] * config.beat_elements for _ in range(config.query_bank_beats)]
+    bank = [[(0, 0)] * config.beat_elements for _ in range(config.query_bank_words)]
     ring = [-1] * config.holds
     expected, seen = [], set()
 
@@ -160,6 +177,7 @@ def test_north_feeder(changes):
             share = int(rng.integers(256))
             word |= {"share": share, "phase": int(rng.choice([share, rng.integers(share + 1)]))}
             word |= {name: int(rng.choice([-512, 511, rng.integers(-8, config.rows + 8)])) for name in ("lo", "hi")}
+            word["bits"] = int(rng.integers(2))
             ctx.set(dut.word, word)
             ctx.set(dut.load, load)
             ctx.set(dut.reference_in, reference)
@@ -170,9 +188,8 @@ def test_north_feeder(changes):
                 ends = last_word["phase"] == last_word["share"]
                 assert (out.share, out.phase) == (last_word["share"], 0 if ends else last_word["phase"] + 1)
                 assert (out.lo, out.hi) == (last_word["lo"] + ends, last_word["hi"] + ends)
-                assert (out.hold, out.beat, out.element, out.keys) == tuple(
-                    last_word[n] for n in ("hold", "beat", "element", "keys")
-                )
+                names = ("hold", "beat", "element", "keys", "bits")
+                assert tuple(out[name] for name in names) == tuple(last_word[name] for name in names)
                 assert out.source.value == last_word["source"]
                 passed = ctx.get(dut.load_out)
                 assert passed.valid == (last_load["valid"] and last_load["skip"] > 0)
@@ -204,7 +221,7 @@ def test_north_feeder(changes):
             else:
                 lo = min(max(word["lo"], 0), config.rows)
                 hi = min(max(word["hi"], 0), word["keys"]) if word["queries"] else 0
-                expected.append((hi << 9 | lo, None))
+                expected.append(seen_rows(config, lo, hi, word["bits"], bank[beat][word["element"]]))
             if load["valid"] and load["skip"] == 0:
                 bank[load["beat"]] = elements
             last_word, last_load = word, load

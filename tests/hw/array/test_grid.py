@@ -7,7 +7,7 @@ from amaranth.sim import Simulator
 
 from fusemax.spec import Config, Op, Timing
 from fusemax_hw.array.grid import Grid
-from fusemax_hw.pe.model import Partial, PeModel, PeWord
+from fusemax_hw.pe.model import Partial, PeModel, PeWord, rows_seen
 from fusemax_hw.words import north_bus, partial_bus, west_bus
 
 E, F = 4, 3
@@ -42,7 +42,7 @@ def tile_words(config: Config, rng: np.random.Generator, rows: int, columns: int
         west = [(sig, int(rng.integers(240, 256))) for sig in sigs()]
         north = [(int(rng.choice([-1, 1]) * rng.integers(1 << 16, 1 << 17)), -233) for _ in range(columns)]
         yield step(PeWord(op=Op.QK, first=index == 0), west, north)
-    interval = [(int(rng.integers(0, rows + 1)) << 9, 0) for _ in range(columns)]
+    interval = [tuple(rows_seen(config, 0, int(rng.integers(0, rows + 1))).values()) for _ in range(columns)]
     yield step(PeWord(op=Op.NOP, mask=True), [(0, row) for row in range(rows)], interval)
     yield step(PeWord(max=True, hold_max=1))
     for _ in range(latency - 1):

@@ -71,6 +71,7 @@ class Model:
                     "last": int(row == count - 1),
                     "scale": scale,
                     "row_scale": row_scale,
+                    "wide": 0,
                 },
             }
 

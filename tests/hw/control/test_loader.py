@@ -12,6 +12,7 @@ from fusemax_hw.control.load_walker import LoadKind, load_tag
 from fusemax_hw.control.loader import Loader
 from fusemax_hw.words import north_bus
 
+SCALED = (LoadKind.QUERY, LoadKind.BIAS)
 SCALES = (0x3F800000, 0x3E38AA3B, 0xC0490FDB, 0x7F000000)
 
 
@@ -33,6 +34,7 @@ def random_beats(rng, config, tiles):
             base = buffers[kind] * config.key_beats + (2 * config.key_beats if kind is LoadKind.VALUE else 0)
         scale, tail = rng.choice(SCALES), rng.randint(1, config.beat_elements)
         row_scale = rng.getrandbits(1) if kind is LoadKind.QUERY else 0
+        wide = rng.getrandbits(1) if kind is LoadKind.BIAS else 0
         words += row_scale
         for row in range(rows):
             for index in range(words):
@@ -55,8 +57,9 @@ def random_beats(rng, config, tiles):
                         "base": base,
                         "tail": tail,
                         "last": int(row == rows - 1),
-                        "scale": rng.getrandbits(32) if row_scale else scale if kind is LoadKind.QUERY else 0,
+                        "scale": rng.getrandbits(32) if row_scale else scale if kind in SCALED else 0,
                         "row_scale": row_scale,
+                        "wide": wide,
                     },
                 }
 
@@ -81,7 +84,10 @@ def test_words(bus_bits, paces):
     query_latency = QueryScale.latency + 1
     #: What the outputs are in which cycle.
     words, queries = {}, {}
-    pulses = {name: set() for name in ("query_loaded", "key_loaded", "value_loaded", "nonfinite", "overflow")}
+    pulses = {
+        name: set()
+        for name in ("query_loaded", "key_loaded", "value_loaded", "mask_loaded", "bias_loaded", "nonfinite", "overflow")
+    }
 
     def act():
         beat = now["beat"] = queue.pop() if queue and go() else None
@@ -102,7 +108,14 @@ def test_words(bus_bits, paces):
             pulses["key_loaded"].add(cycle + 1)
         if kind is LoadKind.VALUE and ends:
             pulses["value_loaded"].add(cycle + 1)
-        if kind is LoadKind.QUERY and (beat["index"] or not tag["row_scale"]):
+        if kind in (LoadKind.MASK, LoadKind.BIAS) and ends:
+            pulses[f"{kind.name.lower()}_loaded"].add(cycle + query_latency)
+        if kind is LoadKind.MASK or (kind is LoadKind.BIAS and tag["wide"]):
+            # Elements of 16 bits or, two of the word's, of 32; the bank's have 27.
+            bits, size = 16 if kind is LoadKind.MASK else 32, north_bus(config).size
+            elements = [payload >> start & (1 << min(bits, size)) - 1 for start in range(0, bus_bits, bits)]
+            queries[cycle + query_latency] = where | {"payload": sum(word << size * i for i, word in enumerate(elements))}
+        elif kind in SCALED and (beat["index"] or not tag["row_scale"]):
             where["beat"] -= tag["row_scale"]
             scaled = scale_query(config, np.array(elements), factor)
             bus = [
@@ -115,7 +128,7 @@ def test_words(bus_bits, paces):
                 pulses["nonfinite"].add(cycle + query_latency)
             if any(scaled.overflow[: len(existing(beat))]):
                 pulses["overflow"].add(cycle + query_latency)
-            if ends:
+            if ends and kind is LoadKind.QUERY:
                 pulses["query_loaded"].add(cycle + query_latency)
 
     bench.each(act)

@@ -8,11 +8,18 @@ from fusemax_hw.control.load_walker import DEADLINE_BITS, LoadKind, load_tag
 from fusemax_hw.control.request_arbiter import RequestArbiter
 
 CONFIG = Config(rows=4, columns=4)
-PORTS = ("query", "key", "value")
+KINDS = {
+    "query": LoadKind.QUERY,
+    "key": LoadKind.KEY,
+    "mask": LoadKind.MASK,
+    "bias": LoadKind.BIAS,
+    "value": LoadKind.VALUE,
+}
+PORTS = tuple(KINDS)
 
 
 def random_request(rng, kind):
-    fields = ("place", "base", "tail", "last", "scale", "row_scale")
+    fields = ("place", "base", "tail", "last", "scale", "row_scale", "wide")
     shape = load_tag(CONFIG)
     tag = {name: rng.getrandbits(shape[name].width) for name in fields}
     return {
@@ -35,10 +42,7 @@ def test_order(stalled):
     bench = Bench(RequestArbiter(CONFIG), seed=2)
     dut, rng = bench.dut, bench.rng
     start = (1 << DEADLINE_BITS) - 300
-    requests = {
-        port: list(rows_of(rng, kind, 300, start))
-        for port, kind in zip(PORTS, (LoadKind.QUERY, LoadKind.KEY, LoadKind.VALUE), strict=True)
-    }
+    requests = {port: list(rows_of(rng, kind, 300, start)) for port, kind in KINDS.items()}
     requests["control"] = [{**random_request(rng, LoadKind.PROGRAM), "due": -1} for _ in range(40)]
     go = bench.stalls if stalled else lambda *_: bench.stalls(1.0)
     sources = {
@@ -58,7 +62,7 @@ def test_order(stalled):
         bench.watch(getattr(dut, port).payload.deadline, lambda value, port=port: shown.update({port: value}))
 
     def due_first():
-        """Control, or the first of Q, K and V that none of the others is before, by the deadlines of the cycle before."""
+        """Control, or the first of the others that none of the others is before, by the deadlines of the cycle before."""
         half = 1 << DEADLINE_BITS - 1
         offered = [port for port in PORTS if offers[port]]
         if offers["control"]:
@@ -70,7 +74,7 @@ def test_order(stalled):
         )
 
     def decide(_):
-        """Whatever goes in this cycle is due first among what was offered; ties in the order control, Q, K, V."""
+        """Whatever goes in this cycle is due first among what was offered; ties in the order of the ports."""
         taken = [port for port, source in sources.items() if source.taken and source.taken[-1] == bench.cycle]
         assert len(taken) <= 1
         for port in taken:

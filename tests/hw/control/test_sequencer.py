@@ -17,7 +17,7 @@ from fusemax.spec import MICROWORD, Config, Op
 from fusemax_hw.control.sequencer import Sequencer, sequencer_events
 from fusemax_hw.words import NorthSource
 
-PULSES = ("query_release", "key_release", "value_release", "results_issued")
+PULSES = ("query_release", "key_release", "value_release", "mask_release", "bias_release", "results_issued")
 
 
 def corner(config, fixed_reference, west, north, lane):
@@ -40,8 +40,12 @@ def corner(config, fixed_reference, west, north, lane):
         out |= {"hold_max": control["hold_max"], "first_max": lane["first_max"], "reference": lane["reference"]}
     if control["mask"]:
         out |= {"source": north["source"]} | {name: north[name] for name in INTERVAL}
+        out |= {"bits_beat": north["beat"], "bits_element": north["element"]}
     clears = op is Op.QK and config.functions and west["constant"]
-    if op is Op.QK and not clears:
+    if op is Op.QK and west["bias"]:
+        out |= {"first": control["first"], "bias_row": west["keys"], "source": north["source"]}
+        out |= {"north_beat": north["beat"], "north_element": north["element"]}
+    elif op is Op.QK and not clears:
         out |= {
             "first": control["first"],
             "west_beat": west["beat"],
@@ -108,6 +112,7 @@ def all_operations(rng, config, e, f):
 
     words = [{"op": Op.QK, "index": index, "first": not index, "last": index == e - 1} for index in range(e)]
     words[0]["max"] = not own or rng.getrandbits(1)
+    words += [{"op": Op.BIAS, "index": row, "first": not row, "last": row == config.rows - 1} for row in range(config.rows)]
     words += [{"max": 1, "dst": 1} for _ in range(own * rng.randrange(1, 3))]
     middle = [some(Op.EXP), *([some(Op.LIN)] if config.linear else [])]
     middle += [some(rng.choice((Op.SET, Op.ADD))) for _ in range(6 * config.functions)]
@@ -137,7 +142,7 @@ class Case:
         if config.linear or config.entropy:
             self.program = Words(e, f, all_operations(rng, config, e, f))
         else:
-            self.program = fusemax.compile(head_dim=e, value_dim=f, config=config)
+            self.program = fusemax.compile(head_dim=e, value_dim=f, config=config, bias=bool(rng.getrandbits(1)))
         self.jobs = []
         # Another number of rooms comes only after the machine has drained.
         slots = rng.choice((1, 1, 2))
@@ -178,25 +183,36 @@ class Stimulus:
         self.tiles = bench.source(dut.tiles, case.tiles, go(1 / 3 / ii, 0.1, 1.0, 1.0))
 
         self.pulses = dict.fromkeys(PULSES, 0)
+        has_bias = any(MICROWORD.unpack(word)["op"] == Op.BIAS for word in case.program.microwords)
         self.to_load = {
             "q": sum(tile["first"] for tile in case.tiles),
             "k": sum(tile["new_keys"] for tile in case.tiles),
             "v": sum(tile["new_keys"] for tile in case.tiles),
+            "m": sum(tile["new_bits"] for tile in case.tiles),
+            "b": sum(tile["new_keys"] for tile in case.tiles) * has_bias,
         }
-        self.resident = dict.fromkeys("qkv", 0)
-        self.room = {"q": case.jobs[0]["query_slots"], "k": 2, "v": 2}
-        self.paces = {name: Stalls(bench.rng, (0.0, 0.3 / ii, 1.0) if stalled else (1.0,), spell=10 * ii) for name in "qkvo"}
+        self.resident = dict.fromkeys("qkvmb", 0)
+        self.room = {"q": case.jobs[0]["query_slots"], "k": 2, "v": 2, "m": 2, "b": 2}
+        self.paces = {name: Stalls(bench.rng, (0.0, 0.3 / ii, 1.0) if stalled else (1.0,), spell=10 * ii) for name in "qkvmbo"}
         self.stored = 0
         self.now = {}
         bench.each(self._load_and_store)
-        for name, port in (("q", "query_loaded"), ("k", "key_loaded"), ("v", "value_loaded"), ("o", "output_freed")):
+        for name, port in (
+            ("q", "query_loaded"),
+            ("k", "key_loaded"),
+            ("v", "value_loaded"),
+            ("m", "mask_loaded"),
+            ("b", "bias_loaded"),
+            ("o", "output_freed"),
+        ):
             bench.drive(getattr(dut, port), lambda name=name: self.now[name])
 
     def _load_and_store(self):
-        for name, release in (("q", "query_release"), ("k", "key_release"), ("v", "value_release")):
+        releases = [f"{name}_release" for name in ("query", "key", "value", "mask", "bias")]
+        for name, release in zip("qkvmb", releases, strict=True):
             self.resident[name] -= self.pulses[release]
         self.stored += self.pulses["results_issued"]
-        for name in "qkv":
+        for name in "qkvmb":
             load = self.to_load[name] and self.resident[name] < self.room[name] and self.paces[name]()
             self.now[name] = int(bool(load))
             self.to_load[name] -= self.now[name]

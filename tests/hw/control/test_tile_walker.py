@@ -19,9 +19,16 @@ def tiles(config, tensor, job):
     for number, head in enumerate(heads):
         groups = query_tiles_of(job)
         for index, group in enumerate(groups):
-            numbers = range(job["key_tiles"]) if of_keys else group
+            blocks = {"m": job["mask_blocks"], "b": job["key_tiles"]}.get(tensor, 1)
+            numbers = range(job["key_tiles"]) if of_keys else group * blocks
             for place, tile in enumerate(numbers):
                 group_end = place == len(numbers) - 1
+                block_start, block_end = place % len(group) == 0, place % len(group) == len(group) - 1
+                pairs = {
+                    "again": int(block_start and place > 0),
+                    "group_start": int(place == 0 and index > 0),
+                    "block_end": int(block_end),
+                }
                 if of_keys:
                     rows = job["last_keys"] if group_end else config.rows
                 else:
@@ -35,13 +42,14 @@ def tiles(config, tensor, job):
                     "large": int(index < job["large_groups"]),
                     "group_end": int(group_end),
                     "job_end": int(group_end and index == len(groups) - 1 and number == len(heads) - 1),
+                    **(pairs if tensor in "mb" else {}),
                     "job": {name: job[name] for name in ROW_FIELDS[tensor]} | {"restart": job["restart"] * first},
                 }
                 first = False
 
 
 @pytest.mark.parametrize("stalls", [False, True])
-@pytest.mark.parametrize("tensor", list("qkvo"))
+@pytest.mark.parametrize("tensor", list("qkvmbo"))
 def test_jobs(tensor, stalls):
     dut = TileWalker(CONFIG, tensor)
     bench = Bench(dut, seed=ord(tensor))
@@ -71,5 +79,5 @@ def test_jobs(tensor, stalls):
 
 
 def test_unknown_tensor():
-    with pytest.raises(ValueError, match="tensor must be one of q, k, v, o, not 's'"):
+    with pytest.raises(ValueError, match="tensor must be one of q, k, v, m, b, o, not 's'"):
         TileWalker(CONFIG, "s")

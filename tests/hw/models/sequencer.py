@@ -6,10 +6,10 @@ from fusemax_hw.words import NorthSource
 __all__ = ["INTERVAL", "SLOTS", "STALLS", "SequencerModel"]
 
 SLOTS = ("slots_qk", "slots_exp", "slots_sum", "slots_slnv", "slots_function", "slots_empty")
-FUNCTIONS = (Op.LIN, Op.SET, Op.ADD, Op.ENT)
+FUNCTIONS = (Op.LIN, Op.SET, Op.ADD, Op.ENT, Op.BIAS)
 STALLS = ("stall_q", "stall_k", "stall_v", "stall_output")
 #: Of a tile, what the north edge gets with a MASK.
-INTERVAL = ("lo", "hi", "phase", "share", "keys", "queries")
+INTERVAL = ("lo", "hi", "phase", "share", "keys", "queries", "bits")
 
 
 class SequencerModel:
@@ -28,7 +28,7 @@ class SequencerModel:
         self.done = []
         self.running = False
         self.slot = 0
-        self.waiting = dict.fromkeys("qkv", 0)
+        self.waiting = dict.fromkeys("qkvmb", 0)
         self.rows = self.output = 0
 
     def tile(self, stage):
@@ -53,7 +53,7 @@ class SequencerModel:
                 issued = True
                 name = "empty" if tile is None or op is Op.NOP else "function" if op in FUNCTIONS else op.name.lower()
                 events[f"slots_{name}"] = 1
-                self.beside(word, out, events)
+                self.beside(word, out, events, pulses)
                 if name != "empty":
                     self.main(word, op, number, tile, out, pulses)
                 self.slot = (self.slot + 1) % len(self.words)
@@ -71,12 +71,15 @@ class SequencerModel:
                 self.hold = 0
         if takes:
             events["tiles"] = 1
-        for name in "qkv":
+        for name in "qkvmb":
             self.waiting[name] += loaded[name]
         self.rows -= freed
         return events, out, pulses, issued, between
 
     def stall(self, word, op, tile):
+        youngest = self.tile(0)[1]
+        if word["mask"] and youngest and youngest["new_bits"] and not self.waiting["m"]:
+            return "stall_q"
         if tile is None:
             return None
         if op is Op.SUM and tile["last"] and tile["state_out"] and self.rows >= tile["output_slots"]:
@@ -89,6 +92,8 @@ class SequencerModel:
             return "stall_q"
         if op is Op.QK and tile["new_keys"] and not self.waiting["k"]:
             return "stall_k"
+        if op is Op.BIAS and tile["new_keys"] and not self.waiting["b"]:
+            return "stall_q"
         if op is Op.SLNV and tile["new_keys"] and not self.waiting["v"]:
             return "stall_v"
         if self.begins_row(word, op) and tile["last"] and not tile["state_out"] and self.rows >= tile["output_slots"]:
@@ -100,7 +105,7 @@ class SequencerModel:
         """Whether these are the first of a tile's numerators."""
         return bool(word["first"] and op in (Op.SLNV, Op.ENT) and word["index"] == 0)
 
-    def beside(self, word, out, events):
+    def beside(self, word, out, events, pulses):
         """What a word does beside its main operation."""
         number, tile = self.tile(word["stage"] if word["dst"] else 1)
         if word["max"] and tile:
@@ -116,6 +121,10 @@ class SequencerModel:
             number, tile = self.tile(0)
             self.done[number].append("MASK")
             out |= {"mask": 1, "source": NorthSource.INTERVAL.value} | {name: tile[name] for name in INTERVAL}
+            base = self.config.mask_base + tile["block"] * self.config.mask_tiles
+            out |= {"bits_beat": base + tile["reference"], "bits_element": tile["element"]}
+            self.waiting["m"] -= tile["new_bits"]
+            pulses["mask_release"] = tile["free_bits"]
 
     def main(self, word, op, number, tile, out, pulses):
         config, index = self.config, word["index"]
@@ -134,6 +143,15 @@ class SequencerModel:
             out |= {"source": NorthSource.QUERY.value, "north_beat": tile["query"] + beat, "north_element": element}
             if word["last"]:
                 pulses["query_release"], pulses["key_release"] = tile["last"], tile["free_keys"]
+            return
+        if op is Op.BIAS:
+            self.waiting["b"] -= word["first"] & tile["new_keys"]
+            slot = tile["buffer"] * config.bias_tiles + tile["reference"]
+            beat, element = divmod(index, config.beat_elements // (2 if tile["bias_wide"] else 1))
+            out |= {"op": Op.QK, "first": 0, "bias_row": index, "source": NorthSource.QUERY.value}
+            out |= {"north_beat": config.bias_base + slot * config.bias_words + beat, "north_element": element}
+            if word["last"]:
+                pulses["bias_release"] = tile["free_keys"]
             return
         spare = config.holds - 1
         out["hold"] = spare if word["src"] else self.holds[number]

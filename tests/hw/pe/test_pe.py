@@ -11,7 +11,7 @@ from fusemax.arith.linear import linear_weight
 from fusemax.arith.score_slices import SLICES, slice_exponent
 from fusemax.spec import Config, Op, Port, Timing
 from fusemax_hw.pe import Pe
-from fusemax_hw.pe.model import Partial, PeModel, PeWord
+from fusemax_hw.pe.model import Partial, PeModel, PeWord, rows_seen
 
 WORDS = 1600
 SUMS = (Op.SUM, Op.SLNV, Op.ENT)
@@ -114,7 +114,7 @@ def random_words(config: Config, rng: np.random.Generator, count: int):
         if op in (Op.NOP, Op.SUM) and rng.random() < 0.5:
             row = int(rng.integers(config.rows))
             lo, hi = (int(rng.integers(config.rows + 1)) for _ in range(2)) if rng.random() < 0.5 else (row, config.rows)
-            fields |= {"mask": True, "operand": hi << 9 | lo, "exponent": row}
+            fields |= {"mask": True, **rows_seen(config, lo, hi), "exponent": row}
         if fields["max"]:
             # A running maximum is a score; near ties are worth having.
             near = int(

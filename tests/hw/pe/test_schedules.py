@@ -15,7 +15,7 @@ from fusemax.arith.score_product import add_shift, set_shift
 from fusemax.arith.score_slices import SLICES, slice_exponent
 from fusemax.spec import Config, Op, Port, Timing
 from fusemax_hw.pe import Pe
-from fusemax_hw.pe.model import Partial, PeModel, PeWord
+from fusemax_hw.pe.model import Partial, PeModel, PeWord, rows_seen
 
 SUMS = (Op.SUM, Op.SLNV, Op.ENT)
 
@@ -174,7 +174,7 @@ class Tiles:
             return PeWord(max=True, hold_max=registers["t"])
         if micro.mask:
             lo = 0 if self.visible[tile] else 1
-            return PeWord(mask=True, operand=1 << 9 | lo)
+            return PeWord(mask=True, **rows_seen(config, lo, 1))
         match micro.op:
             case Op.QK if micro.index >= 0:
                 fields |= {"operand": int(self.q[tile, micro.index]), "sig": int(self.k[tile, micro.index])}

@@ -67,6 +67,15 @@ def test_a_tensor_of_queries_keys_and_values_is_uploaded_once(device: fusemax.De
     np.testing.assert_array_equal(out, fusemax.attention(*(x.copy() for x in (q, k, v)), device=device, out_dtype="float32"))
 
 
+def test_keys_that_all_batch_entries_share_are_uploaded_once(device: fusemax.Device, jobs: list) -> None:
+    q, k, v = numbers(0, 3, 2, 9, 16), numbers(1, 1, 2, 12, 16), numbers(2, 2, 12, 16)
+    out = fusemax.attention(q, k, v, device=device)
+    (job,) = jobs
+    assert (job.batch, job.k_batch_stride, job.v_batch_stride) == (3, 0, 0)
+    assert job.o_address - job.v_address < 2 * v.nbytes
+    np.testing.assert_array_equal(out[2], fusemax.attention(q[2], k[0], v, device=device))
+
+
 def test_no_copy_on_the_host(device: fusemax.Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """The block that is uploaded is the array's own memory."""
     q = numbers(1, 1, 9, 2, 16)

@@ -12,6 +12,7 @@ from .bus import UNKNOWN, ReadPath, cut
 from .issue import Issue
 from .latencies import Latencies
 from .load import Arbiter, LoadWalker
+from .pairs import PairWalker
 from .store import Store
 from .walk import Descriptor
 
@@ -49,13 +50,14 @@ class Dispatcher:
         path: ReadPath,
         issue: Issue,
         loaders: Sequence[LoadWalker],
+        pairs: tuple[PairWalker, PairWalker],
         store: Store,
     ) -> None:
         self._config = config
         self._latencies = Latencies(config)
         self._descriptors, self._programs, self._loaded = descriptors, programs, loaded
         self._arbiter, self._path = arbiter, path
-        self._issue, self._loaders, self._store = issue, loaders, store
+        self._issue, self._loaders, self._pairs, self._store = issue, loaders, pairs, store
         self._index = 0
         self._given = 0  # jobs handed to the store engine: those that do not continue in the next one
         self._state = State.DESCRIPTOR
@@ -102,13 +104,16 @@ class Dispatcher:
             self._state = State.PROGRAM
             self._arbiter.control = cycle + latencies.program
         elif self._state is State.ROOM:
-            walkers = (*self._loaders, self._issue, self._store)
+            walkers = (*self._loaders, *self._pairs, self._issue, self._store)
             room = max(walker.jobs.room for walker in walkers)
             if room == UNKNOWN:
                 return
             cycle = max(self._cycle, room)
             job = self._descriptors[self._index]
-            for walker in walkers[:-1] if job.continues else walkers:
+            for pair, has in zip(self._pairs, (job.bit_mask, job.bias), strict=True):
+                if has:
+                    pair.push(cycle, job, self._index + 1)
+            for walker in (*self._loaders, self._issue, *([] if job.continues else [self._store])):
                 walker.jobs.push(cycle, job)
                 walker.start()
             self._index += 1

@@ -13,6 +13,7 @@ from ..tiles import is_masked
 from .bus import LONG_AGO, UNKNOWN
 from .latencies import Latencies
 from .load import LoadWalker
+from .pairs import PairWalker
 from .store import Store
 from .walk import GROUP, TILE, Walk
 
@@ -26,13 +27,15 @@ QUEUE_DEPTH = 5
 class Tile:
     """Of a key tile against a query tile: whether it is the query tile's first or last, the key tile's first or last.
 
-    ``state_out``: what goes out begins with the denominator.
+    ``new_bits``, ``free_bits``: a block's of mask bits. ``state_out``: what goes out begins with the denominator.
     """
 
     first: bool
     last: bool
     new_keys: bool
     free_keys: bool
+    new_bits: bool
+    free_bits: bool
     state_out: bool
 
 
@@ -41,6 +44,9 @@ class Mark(enum.Enum):
 
     FIRST_QK = enum.auto()
     LAST_QK = enum.auto()
+    MASK = enum.auto()
+    FIRST_BIAS = enum.auto()
+    LAST_BIAS = enum.auto()
     SUM = enum.auto()
     FIRST_SLNV = enum.auto()
     #: SLNVs behind ENTs, which have begun the row.
@@ -77,7 +83,10 @@ def marks(program: Program) -> list[tuple[int, Mark, int]]:
             Op.QK: (Mark.FIRST_QK, Mark.LAST_QK),
             Op.SLNV: (first_slnv, Mark.LAST_SLNV),
             Op.ENT: (Mark.FIRST_ENT, Mark.LAST_SLNV),
+            Op.BIAS: (Mark.FIRST_BIAS, Mark.LAST_BIAS),
         }.get(Op(word["op"]))
+        if word["mask"]:
+            found.append((slot, Mark.MASK, 0))
         if word["op"] == Op.QK and word["src"]:
             # A key of 0 is waited for by nobody.
             continue
@@ -102,22 +111,22 @@ class Issue(Walk):
     waits
         What has been counted.
     observe
-        Called when a key tile's first tile has been taken, before the walker moves on, with whether tiles may be masked.
+        Called when a key tile's first tile has been taken, before the walker moves on, with whether key tiles may differ.
     """
 
     def __init__(
         self,
         config: Config,
-        query: LoadWalker,
-        key: LoadWalker,
-        value: LoadWalker,
+        loaders: tuple[LoadWalker, ...],
+        pairs: tuple[PairWalker, PairWalker],
         store: Store,
         observe: Callable[[bool], None],
     ) -> None:
         super().__init__(QUEUE_DEPTH, Latencies(config))
         self._config = config
         self._period = Latencies(config).issue_tile
-        self._query, self._key, self._value, self._store = query, key, value, store
+        (self._query, self._key, self._value), (self._mask, self._bias) = loaders, pairs
+        self._store = store
         self._observe = observe
         self.waits = Waits()
         self.stages: list[Tile | None] = [None] * config.contexts
@@ -219,7 +228,7 @@ class Issue(Walk):
         self.stages.insert(0, tile)
         self._taken = taken
         if tile.new_keys:
-            self._observe(is_masked(self.job))
+            self._observe(is_masked(self.job) or bool(self.job.bit_mask or self.job.bias))
         self._next += 1
         if self._next < len(self._tiles):
             self._offer_next(self._tiles[self._next][0] - number - 1)
@@ -245,12 +254,17 @@ class Issue(Walk):
         job = self.job
         assert job is not None
         first_key, last_key = self.at[TILE] == 0, self.at[TILE] == job.key_tiles - 1
+        per_block = max(1, self._config.mask_block_tiles)
+        place = (job.mask_phase + self.at[TILE]) % per_block
+        begins = bool(job.bit_mask) and (first_key or place == 0)
+        finishes = bool(job.bit_mask) and (last_key or place == per_block - 1)
         chained = bool(job.continues or job.continued)
         starts, ends = first_key and not job.continued, last_key and not job.continues
         state_out, count = bool(job.state_out), self.group_tiles
         if chained or not is_masked(job):
             for number in range(count):
-                yield number, Tile(starts, ends, number == 0, number == count - 1, state_out)
+                new, free = number == 0, number == count - 1
+                yield number, Tile(starts, ends, new, free, new and begins, free and finishes, state_out)
             return
         rows, group = self._config.rows, self.at[GROUP]
         before = group * job.group_tiles - max(0, group - job.large_groups)
@@ -262,7 +276,8 @@ class Issue(Walk):
             if sees_none or (lo < rows and hi > 0):
                 needed.append((number, starts or lo >= 0, ends or hi <= rows))
         for number, first, last in needed:
-            yield number, Tile(first, last, number == needed[0][0], number == needed[-1][0], state_out)
+            new, free = number == needed[0][0], number == needed[-1][0]
+            yield number, Tile(first, last, new, free, new and begins, free and finishes, state_out)
 
     def _pass_mark(self, slot: int, mark: Mark, stage: int) -> bool:
         """Whether the word at a mark could be issued, or be passed over, as far as is known."""
@@ -281,6 +296,18 @@ class Issue(Walk):
             if tile.new_keys and (there := keys.popleft()) > cycle:
                 waits.stall_k += there - cycle
                 cycle = there
+        elif mark in (Mark.MASK, Mark.FIRST_BIAS):
+            new, walker = (tile.new_bits, self._mask) if mark is Mark.MASK else (tile.new_keys, self._bias)
+            if new and not walker.loaded:
+                return False
+            if new and (there := walker.loaded.popleft()) > cycle:
+                waits.stall_q += there - cycle
+                cycle = there
+            if mark is Mark.MASK and tile.free_bits:
+                walker.release(cycle)
+        elif mark is Mark.LAST_BIAS:
+            if tile.free_keys:
+                self._bias.release(cycle)
         elif mark is Mark.LAST_QK:
             if tile.last:
                 self._query.release(cycle)

@@ -39,6 +39,9 @@ class Latencies:
     #: Last row of a tile granted or asked for until the next tile is taken; tile taken to the request of its first row.
     next_tile: int = 1
     first_row: int = 1
+    #: The same of rows of mask bits and biases, and from one of a tile to the next: addresses are added up.
+    first_pair: int = 2
+    next_pair: int = 2
     #: Row granted by the arbiter to the burst splitter; row in the splitter to its first burst; burst to the row's next one;
     #: burst to its address, when it was compared with the window.
     request: int = 1

@@ -1,15 +1,17 @@
-"""Loading: three walkers ask for rows of Q, K and V, an arbiter grants one at a time, a tile is there after its last word."""
+"""Loading: walkers ask for rows of Q, K and V (:mod:`.pairs` for others), an arbiter grants one at a time, a tile is there after its last word."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
 
 from ...spec import Config
 from .bus import LONG_AGO, UNKNOWN, ReadPath
 from .latencies import Latencies
 from .walk import TILE, Rows, Walk
 
-__all__ = ["DEADLINES", "Arbiter", "LoadWalker"]
+__all__ = ["DEADLINES", "Arbiter", "LoadWalker", "Loader"]
 
 #: First uses are counted modulo this; the order of two that are half of it apart is the other one.
 DEADLINES = 1 << 16
@@ -142,8 +144,24 @@ class LoadWalker(Walk):
         return (*tile, len(self._buffers), len(self.loaded), *self._rows.state())
 
 
+class Loader(Protocol):
+    """A walker that asks for rows."""
+
+    valid: int
+    deadline: int
+
+    def grant(self, cycle: int, path: ReadPath) -> None:
+        """Read the row that is asked for."""
+        ...
+
+
 class Arbiter:
-    """Grants descriptors and programs first, then the row that is used first; ties in the order Q, K, V.
+    """Grants descriptors and programs first, then the row that is used first; ties in the order of the walkers.
+
+    Parameters
+    ----------
+    walkers
+        Of queries, keys, mask bits, biases and values, in this order.
 
     Members
     -------
@@ -151,35 +169,29 @@ class Arbiter:
         First cycle in which the dispatcher asks for a run; unknown if it does not.
     """
 
-    def __init__(self, query: LoadWalker, key: LoadWalker, value: LoadWalker, path: ReadPath) -> None:
-        self._walkers = query, key, value
+    def __init__(self, walkers: Sequence[Loader], path: ReadPath) -> None:
+        self._walkers = walkers
         self._path = path
         self.control = UNKNOWN
 
     @property
     def next_grant(self) -> int:
         """Cycle of the next grant, as far as is known now."""
-        query, key, value = self._walkers
-        earliest = min(self.control, query.valid, key.valid, value.valid)
+        earliest = min(self.control, *(walker.valid for walker in self._walkers))
         return max(earliest, self._path.free) if earliest < UNKNOWN else UNKNOWN
 
-    def choose(self, cycle: int) -> LoadWalker | None:
+    def choose(self, cycle: int) -> Loader | None:
         """Whose row is granted in that cycle; None is the dispatcher's."""
-        query, key, value = self._walkers
         if self.control <= cycle:
             return None
-        key_valid, value_valid = key.valid <= cycle, value.valid <= cycle
-        if (
-            query.valid <= cycle
-            and not (key_valid and self._before(key, query))
-            and not (value_valid and self._before(value, query))
-        ):
-            return query
-        if key_valid and not (value_valid and self._before(value, key)):
-            return key
-        return value
+        asking = [walker for walker in self._walkers if walker.valid <= cycle]
+        return next(
+            walker
+            for number, walker in enumerate(asking)
+            if not any(self._before(other, walker) for other in asking[number + 1 :])
+        )
 
     @staticmethod
-    def _before(one: LoadWalker, other: LoadWalker) -> bool:
+    def _before(one: Loader, other: Loader) -> bool:
         """Whether ``one`` is used before ``other``, in the arithmetic of the hardware."""
         return (one.deadline - other.deadline) % DEADLINES >= DEADLINES // 2

@@ -11,6 +11,7 @@ from .dispatch import Dispatcher
 from .issue import Issue
 from .latencies import Latencies
 from .load import Arbiter, LoadWalker
+from .pairs import PairWalker
 from .store import Store
 from .walk import Descriptor
 
@@ -39,12 +40,13 @@ class Machine:
         latencies = Latencies(config)
         self.path = ReadPath(config, memory)
         query, key, value = self.loaders = tuple(LoadWalker(config, tensor) for tensor in "qkv")
-        self.arbiter = Arbiter(query, key, value, self.path)
+        mask, bias = self.pairs = PairWalker(config, "m"), PairWalker(config, "b")
+        self.arbiter = Arbiter((query, key, mask, bias, value), self.path)
         self.store = Store(config, WritePath(config, memory))
         self.on_key_tile: Callable[[bool], None] = lambda masked: None
-        self.issue = Issue(config, query, key, value, self.store, lambda masked: self.on_key_tile(masked))
+        self.issue = Issue(config, self.loaders, self.pairs, self.store, lambda masked: self.on_key_tile(masked))
         self.dispatcher = Dispatcher(
-            config, descriptors, programs, loaded, self.arbiter, self.path, self.issue, self.loaders, self.store
+            config, descriptors, programs, loaded, self.arbiter, self.path, self.issue, self.loaders, self.pairs, self.store
         )
         self.longest_delay = (
             latencies.results + latencies.answer + memory.read_latency_cycles + memory.beat_interval_cycles + 64

@@ -20,7 +20,7 @@ __all__ = ["Periods"]
 
 @dataclass(frozen=True)
 class Past:
-    """A moment: loop's number, cycle, what was counted, first uses of Q, K and V."""
+    """A moment: loop's number, cycle, what was counted, first uses of Q, K, V, mask bits and biases."""
 
     number: int
     cycle: int
@@ -60,9 +60,12 @@ class Periods:
     def _observe_loop(self, loop: int) -> bool:
         """Whether periods of the loop were passed over."""
         machine = self._machine
-        issue, loaders = machine.issue, machine.loaders
+        issue, walkers = machine.issue, (*machine.loaders, *machine.pairs)
         moving = self._moving(loop)
         run = (issue.job_number, *issue.at[:loop], issue.group_tiles if loop == GROUP else 0)
+        if any(walker.valid < UNKNOWN for walker in machine.pairs if walker not in moving):
+            # It asks for rows of a later job; the order of its requests among the others is not looked at here.
+            return False
         for walker in moving:
             if walker.job is None or walker.job_number != issue.job_number or walker.at[:loop] != issue.at[:loop]:
                 return False
@@ -70,7 +73,7 @@ class Periods:
                 return False
         if self._run.get(loop) != run:
             self._run[loop], self._moments[loop] = run, {}
-        now = Past(issue.at[loop], issue.base + self.cycles, issue.waits.values(), tuple(walker.deadline for walker in loaders))
+        now = Past(issue.at[loop], issue.base + self.cycles, issue.waits.values(), tuple(walker.deadline for walker in walkers))
         moments = self._moments[loop]
         past = moments.setdefault(self._future(loop, moving), now)
         if past is now:
@@ -83,9 +86,9 @@ class Periods:
             return False
         for walker in moving:
             walker.at[loop] += times * period
-        for loader, here, there in zip(loaders, now.deadlines, past.deadlines, strict=True):
-            if loader in moving:
-                loader.advance(times * (here - there))
+        for walker, here, there in zip(walkers, now.deadlines, past.deadlines, strict=True):
+            if walker in moving:
+                walker.advance(times * (here - there))
         issue.waits.add(tuple(here - there for here, there in zip(now.waits, past.waits, strict=True)), times)
         self.cycles += times * (now.cycle - past.cycle)
         self.count += times
@@ -96,7 +99,11 @@ class Periods:
         """Walkers that move in a run of the loop. Within a group no query is loaded anew and no result stored."""
         machine = self._machine
         query, key, value = machine.loaders
-        return (key, value, machine.issue) if loop == TILE else (query, key, value, machine.issue, machine.store)
+        if loop == TILE:
+            return key, value, machine.issue
+        job = machine.issue.job
+        pairs = [] if job is None else [w for w, there in zip(machine.pairs, (job.bit_mask, job.bias), strict=True) if there]
+        return query, key, value, *pairs, machine.issue, machine.store
 
     def _end(self, loop: int) -> int:
         """Number of the loop's first turn that differs from those before."""
@@ -126,7 +133,7 @@ class Periods:
         issue, store, (query, key, value) = machine.issue, machine.store, machine.loaders
         here = issue.at
         places = []
-        for walker in (query, key, value, store):
+        for walker in (query, key, value, *machine.pairs, store):
             if walker in moving:
                 places += [walker.at[loop] - here[loop], *walker.at[loop + 1 :]]
             else:
@@ -144,6 +151,8 @@ class Periods:
             *query.shape(),
             *key.shape(),
             *value.shape(),
+            *((pair.deadline - key.deadline) % DEADLINES for pair in machine.pairs if pair in moving),
+            *(part for pair in machine.pairs for part in pair.shape()),
             *store.shape(),
             *issue.shape(),
             *self._cycles(),
@@ -155,7 +164,11 @@ class Periods:
         now = machine.issue.base
         grant = machine.arbiter.next_grant
         over = min(now, grant) - machine.longest_delay
-        parts = [machine.issue.state(), machine.path.state(), *(loader.state() for loader in machine.loaders)]
+        parts = [
+            machine.issue.state(),
+            machine.path.state(),
+            *(loader.state() for loader in (*machine.loaders, *machine.pairs)),
+        ]
         if machine.store.path.latest > over:
             parts.append(machine.store.state())
         for part in parts:

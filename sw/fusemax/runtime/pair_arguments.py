@@ -1,0 +1,157 @@
+"""Arguments of a call that have a value for every query and key, ``mask`` and ``bias``: checked, and packed for a machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import NonFiniteError
+from ..planning.bias_rows import as_operands, pack_bias
+from ..planning.masks import Mask
+from ..planning.packed_mask import PackedMask
+from ..planning.pair_rows import Bias, PairRows, with_axes
+from ..spec import Config
+
+__all__ = ["PairArguments"]
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+
+
+class PairArguments:
+    """Mask and bias of a call.
+
+    Parameters
+    ----------
+    mask, bias
+        As :func:`fusemax.attention` takes them.
+    shape
+        Batch axes, query heads, queries and keys.
+    starts
+        First key that is seen, of all batch entries or of each.
+
+    Members
+    -------
+    has_bias
+        There is a bias.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of its type or shape.
+    NonFiniteError
+        If a bias is NaN or +inf.
+    """
+
+    def __init__(self, mask: Any, bias: Any, shape: tuple[int, ...], starts: Sequence[int] = (0,)) -> None:
+        self._leading, self._keys, self._pairs = shape[:-2], shape[-1], math.prod(shape)
+        self._packed = mask if isinstance(mask, PackedMask) else None
+        self._seen: NDArray[np.bool_] | None = None
+        self._bias: NDArray[Any] | None = None
+        if mask is not None:
+            if self._packed is None and (not isinstance(mask, np.ndarray) or mask.dtype != np.bool_):
+                found = getattr(mask, "dtype", type(mask).__name__)
+                raise TypeError(f"mask must be an array of bool, a fusemax.PackedMask or None, not {found}")
+            _check_shape("mask", mask.shape, shape)
+            if self._packed is None:
+                self._seen = with_axes(_all_keys(mask, self._keys), self._leading)
+            elif mask.shape[-1] != self._keys:
+                raise ValueError(f"a packed mask must be of all {self._keys} keys, not of {mask.shape[-1]}")
+        if bias is not None:
+            self._take_bias(bias, shape)
+        if self._given and any(starts):
+            behind = np.arange(self._keys) >= np.asarray(starts)[:, None, None, None]
+            self._seen = behind if self._seen is None else self._seen & behind
+
+    @property
+    def has_bias(self) -> bool:
+        return self._bias is not None
+
+    def _take_bias(self, bias: Any, shape: tuple[int, ...]) -> None:
+        if not isinstance(bias, np.ndarray) or bias.dtype not in (np.dtype(np.float32), BFLOAT16):
+            found = getattr(bias, "dtype", type(bias).__name__)
+            raise TypeError(f"bias must be an array of float32 or bfloat16, or None, not {found}")
+        _check_shape("bias", bias.shape, shape)
+        bias = with_axes(_all_keys(bias, self._keys), self._leading)
+        # Both say in models that a key is not seen.
+        hidden = bias <= ml_dtypes.finfo(bias.dtype).min
+        if not np.isfinite(bias[~hidden].astype(np.float32)).all():
+            raise NonFiniteError("bias must be finite, or -inf for keys that are not seen, but holds +inf or NaN")
+        if hidden.any():
+            bias = np.where(hidden, np.zeros((), bias.dtype), bias)
+            self._seen = ~hidden if self._seen is None else self._seen & ~hidden
+        if bias.dtype == BFLOAT16:
+            bits = bias.view(np.uint16)
+        else:
+            bits = np.ascontiguousarray(bias, np.float32).view(np.uint32)
+            if not (bits & 0xFFFF).any():
+                bits = (bits >> 16).astype(np.uint16)
+        self._bias = bits if bits.dtype == np.uint16 else bias
+
+    @property
+    def _given(self) -> bool:
+        return self._packed is not None or self._seen is not None or self._bias is not None
+
+    def without_starts(self, mask: Mask) -> Mask:
+        """The mask of the call but for first keys: beside mask bits and biases, whose tiles begin at key 0, they are bits."""
+        return replace(mask, key_starts=(0,)) if self._given else mask
+
+    def mask_rows(self, config: Config) -> PairRows | None:
+        """Mask bits for a machine; None if there is no mask.
+
+        Raises
+        ------
+        ValueError
+            If the machine takes no mask, or the mask was packed for another one.
+        """
+        rows = None
+        if not self._pairs:
+            return None
+        if self._packed is not None:
+            self._packed.check(config)
+            rows = with_axes(self._packed.rows, self._leading)
+        if self._seen is not None:
+            seen = PackedMask(self._seen, config).rows
+            rows = seen if rows is None else rows & seen
+        return None if rows is None else PairRows(np.ascontiguousarray(rows))
+
+    def bias_rows(self, config: Config, temperature: NDArray[np.float64] | None) -> Bias | None:
+        """Biases for a machine; None if there are none.
+
+        bfloat16 numbers are scaled by the machine. Others, or if every query has a temperature, are scaled here, in float64, and
+        rounded once, as the machine rounds: to 17 significant bits.
+        """
+        if self._bias is None or not self._pairs:
+            return None
+        if temperature is not None and (temperature == temperature.flat[0]).all():
+            temperature = temperature.flat[0]
+        factor = 1 / math.log(2)
+        if temperature is not None and temperature.ndim == 0:
+            factor, temperature = factor / float(temperature), None
+        if self._bias.dtype == np.uint16 and temperature is None:
+            return Bias(PairRows(pack_bias(config, self._bias)), wide=False, scale=np.float32(factor))
+        numbers = self._bias.view(BFLOAT16) if self._bias.dtype == np.uint16 else self._bias
+        scaled = numbers.astype(np.float64) * factor
+        if temperature is not None:
+            scaled = scaled / temperature[..., None]
+        return Bias(PairRows(pack_bias(config, as_operands(config, scaled))), wide=True, scale=np.float32(1))
+
+
+def _check_shape(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    try:
+        fits = np.broadcast_shapes(shape, wanted) == wanted
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name} must broadcast to {wanted}, not be of shape {shape}")
+
+
+def _all_keys(array: NDArray[Any], keys: int) -> NDArray[Any]:
+    """With an axis of keys as long as there are keys, and one of queries."""
+    array = array.reshape(*(1,) * (2 - array.ndim), *array.shape)
+    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:-1], keys)))
