@@ -18,7 +18,7 @@ from ..runtime.device import MEMORY_BYTES, Counters, Device
 from ..runtime.operands import as_operands
 from ..runtime.options import AttentionOptions, RequestOptions, check_names
 from ..runtime.request import Request
-from ..runtime.score_options import PairTerms, ScoreOptions
+from ..runtime.score_options import ScoreOptions
 from ..runtime.softmax_state import State
 from ..spec import PAGE_BYTES, Config, config_named
 from .scored_attention import ScoredAttention
@@ -242,9 +242,8 @@ def attention(
         return run_request(request, device, q, k, v, counters)
     if program is not None:
         raise ValueError("program must not be given with softcap, return_weights or return_scores")
-    terms = PairTerms.of(options, request.leading, request.queries, request.keys)
     with opened(device, request, k, WITH_SCORES) as machine:
-        found = ScoredAttention(Array(machine, counters), request, terms, wanted).run(q, k, v)
+        found = ScoredAttention(Array(machine, counters), request, wanted).run(q, k, v)
         state = found.get("state")
         if state is None:
             out = run_request(request, machine, q, k, v, counters)

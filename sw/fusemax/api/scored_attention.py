@@ -17,7 +17,7 @@ from ..plan.weighted_values import weighted_values
 from ..planning.seen_pairs import part_of, seen_pairs
 from ..runtime.options import AttentionOptions
 from ..runtime.request import Request
-from ..runtime.score_options import PairTerms, ScoreOptions
+from ..runtime.score_options import ScoreOptions
 from ..runtime.softmax_state import state_of_device
 
 __all__ = ["ScoredAttention"]
@@ -57,14 +57,13 @@ class ScoredAttention:
         Where it runs.
     request
         The checked call.
-    terms
-        Masks and biases of pairs.
     wanted
         What it wants of its scores.
     """
 
-    def __init__(self, array: Array, request: Request, terms: PairTerms, wanted: ScoreOptions) -> None:
-        self._array, self._request, self._terms, self._wanted = array, request, terms, wanted
+    def __init__(self, array: Array, request: Request, wanted: ScoreOptions) -> None:
+        self._array, self._request, self._wanted = array, request, wanted
+        self._seen, self._bias = request.pairs.whole()
         self._options: AttentionOptions = {"timeout": request.timeout}
         self._shape = (request.batch, request.heads, request.queries, request.keys)
         #: What was asked for, by its name.
@@ -145,7 +144,7 @@ class ScoredAttention:
                 scores = self._scores(part, q, k[..., block, :], block, seen[..., block])
                 if self._wanted.softcap is not None:
                     mask = None
-                    if self._terms.seen is None:
+                    if self._seen is None:
                         mask = part_of(request.mask, part.entries, part.rows.start, range(block.start, block.stop))
                     values = np.repeat(v[..., block, :], share, axis=1)
                     sums = weighted_values(self._array, scores, values, mask, **self._options)
@@ -162,8 +161,8 @@ class ScoredAttention:
     def _scores(self, part: _Part, q: NDArray[Any], k: NDArray[Any], block: slice, seen: NDArray[np.bool_]) -> Matrix:
         """Scores behind the cap, biases and masks, -inf for pairs that are not seen; those that are wanted are kept."""
         request, wanted, factors = self._request, self._wanted, self._request.factors
-        if self._terms.seen is not None:
-            seen = seen & part.of_pairs(self._terms.seen)[..., block]
+        if self._seen is not None:
+            seen = seen & part.of_pairs(self._seen)[..., block]
         seen = np.broadcast_to(seen, (*q.shape[:3], k.shape[2]))
         columns = slice(0, k.shape[2]) if wanted.scores in ("raw", "capped") else _extent(seen)
         scores = np.zeros(seen.shape)
@@ -176,8 +175,8 @@ class ScoredAttention:
         if request.slopes is not None:
             distances = request.distances(part.rows)[part.entries][..., block]
             scores = scores + distances * request.slopes[part.heads, None, None]
-        if self._terms.bias is not None:
-            scores = scores + part.of_pairs(self._terms.bias)[..., block]
+        if self._bias is not None:
+            scores = scores + part.of_pairs(self._bias)[..., block]
         if factors.temperature is not None:
             scores = scores / part.of_pairs(factors.temperature)[..., None]
         if not (np.isfinite(scores) | ~seen).all():

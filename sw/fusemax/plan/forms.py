@@ -32,7 +32,7 @@ from ..cascade.expression import (
 )
 from .loops import PrefixSum
 
-__all__ = ["WEIGHTS", "Form", "Forms", "Term", "Weight", "product_of"]
+__all__ = ["WEIGHTS", "Form", "Forms", "Term", "Weight", "product_of", "rename"]
 
 #: Functions of a score that are a weight of the array, by the name that Einsums have for them. All are 0 for a score of minus
 #: infinity, so that a mask may be written as one.
@@ -82,15 +82,21 @@ class Form:
     hidden: tuple[Expression, ...] = ()
 
 
-def rename(form: Form, names: Mapping[str, str]) -> Form:
-    """The same with other variables."""
+def rename(form: Form, names: Mapping[str, str | Expression]) -> Form:
+    """The same with other variables, or with numbers and shapes in their place."""
+
+    def index(node: Expression) -> Expression:
+        if not isinstance(node, Variable):
+            return node
+        found = names.get(node.name, node.name)
+        return replace(node, name=found) if isinstance(found, str) else found
 
     def expression(node: Expression) -> Expression:
-        return map_expression(lambda n: replace(n, name=names.get(n.name, n.name)) if isinstance(n, Variable) else n, node)
+        return map_expression(index, node)
 
     def term(old: Term) -> Term:
         weight = old.weight and Weight(old.weight.function, tuple(map(term, old.weight.score)))
-        summed = frozenset(names.get(name, name) for name in old.summed)
+        summed = frozenset(str(names.get(name, name)) for name in old.summed)
         return Term(tuple(map(expression, old.factors)), weight, summed, tuple(map(expression, old.mask)))
 
     return Form(tuple(map(term, form.terms)), tuple(map(expression, form.hidden)))
@@ -152,21 +158,19 @@ class Forms:
                 return self._prefix(node, self.prefixes[name])
             case Reference(name, indices) if name in self._known:
                 own, form = self._known[name]
-                if not all(isinstance(index, Variable) for index in indices):
+                if not all(isinstance(index, Variable | Number | Name) for index in indices):
                     raise self.refuse(f"{node} picks out some of a tensor that only the array has", node.at)
-                return rename(
-                    form, dict(zip(own, (index.name for index in indices if isinstance(index, Variable)), strict=True))
-                )
+                return rename(form, {v: i.name if isinstance(i, Variable) else i for v, i in zip(own, indices, strict=True)})
             case Unary("-", operand):
-                return self._times(Form((Term((Number(-1.0),)),)), self.of(operand, arguments), node.at)
+                return self.times(Form((Term((Number(-1.0),)),)), self.of(operand, arguments), node.at)
             case Binary("+" | "-", left, right):
                 second = right if node.operator == "+" else Unary("-", right, at=right.at)
                 first, second_form = self.of(left, arguments), self.of(second, arguments)
                 return Form(first.terms + second_form.terms, _joined(first.hidden, second_form.hidden))
             case Binary("*", left, right):
-                return self._times(self.of(left, arguments), self.of(right, arguments), node.at)
+                return self.times(self.of(left, arguments), self.of(right, arguments), node.at)
             case Binary("/", left, right):
-                return self._times(self.of(left, arguments), self._inverse(self.of(right, arguments), right), node.at)
+                return self.times(self.of(left, arguments), self._inverse(self.of(right, arguments), right), node.at)
             case Call(name, given):
                 return self._call(name, [*given], node, arguments)
         raise self.refuse(f"{node} has a number for every query and key, and the array has no operation for it", node.at)
@@ -204,7 +208,14 @@ class Forms:
             return False
         return not isinstance(node, Binary | Unary | Call) or self._host_has(frozenset(variables_of(node)))
 
-    def _times(self, left: Form, right: Form, at: Position | None) -> Form:
+    def times(self, left: Form, right: Form, at: Position | None) -> Form:
+        """The product of two forms.
+
+        Raises
+        ------
+        ReachError
+            If it has none.
+        """
         for one, other in ((left, right), (right, left)):
             if one.hidden and not all(set(one.hidden) <= set(term.mask) for term in other.terms):
                 if all(_number(term) > 0 for term in other.terms):
@@ -241,7 +252,7 @@ class Forms:
         if name == "where":
             return self._where(given, node, arguments)
         if name == "exp2":
-            score = self._times(Form((Term((Number(math.log(2)),)),)), self.of(given[0], arguments), node.at)
+            score = self.times(Form((Term((Number(math.log(2)),)),)), self.of(given[0], arguments), node.at)
             return self._weight("exp", score, node)
         if name in WEIGHTS:
             return self._weight(name, self.of(given[0], arguments), node)
@@ -270,9 +281,7 @@ class Forms:
                 raise self.refuse("minus infinity where a tensor says so", node.at)
             terms = [(chosen, (1.0, 0.0)), (other, (0.0, 1.0))]
             picked = [
-                self._times(
-                    Form((Term((Call("where", (condition, *map(Number, numbers)), at=node.at),)),)), form, node.at
-                ).terms
+                self.times(Form((Term((Call("where", (condition, *map(Number, numbers)), at=node.at),)),)), form, node.at).terms
                 for form, numbers in terms
                 if not all(_number(term) == 0 for term in form.terms)
             ]

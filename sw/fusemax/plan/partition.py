@@ -10,21 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import reduce
 
 from ..cascade.cascade import Cascade, Iteration
 from ..cascade.einsum import Einsum
 from ..cascade.errors import Position, ReachError
-from ..cascade.expression import Expression, Number, Reference, Variable, variables_of, walk
+from ..cascade.expression import Binary, Expression, Number, Reference, Variable, variables_of, walk
 from ..cascade.yaml_reader import Mapping, Scalar, Sequence
-from .forms import Form, Forms, Term, Weight, product_of
+from .forms import Form, Forms, Term, Weight
 from .loops import PrefixSum, added_term, starts_at_zero, steps_of_host, with_summed_variable
-from .matrix_product import matrix_product
+from .matrix_product import HEAD_DIMS, matrix_product, product_of_three
 from .plan import Assembly, Bilinear, HostLoop, HostStep, Part, Plan, Product, Sweep
+from .rescaled import RescaledStates
 
 __all__ = ["HEAD_DIMS", "partition"]
-
-#: Ranks that are head dims; their parts and aliases are too.
-HEAD_DIMS = ("D", "E", "F", "O")
 
 
 def partition(cascade: Cascade) -> Plan:
@@ -107,10 +106,16 @@ class _Partition:
         if mine:
             place = self.add(HostLoop(initial, tuple(mine)))
             self.made_by |= dict.fromkeys(written, place)
+        rescaled = RescaledStates(self.cascade, iteration, self.forms, self.summed)
         for einsum in others:
             name = einsum.result.tensor
             if name not in self.cascade.iterative:
                 self.on_array(einsum)
+                continue
+            taken_in = rescaled.maximum_of(einsum)
+            scores = None if taken_in is None else self.scores(self.forms.of(taken_in), einsum.at)
+            if rescaled.take(einsum, scores):
+                self.maxima |= rescaled.maxima
                 continue
             term = added_term(einsum, iteration.variable)
             if term is None or not starts_at_zero(self.cascade, name):
@@ -124,6 +129,14 @@ class _Partition:
             variables = tuple(v for index in einsum.result.indices for v in variables_of(index))
             self.forms.prefixes[name] = PrefixSum(variables, iteration.variable, iteration.stop, summed)
             self.known[name] = (variables, form)
+        other = rescaled.read_otherwise()
+        if other is not None:
+            raise self.refuse(f"{other} is a state in the midst, of which the array has the last one", other.at)
+        for einsum, form, is_maximum in rescaled.last():
+            if is_maximum:
+                self.near_maximum(einsum, form)
+            else:
+                self.sum(einsum, form.terms)
 
     def add(self, step: HostStep | HostLoop | Sweep | Product | Assembly, result: str | None = None) -> int:
         self.steps.append(step)
@@ -172,25 +185,38 @@ class _Partition:
     def maximum(self, einsum: Einsum, form: Form) -> None:
         """A maximum over scores: a name within the forms, or a number near it that the sweep of the same scores gives."""
         result, left = einsum.result.tensor, einsum.result.variables
+        self.maxima[result] = form = self.scores(form, einsum.at)
+        if self.keeps(einsum):
+            self.near_maximum(einsum, form)
+        else:
+            self.known[result] = (left, Form((Term((einsum.result,)),)))
+
+    def scores(self, form: Form, at: Position | None) -> Form:
+        """What a maximum is over; of other maxima it is over what they are over."""
         inner = [factor for term in form.terms for factor in term.factors]
         if len(form.terms) == 1 and len(inner) == 1 and isinstance(inner[0], Reference) and inner[0].tensor in self.maxima:
             form = self.maxima[inner[0].tensor]
         if any(term.weight is not None for term in form.terms):
-            raise self.refuse("a maximum over weights", einsum.at)
-        self.maxima[result] = form
-        if not self.keeps(einsum):
-            self.known[result] = (left, Form((Term((einsum.result,)),)))
-            return
+            raise self.refuse("a maximum over weights", at)
+        return form
+
+    def near_maximum(self, einsum: Einsum, form: Form) -> None:
+        left = einsum.result.variables
         outer = frozenset(variable for variable in self._variables_of(form) if variable not in left)
         term = Term(weight=Weight("exp", form.terms), summed=outer, mask=form.hidden)
-        self.add(Assembly(einsum, (self.part(term, left, einsum.at),), "reference"), result)
+        self.add(Assembly(einsum, (self.part(term, left, einsum.at),), "reference"), einsum.result.tensor)
 
     def _variables_of(self, form: Form) -> list[str]:
         return [v for term in form.terms for v in sorted(term.variables - term.summed)]
 
     def sum(self, einsum: Einsum, terms: tuple[Term, ...]) -> None:
         left = einsum.result.variables
-        if all(term.weight is None and not term.mask for term in terms) and len(terms) == 1:
+        plain = all(term.weight is None and not term.mask for term in terms) and len(terms) == 1
+        if plain and self.host_has(terms[0].variables | terms[0].summed):
+            product = reduce(lambda one, other: Binary("*", one, other), terms[0].factors)
+            self.on_host(replace(einsum, expression=product, reductions=()))
+            return
+        if plain:
             product = matrix_product(einsum, terms[0]) if len(self._merged(terms[0].summed)) == 1 else None
             if product is not None:
                 self.add(product, einsum.result.tensor)
@@ -204,7 +230,10 @@ class _Partition:
         """What the array does for a term of a tensor, as a sweep of its own or as columns of one that is there."""
         weight = term.weight
         if weight is None:
-            weight, term = self._as_identity(term, left, at)
+            found = product_of_three(self.cascade, term, left)
+            if found is None:
+                raise self.refuse("a sum that is neither a matrix product nor one of weights and values", at)
+            weight, term = found
         exponents: list[tuple[Expression, ...]] = []
         score = list(weight.score)
         keys = self._keys(score, term, left, at)
@@ -229,20 +258,6 @@ class _Partition:
     @staticmethod
     def _order(term: Term, weight: Weight) -> tuple[str, ...]:
         return variables_of(*(f for t in weight.score for f in t.factors), *term.factors)
-
-    def _as_identity(self, term: Term, left: tuple[str, ...], at: Position | None) -> tuple[Weight, Term]:
-        """A product of three: queries and keys over one variable are the score, the rest are values."""
-        rows = frozenset(left)
-        keys = {v for v in term.summed if self.cascade.base(v.upper()) not in HEAD_DIMS}
-        inner = term.summed - keys
-        # What is a number for each query stays out of the scores, which all have one fixed point.
-        pieces = [piece for factor in term.factors for piece in product_of(factor)]
-        score = [f for f in pieces if frozenset(variables_of(f)) & inner]
-        rest = [f for f in pieces if not frozenset(variables_of(f)) & inner]
-        if not score or not inner or not keys or not any(frozenset(variables_of(f)) & rows for f in score):
-            raise self.refuse("a sum that is neither a matrix product nor one of weights and values", at)
-        weight = Weight("identity", (Term(tuple(score), summed=frozenset(inner)),))
-        return weight, replace(term, factors=tuple(rest), summed=frozenset(keys))
 
     def _keys(self, score: list[Term], term: Term, left: tuple[str, ...], at: Position | None) -> frozenset[str]:
         """Variables that are summed over and that the weights depend on."""

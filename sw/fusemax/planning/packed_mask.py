@@ -51,6 +51,7 @@ class PackedMask:
             raise ValueError(f"rows of {machine.name!r} must be at most 27 for a mask, not {machine.rows}")
         self.shape = mask.shape
         self._machine = machine.rows, machine.bus_bits
+        self._field_bytes = machine.mask_field_bits // 8
         self.rows = _pack(machine, mask)
 
     def check(self, config: Config) -> None:
@@ -67,6 +68,13 @@ class PackedMask:
                 f"mask must be packed for {config.rows} rows and a bus of {config.bus_bits} bits, as {config.name!r} has, "
                 f"not for {rows} and {bus_bits}"
             )
+
+    def unpack(self) -> NDArray[np.bool_]:
+        """Read the mask again."""
+        rows = self._machine[0]
+        fields = self.rows.reshape(*self.rows.shape[:-1], -1, self._field_bytes)
+        bits = np.unpackbits(fields, axis=-1, bitorder="little")[..., :rows]
+        return bits.reshape(*self.rows.shape[:-1], -1)[..., : self.shape[-1]].astype(np.bool_)
 
     def __repr__(self) -> str:
         rows, bus_bits = self._machine

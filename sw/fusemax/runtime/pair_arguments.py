@@ -50,6 +50,7 @@ class PairArguments:
 
     def __init__(self, mask: Any, bias: Any, shape: tuple[int, ...], starts: Sequence[int] = (0,)) -> None:
         self._leading, self._keys, self._pairs = shape[:-2], shape[-1], math.prod(shape)
+        self._whole = (math.prod(shape[:-3]), shape[-3] if len(shape) > 2 else 1, *shape[-2:])
         self._packed = mask if isinstance(mask, PackedMask) else None
         self._seen: NDArray[np.bool_] | None = None
         self._bias: NDArray[Any] | None = None
@@ -100,6 +101,20 @@ class PairArguments:
     def without_starts(self, mask: Mask) -> Mask:
         """The mask of the call but for first keys: beside mask bits and biases, whose tiles begin at key 0, they are bits."""
         return replace(mask, key_starts=(0,)) if self._given else mask
+
+    def whole(self) -> tuple[NDArray[np.bool_] | None, NDArray[np.float64] | None]:
+        """Which pairs are seen and the bias, (batch, query heads, P, M) each, in views; None if there is none."""
+        seen = self._seen
+        if self._packed is not None:
+            unpacked = with_axes(self._packed.unpack(), self._leading)
+            seen = unpacked if seen is None else seen & unpacked
+        bias = self._bias
+        if bias is not None:
+            bias = (bias.view(BFLOAT16) if bias.dtype == np.uint16 else bias).astype(np.float64)
+        return (
+            None if seen is None else np.broadcast_to(seen, self._whole),
+            None if bias is None else np.broadcast_to(bias, self._whole),
+        )
 
     def mask_rows(self, config: Config) -> PairRows | None:
         """Mask bits for a machine; None if there is no mask.

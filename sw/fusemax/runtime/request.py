@@ -65,6 +65,8 @@ class Request:
         What scores are multiplied by.
     slopes
         ALiBi's, of each query head; None for none.
+    pairs
+        Mask and bias of pairs.
     initial
         State that comes before the keys, a sink included; None for none.
 
@@ -95,7 +97,7 @@ class Request:
         self.queries, self.keys, self.e, self.f = queries, keys, e, f
         self._check_plain(options.get("causal", False))
         self.mask = mask_of(options, self.batch, keys)
-        self._pairs = PairArguments(options.get("mask"), options.get("bias"), (*leading, queries, keys), self.mask.key_starts)
+        self.pairs = PairArguments(options.get("mask"), options.get("bias"), (*leading, queries, keys), self.mask.key_starts)
         self._sequences = sequences
         self._places = Places((self.batch, queries, keys), self.mask, sequences)
         given = options.get("alibi_slopes")
@@ -114,7 +116,7 @@ class Request:
             "alibi_slopes": given is not None,
         }
         self._feed.check_options(softmax_only)
-        self._feed.check_bias(has_bias=self._pairs.has_bias)
+        self._feed.check_bias(has_bias=self.pairs.has_bias)
 
     @classmethod
     def of(
@@ -188,7 +190,7 @@ class Request:
                 )
         return Call(
             scale=self.factors.of_queries,
-            mask=self._pairs.without_starts(self.mask),
+            mask=self.pairs.without_starts(self.mask),
             float32_out=self._raw or self._with_state or self.out_dtype == "float32",
             state_out=state_out,
             raw_out=self._raw,
@@ -196,8 +198,8 @@ class Request:
             progress=self.progress,
             program=self._feed.program,
             sequences=self._sequences,
-            mask_rows=self._pairs.mask_rows(config),
-            bias=self._pairs.bias_rows(config, self.factors.temperature),
+            mask_rows=self.pairs.mask_rows(config),
+            bias=self.pairs.bias_rows(config, self.factors.temperature),
             **self._told,
         )
 

@@ -12,7 +12,6 @@ import pytest
 from onnx_cases import OnnxCase, onnx_cases
 
 import fusemax
-from fusemax.runtime.options import AttentionOptions
 
 NAMED = (
     ("Q", "K", "V", "attn_mask", "past_key", "past_value", "nonpad_kv_seqlen"),
@@ -21,8 +20,6 @@ NAMED = (
 CASES = onnx_cases("attention", "Attention", NAMED)
 #: What ``qk_matmul_output_mode`` 0 to 3 is here.
 MODES = ("raw", "capped", "masked", None)
-#: Masks of pairs and biases are arguments of their own.
-HAS_MASKS = {"mask", "bias"} <= AttentionOptions.__optional_keys__
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +76,6 @@ class Operands:
 def test_case(device, name: str) -> None:
     case = CASES[name]
     operands = Operands(case)
-    if not HAS_MASKS and {"mask", "bias"} & set(operands.options):
-        pytest.skip("masks and biases of pairs are no arguments yet")
     mode = case.attributes.get("qk_matmul_output_mode", 0)
     wanted: dict[str, Any] = {}
     if "qk_matmul_output" in case.outputs:
@@ -110,7 +105,5 @@ def test_case(device, name: str) -> None:
 
 
 def test_number_of_cases() -> None:
-    """All of them can be said; those with a mask wait for its argument."""
+    """All of them can be said."""
     assert len(CASES) == 93
-    masked = [name for name, case in CASES.items() if "attn_mask" in case.inputs]
-    assert len(masked) == 52

@@ -13,11 +13,7 @@ from attention_reference import reference, visible_keys
 
 import fusemax
 from fusemax.api import scored_attention
-from fusemax.api.scored_attention import ScoredAttention
 from fusemax.evaluation.exact import relative_error
-from fusemax.plan.array import Array
-from fusemax.runtime.request import Request
-from fusemax.runtime.score_options import PairTerms, ScoreOptions
 
 #: Signed weights make scores of queries as they are; without them it takes logarithms.
 MACHINES = {"linear": replace(fusemax.CONFIGS["base"], name="base_linear", linear=True), "plain": fusemax.CONFIGS["base"]}
@@ -236,10 +232,7 @@ def test_what_a_query_does_not_see_has_no_influence(device, where: str) -> None:
 
 def capped(device: fusemax.Device, q: np.ndarray, k: np.ndarray, v: np.ndarray, **terms: Any) -> np.ndarray:
     """Output with a cap of 9 and with masks and biases of pairs."""
-    request = Request.of(q, k, v, {"out_dtype": "float32"})
-    pairs = PairTerms.of(terms, request.leading, request.queries, request.keys)
-    found = ScoredAttention(Array(device), request, pairs, ScoreOptions(softcap=9.0)).run(q, k, v)
-    return found["state"].output()
+    return fusemax.attention(q, k, v, device=device, softcap=9, out_dtype="float32", **terms)
 
 
 @pytest.mark.parametrize("softcap", [None, 9.0])
@@ -295,6 +288,47 @@ def test_masks_of_pairs(device, shape: tuple[int, ...]) -> None:
     expected = weights @ v.astype(np.float64) / np.maximum(weights.sum(axis=-1, keepdims=True), 1e-300)
     assert relative_error(found, expected) <= 2e-5
     assert (found[~np.broadcast_to(mask, (2, 3, 40, 50)).any(axis=-1)] == 0).all()
+
+
+def test_a_packed_mask(device) -> None:
+    """With a bias that hides others, and places that a window hides."""
+    q, k, v = qkv((2, 3, 21, 16), (2, 3, 50, 16), 8, spread=6)
+    mask = np.random.default_rng(5).random((21, 50)) < 0.6
+    bias = np.where(np.random.default_rng(6).random((3, 1, 50)) < 0.2, -np.inf, 1.5).astype(np.float32)
+    options: dict[str, Any] = {"bias": bias, "causal": True, "query_offset": 25}
+    packed = fusemax.PackedMask(mask, device.config)
+    np.testing.assert_array_equal(packed.unpack(), mask)
+    found = [capped(device, q, k, v, mask=each, **options) for each in (mask, packed)]
+    np.testing.assert_array_equal(bits(found[0]), bits(found[1]))
+    expected = reference(q, k, v, softcap=9, mask=mask, **options)
+    assert relative_error(found[0], expected.out) <= 2e-5
+
+
+@pytest.mark.parametrize("config", ["tiny", "odd", "wide"])
+def test_unpacked_masks(config: str) -> None:
+    """Key tiles of fewer bits than there is room for, and of more than 16."""
+    rows = {"tiny": 4, "odd": 5, "wide": 20}[config]
+    machine = replace(fusemax.CONFIGS["tiny"], name=config, rows=rows)
+    mask = np.random.default_rng(rows).random((2, 1, 7, 83)) < 0.5
+    np.testing.assert_array_equal(fusemax.PackedMask(mask, machine).unpack(), mask)
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_masks_and_biases_without_a_cap(device, with_bias: bool) -> None:
+    """Weights and scores beside attention that has them in the machine."""
+    q, k, v = qkv((2, 20, 16), (2, 50, 16), 8, spread=3)
+    mask = np.random.default_rng(5).random((20, 50)) < 0.6
+    bias = (np.random.default_rng(6).standard_normal((2, 20, 50)) * 3).astype(np.float32)
+    options: dict[str, Any] = {"mask": mask} | ({"bias": bias} if with_bias else {})
+    out, weights, scores = fusemax.attention(
+        q, k, v, device=device, out_dtype="float32", return_weights=True, return_scores="masked", **options
+    )
+    expected = np.where(mask, exact(q, k)[1] + (bias if with_bias else 0), -np.inf)
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4)
+    share = np.exp(expected - expected.max(axis=-1, keepdims=True))
+    share /= share.sum(axis=-1, keepdims=True)
+    assert relative_error(weights, share) <= 3e-5
+    assert relative_error(out, share @ v.astype(np.float64)) <= 1e-4
 
 
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
@@ -353,18 +387,3 @@ def test_not_with_a_program(linear) -> None:
         fusemax.attention(q, k, v, device=linear, softcap=5, program=program)
     with pytest.raises(TypeError, match=r"submit\(\) got an unexpected keyword argument 'softcap'"):
         linear.submit(q, k, v, softcap=5)  # type: ignore[call-arg]
-
-
-@pytest.mark.parametrize(
-    ("terms", "error", "message"),
-    [
-        ({"mask": np.ones((3, 3), bool)}, ValueError, r"mask must broadcast to \(2, 5, 5\), not be of shape \(3, 3\)"),
-        ({"mask": np.ones((5, 5))}, TypeError, "mask must be an array of truth values"),
-        ({"bias": np.ones((5, 4), np.float32)}, ValueError, r"bias must broadcast to \(2, 5, 5\), not be of shape \(5, 4\)"),
-        ({"bias": np.full((5, 5), np.nan)}, ValueError, "bias must be finite or -inf, but is not"),
-        ({"bias": np.ones((5, 5), int)}, TypeError, "bias must be bfloat16 or float32 numbers, not int64"),
-    ],
-)
-def test_wrong_terms(terms: dict[str, Any], error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        PairTerms.of(terms, (2,), 5, 5)

@@ -21,9 +21,9 @@ def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_cascade_without_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "sink_first"]) == 1
+    assert main(["plan", "entropy_1pass"]) == 1
     assert (
-        "error: sink_first, line 25, column 7: no plan for this: RM is a state that is no running sum"
+        "error: entropy_1pass, line 39, column 20: no plan for this: a mask whose other value is neither 0 nor -inf"
         in capsys.readouterr().err
     )
 

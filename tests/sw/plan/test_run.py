@@ -45,13 +45,13 @@ def own(declaration: str, *expressions: str, more: str = "") -> Any:
 
 SHIPPED = ["attention_2pass", "attention_2pass_deferred", "attention_3pass", "attention_3pass_deferred", "attention_splitk"]
 SHIPPED += ["calibration", "cascade1", "cascade2", "column_means", "column_means_lse", "entropy_naive", "flowformer"]
-SHIPPED += ["linear_attention", "routing"]
+SHIPPED += ["calibration_factored", "linear_attention", "routing", "sink_first"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped(device, name: str) -> None:
     cascade = CASCADES[name]
-    inputs = inputs_of(cascade, SIZES | {"P": 40} if name == "calibration" else SIZES)
+    inputs = inputs_of(cascade, SIZES | {"P": 40} if name.startswith("calibration") else SIZES)
     sizes = {rank: SIZES[rank] for rank in ("M0", "W") if rank in cascade.ranks}
     found = fusemax.run(name, inputs, device, **sizes)
     expected = interpret(cascade, inputs, **sizes)
@@ -152,12 +152,57 @@ def test_states_that_are_no_running_sums(functions, cascade: Any, message: str) 
         fusemax.run(cascade, inputs_of(cascade, SIZES), functions)
 
 
-@pytest.mark.parametrize("name", ["calibration_factored", "entropy_1pass", "sink_first"])
-def test_states_that_are_rescaled(device, name: str) -> None:
-    """Neither steps nor a program: both reasons are said."""
-    cascade = CASCADES[name]
-    with pytest.raises(ReachError, match=f"{name}, line .*RM is a state that is no running sum.*; and as one program, {name}"):
-        fusemax.run(name, inputs_of(cascade, SIZES), device, M0=8)
+def online(maximum: str, denominator: str, numerator: str, *last: str, start: str = "-inf") -> Any:
+    lines = [f"RM[i+1, p] = {maximum}", "W[i, p] = exp(S[i, p] - RM[i+1, p])"]
+    lines += ["C[i, p] = exp(RM[i, p] - RM[i+1, p])", f"RD[i+1, p] = {denominator}", f"RN[f, i+1, p] = {numerator}"]
+    text = "einsum:\n  declaration: {Q: [E, P], K: [E, M], V: [F, M], S: [M, P], RM: [I, P], W: [I, P], C: [I, P], "
+    text += (
+        "RD: [I, P], RN: [F, I, P], AV: [F, P]}\n  iterative: {i: i >= M}\n  expressions:\n    - S[m, p] = Q[e, p] * K[e, m]\n"
+    )
+    text += f"  initialization:\n    - RM[0, p] = {start}\n    - RD[0, p] = 0\n    - RN[f, 0, p] = 0\n  extended:\n"
+    text += "".join(f"    - {line}\n" for line in lines) + "  finally:\n" + "".join(f"    - {line}\n" for line in last)
+    return parse(text, "own")
+
+
+MAXIMUM, DENOMINATOR = "max(RM[i, p], S[i, p])", "C[i, p] * RD[i, p] + W[i, p]"
+NUMERATOR = "W[i, p] * V[f, i] + RN[f, i, p] * C[i, p]"
+QUOTIENT = "AV[f, p] = RN[f, M, p] / RD[M, p]"
+
+
+@pytest.mark.parametrize("maximum", [MAXIMUM, "max(S[i, p], RM[i, p])"])
+def test_states_that_are_rescaled_by_a_running_maximum(device, maximum: str) -> None:
+    """A line more at the end, which no program has: the states are sums over all keys, and one sweep."""
+    cascade = online(maximum, DENOMINATOR, NUMERATOR, "AV[f, p] = RN[f, M, p] / RD[M, p] + RM[M, p] + log(RD[M, p])")
+    inputs = inputs_of(cascade, SIZES)
+    counters: list[fusemax.Counters] = []
+    found = fusemax.run(cascade, inputs, device, counters=counters)["AV"]
+    assert len(counters) == 1
+    assert relative_error(found, interpret(cascade, inputs)["AV"]) <= 3e-5
+
+
+@pytest.mark.parametrize(
+    ("cascade", "message"),
+    [
+        (online(MAXIMUM, DENOMINATOR, NUMERATOR, QUOTIENT, start="0"), "RM is a state that is no running sum"),
+        (online(MAXIMUM, "2 * C[i, p] * RD[i, p] + W[i, p]", NUMERATOR, QUOTIENT), "RD is a state that is no running sum"),
+        (online(MAXIMUM, "W[i, p] * RD[i, p] + W[i, p]", NUMERATOR, QUOTIENT), "RD is a state that is no running sum"),
+        (
+            online(MAXIMUM, DENOMINATOR, NUMERATOR, "AV[f, p] = RN[f, M, p] / RD[3, p]"),
+            r"RD\[3, p\] is a state in the midst, of which the array has the last one",
+        ),
+        (online("min(RM[i, p], S[i, p])", DENOMINATOR, NUMERATOR, QUOTIENT), "RM is a state that is no running sum"),
+    ],
+)
+def test_states_that_are_rescaled_otherwise(device, cascade: Any, message: str) -> None:
+    with pytest.raises(ReachError, match=message):
+        fusemax.run(cascade, inputs_of(cascade, SIZES), device)
+
+
+def test_neither_steps_nor_a_program(device) -> None:
+    """Both reasons are said."""
+    inputs = inputs_of(CASCADES["entropy_1pass"], SIZES)
+    with pytest.raises(ReachError, match=r"no plan for this: a mask.*; and as one program, entropy_1pass, line 39"):
+        fusemax.run("entropy_1pass", inputs, device, M0=8)
 
 
 def test_a_program_of_several_results(device) -> None:
