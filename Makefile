@@ -7,7 +7,7 @@ VENV := .venv/bin/python
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run verilog bitstream test regress cosim lint bench area docs site clean
+.PHONY: help install run verilog bitstream test regress fuzz soak cosim lint bench area docs site clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -36,6 +36,12 @@ regress: $(INSTALLED) ## The random problems in full numbers, on all cores; resu
 	$(VENV) benchmarks/regress.py
 	FUSEMAX_PROBLEMS=2000 FUSEMAX_RTL_PROBLEMS=200 $(VENV) -m pytest --timeout 3600 tests/sw/api/test_features.py tests/cosim/test_features.py \
 		tests/sw/api/test_isolation.py tests/cosim/test_isolation.py
+
+fuzz: $(INSTALLED) ## A million wrong inputs: cascades, programs, frames, descriptors, command lines (FUSEMAX_FUZZ=170000 each)
+	FUSEMAX_FUZZ=$${FUSEMAX_FUZZ:-170000} $(VENV) -m pytest -n auto --timeout 36000 tests/fuzz
+
+soak: $(INSTALLED) ## An hour of random calls from 8 threads on model and Verilog (SOAK_SECONDS=3600)
+	$(VENV) benchmarks/soak.py --seconds $${SOAK_SECONDS:-3600}
 
 cosim: $(INSTALLED) ## Only the tests that simulate the emitted Verilog
 	$(VENV) -m pytest -m cosim

@@ -279,7 +279,8 @@ class ModelTransport:
         if wanted == self._settings:
             return
         header_bytes = max(PROGRAM_HEADER.bits // 8, self._config.bus_bytes)
-        start = job.program_address - header_bytes
+        # As the machine subtracts: in front of address 0 is the last one.
+        start = job.program_address - header_bytes & (1 << self._config.address_bits) - 1
         image = self._read(start, header_bytes + job.ii * MICROWORD.bits // 8)
         header = PROGRAM_HEADER.unpack(
             int.from_bytes(image[header_bytes - PROGRAM_HEADER.bits // 8 : header_bytes].tobytes(), "little")
