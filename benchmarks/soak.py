@@ -276,8 +276,19 @@ def processes() -> set[str]:
     return found
 
 
-def balanced(slot: Slot) -> bool:
-    """Whether all memory of a device but its programs is free when everything was dropped."""
+def descriptors() -> Counter[str]:
+    """What this process has open."""
+    found: Counter[str] = Counter()
+    for path in Path("/proc/self/fd").iterdir():
+        try:
+            found[os.readlink(path).partition(":[")[0]] += 1
+        except OSError:
+            continue
+    return found
+
+
+def left_areas(slot: Slot) -> dict[int, int]:
+    """Areas of a device's memory that are taken when everything was dropped, but for those of programs."""
     gc.collect()
     device = slot.device
     x = np.ones((1, 2, 8), np.float32)
@@ -287,14 +298,14 @@ def balanced(slot: Slot) -> bool:
         except DeviceError:
             slot.renew(device)
             device = slot.device
-    memory, programs = device.driver.memory, device.driver._programs._addresses
+    memory = device.driver.memory
     # A program that was new to submit has an area of its own.
-    taken = [
-        start
-        for start in memory._reserved
-        if not any(start <= place < start + memory._reserved[start] for place in programs.values())
-    ]
-    return not taken and memory.call is None
+    programs = device.driver._programs._addresses.values()
+    areas = memory._reserved.items()
+    left = {start: size for start, size in areas if not any(start <= place < start + size for place in programs)}
+    if memory.call is not None:
+        left[memory.call[0]] = memory.call[1] - memory.call[0]
+    return left
 
 
 def main() -> int:
@@ -309,7 +320,7 @@ def main() -> int:
     warnings.simplefilter("ignore", ResourceWarning)
     with tempfile.TemporaryDirectory() as directory:
         tempfile.tempdir = directory
-        before, files, threads = processes(), len(os.listdir("/proc/self/fd")), threading.active_count()
+        before, files, threads = processes(), descriptors(), threading.active_count()
         counts: Counter[str] = Counter()
         wrong: list[str] = []
         slots = [Slot(kind) for kind in options.device or ("model", "rtl")]
@@ -326,15 +337,15 @@ def main() -> int:
                 os._exit(1)
         workers.clear()
         for slot in slots:
-            if not balanced(slot):
-                wrong.append(f"the {slot.kind} device's memory is not balanced: {slot.device.driver.memory._reserved}")
+            if left := left_areas(slot):
+                wrong.append(f"the {slot.kind} device's memory is not balanced: {left}")
             slot.close()
         del slots
         gc.collect()
         for what, left in (
             ("processes", processes() - before),
             ("files", list(Path(directory).iterdir())),
-            ("descriptors", max(0, len(os.listdir("/proc/self/fd")) - files)),
+            ("descriptors", dict(descriptors() - files)),
             ("threads", threading.active_count() - threads),
         ):
             if left:
