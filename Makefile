@@ -8,7 +8,7 @@ VENV := .venv/bin/python
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run verilog bitstream test test-torch regress cosim lint bench area docs site clean
+.PHONY: help install run verilog bitstream test test-torch regress fuzz soak cosim lint bench area docs site clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -42,6 +42,12 @@ test-torch: $(INSTALLED) ## Tests with PyTorch and transformers, in .venv too (T
 	$(VENV) -m pip install --quiet --disable-pip-version-check torch --constraint constraints.txt $(TORCH_INDEX:%=--index-url %)
 	$(VENV) -m pip install --quiet --disable-pip-version-check --editable '.[torch,transformers]' --constraint constraints.txt
 	$(VENV) -m pytest -rs tests/sw/torch tests/sw/transformers tests/docs/test_snippets.py
+
+fuzz: $(INSTALLED) ## A million wrong inputs: cascades, programs, frames, descriptors, command lines (FUSEMAX_FUZZ=170000 each)
+	FUSEMAX_FUZZ=$${FUSEMAX_FUZZ:-170000} $(VENV) -m pytest -n auto --timeout 36000 tests/fuzz
+
+soak: $(INSTALLED) ## An hour of random calls from 8 threads on model and Verilog (SOAK_SECONDS=3600)
+	$(VENV) benchmarks/soak.py --seconds $${SOAK_SECONDS:-3600}
 
 cosim: $(INSTALLED) ## Only the tests that simulate the emitted Verilog
 	$(VENV) -m pytest -m cosim

@@ -10,6 +10,7 @@ import math
 import re
 from typing import NamedTuple
 
+from .depth import DEEPEST, Depth
 from .einsum import Einsum, Function, NamedReduction
 from .errors import CascadeError, Position
 from .expression import Binary, Call, Expression, Name, Number, Reference, Unary, Variable
@@ -98,6 +99,7 @@ class Parser:
             text = Scalar(text, tuple(Position(1, column) for column in range(1, len(text) + 2)))
         self.tokens = list(tokens(text))
         self.next = 0
+        self.depth = Depth()
 
     @property
     def token(self) -> Token:
@@ -176,15 +178,27 @@ class Parser:
             return self.unary()
         if LEVELS[level] == ("not",):
             token = self.take("not")
-            return Unary("not", self.expression(level), at=token.at) if token else self.expression(level + 1)
+            if not token:
+                return self.expression(level + 1)
+            with self.depth.level("expressions", token.at):
+                return Unary("not", self.expression(level), at=token.at)
         left = self.expression(level + 1)
+        operators = 0
         while token := self.take(*LEVELS[level]):
+            # The tree of a - b - c is as deep as that of (a - b) - c.
+            operators += 1
+            if operators > DEEPEST:
+                raise CascadeError(f"expected at most {DEEPEST} operators in a row", token.at)
             left = Binary(token.text, left, self.expression(level + 1), at=left.at)
             if level == COMPARISONS and self.token.text in LEVELS[level]:
                 raise self.expected("'and' between two comparisons")
         return left
 
     def unary(self) -> Expression:
+        with self.depth.level("expressions", self.token.at):
+            return self.signed()
+
+    def signed(self) -> Expression:
         token = self.take("-")
         if token:
             return Unary("-", self.unary(), at=token.at)

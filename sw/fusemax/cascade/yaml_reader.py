@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from .depth import Depth
 from .errors import CascadeError, Position
 
 __all__ = ["Mapping", "Node", "Scalar", "Sequence", "read_document"]
@@ -92,6 +93,7 @@ class Reader:
     def __init__(self, text: str) -> None:
         self.lines = [Line(number, line.rstrip()) for number, line in enumerate(text.split("\n"), start=1)]
         self.next = 0
+        self.depth = Depth()
 
     # -- lines -----------------------------------------------------------------------------------------------------
 
@@ -133,6 +135,11 @@ class Reader:
         """The node that starts on the next line, whose text starts at ``indent``."""
         line = self.peek()
         assert line is not None
+        with self.depth.level("blocks", line.at(indent)):
+            return self.structure(line, indent)
+
+    def structure(self, line: Line, indent: int) -> Node:
+        """The node that starts on this line."""
         if is_item(line.text[indent:]):
             return self.block_sequence(indent)
         if self.find_colon(line, indent) is not None:
@@ -333,11 +340,10 @@ class Flow:
 
     def node(self) -> Node:
         character = self.skip()
-        if character == "[":
-            return self.sequence()
-        if character == "{":
-            return self.mapping()
-        return self.scalar()
+        if character not in "[{":
+            return self.scalar()
+        with self.reader.depth.level("blocks", self.line.at(self.column)):
+            return self.sequence() if character == "[" else self.mapping()
 
     def sequence(self) -> Sequence:
         at = self.line.at(self.column)

@@ -12,7 +12,7 @@ from .. import __version__
 from ..errors import FusemaxError
 from . import bench, board, compile, explore, info, paper, passes, plan, run, verilog
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "main", "parser"]
 
 #: In the order of ``fusemax --help``.
 COMMANDS = (verilog, compile, plan, run, board, bench, paper, passes, explore, info)
@@ -20,12 +20,7 @@ COMMANDS = (verilog, compile, plan, run, board, bench, paper, passes, explore, i
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed or a result is wrong, 2 wrong usage, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="fusemax", description="Generator of attention accelerators.")
-    parser.add_argument("--version", action="version", version=f"fusemax {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        command.add(commands)
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         with shown_log():
             return options.function(options)
@@ -38,6 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     print(f"error: {message}", file=sys.stderr)
     return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of the whole command line; it ends the process by SystemExit(2) if the usage is wrong."""
+    found = argparse.ArgumentParser(prog="fusemax", description="Generator of attention accelerators.")
+    found.add_argument("--version", action="version", version=f"fusemax {__version__}")
+    commands = found.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add(commands)
+    return found
 
 
 class StderrHandler(logging.Handler):

@@ -187,8 +187,7 @@ class ModelTransport:
             self._check_open()
 
     def close(self) -> None:
-        # The memory stays: another thread may be in the midst of a step.
-        self._closed = True
+        self._closed = True  # The memory stays: another thread may be in the midst of a step.
 
     def _check_open(self) -> None:
         if self._closed:
@@ -281,7 +280,7 @@ class ModelTransport:
         if wanted == self._settings:
             return
         header_bytes = max(PROGRAM_HEADER.bits // 8, self._config.bus_bytes)
-        start = job.program_address - header_bytes
+        start = job.program_address - header_bytes & (1 << self._config.address_bits) - 1  # As the machine subtracts.
         image = self._read(start, header_bytes + job.ii * MICROWORD.bits // 8)
         header = PROGRAM_HEADER.unpack(
             int.from_bytes(image[header_bytes - PROGRAM_HEADER.bits // 8 : header_bytes].tobytes(), "little")

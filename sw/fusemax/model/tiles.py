@@ -50,15 +50,16 @@ def needs_all_keys(config: Config, job: Descriptor) -> bool:
     """Whether every key tile is needed in every group; the machine would wait for ever for a buffer with one that is not."""
     if job.continues or job.continued or not is_masked(job):
         return True
-    number = 0
-    for group in range(job.groups):
+    # Later query tiles begin and end no earlier. So if the first group needs the last key tile, all do; and if the last one
+    # needs the first key tile, those before it begin with it in all their query tiles.
+    last = query_tiles(job) - (job.group_tiles - (job.groups > job.large_groups))
+    for first, tiles in ((0, job.group_tiles), (last, query_tiles(job) - last)):
         end = 0
-        for _ in range(job.group_tiles - (group >= job.large_groups)):
+        for number in range(first, first + tiles):
             needed = _needed(config, job, number)
             if needed.start > end:
                 return False
             end = max(end, needed.stop)
-            number += 1
         if end < job.key_tiles:
             return False
     return True

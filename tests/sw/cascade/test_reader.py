@@ -8,6 +8,7 @@ import pytest
 from texts import SMALL
 
 from fusemax.cascade import CascadeError, parse, read
+from fusemax.cascade.einsum_parser import parse_expression
 
 
 def test_teaal_text_is_read() -> None:
@@ -47,3 +48,25 @@ def test_file(tmp_path: Path) -> None:
         read(path)
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["einsum: " + "[" * 500, "".join(" " * n + "a:\n" for n in range(500)), "- " * 500 + "a"],
+    ids=["brackets", "keys", "dashes"],
+)
+def test_text_that_is_nested_too_deep(text: str) -> None:
+    with pytest.raises(CascadeError, match="expected at most 40 blocks within each other"):
+        parse(text)
+
+
+@pytest.mark.parametrize("text", ["(" * 500, "-" * 500, "not " * 500, "exp(" * 500, "A[" * 500, "2 ** " * 500])
+def test_expressions_that_are_nested_too_deep(text: str) -> None:
+    with pytest.raises(CascadeError, match="expected at most 40 expressions within each other"):
+        parse_expression(text)
+
+
+def test_too_many_operators_in_a_row() -> None:
+    parse_expression("1" + " + 1" * 40)
+    with pytest.raises(CascadeError, match="expected at most 40 operators in a row"):
+        parse_expression("1" + " + 1" * 41)

@@ -329,6 +329,8 @@ def test_wrong_descriptors_stop_the_machine(machine: Machine, fields: dict[str, 
         ({"q_address": MEMORY_BYTES - 64}, Cause.READ, MEMORY_BYTES),
         ({"v_address": 5 << 32}, Cause.READ, 5 << 32),
         ({"program_tag": 1, "program_address": MEMORY_BYTES - 8}, Cause.READ, MEMORY_BYTES),
+        # The header in front of it is at the end of all addresses.
+        ({"program_tag": 1, "program_address": 0}, Cause.READ, (1 << TINY.address_bits) - 16),
         ({"o_address": MEMORY_BYTES - 32}, Cause.WRITE, MEMORY_BYTES),
     ],
 )

@@ -1,0 +1,6 @@
+"""Lets the fuzz tests import what they share (inputs.py)."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
