@@ -77,11 +77,15 @@ def attention(
         "return_state": return_state,
     }  # type: ignore[typeddict-item]
     request = Request.of(*(_stand_in(tensor) for tensor in (q, k, v)), given)
-    if not DIRECT.issuperset(options) or _any_nonfinite(q, k, v):
+    if not DIRECT.issuperset(options):
         return _through_memory(request, machine, q, k, v)
     call = request.call(machine)
     heads = _compute(machine, request, call, q, k, v)
-    if heads.overflow:
+    overflow, nonfinite = heads.sticky()
+    if nonfinite:
+        # Of keys that no query sees, or an error that says where it is.
+        return _through_memory(request, machine, q, k, v)
+    if overflow:
         limit = machine.score_bits - 1 - machine.score_frac_bits
         raise ScoreOverflowError(f"scores times log2(e) must stay within ±2^{limit}, but have not; choose a smaller scale")
     out = heads.out.view(torch.float32 if call.float32_out else torch.bfloat16).reshape(*q.shape[:-1], v.shape[-1])
@@ -110,12 +114,14 @@ def _compute(machine: Config, request: Request, call: Call, q: torch.Tensor, k: 
         bits = int(np.float32(factors.flat[0]).view(np.int32))
         scale = torch.full((1, 1), bits, dtype=torch.int32, device=q.device).expand(len(q_bits), queries)
     segments = []
-    for interval in visible_intervals(call.mask, batch, queries, request.keys):
+    passes = visible_intervals(call.mask, batch, queries, request.keys)
+    for number, interval in enumerate(passes):
         if interval is None:
             segments.append(KeySegment(k_bits, v_bits))
             continue
         lo, hi = (_tensor(edge, q.device).repeat_interleave(query_heads, dim=0) for edge in interval)
-        most = max(1, int(interval[1].max()))
+        # The last pass looks at all keys: they are to be finite, whether they are seen or not.
+        most = request.keys if number == len(passes) - 1 else int(interval[1].max())
         segments.append(KeySegment(k_bits[:, :most], v_bits[:, :most], lo, hi))
     states = call.state_out or call.raw_out
     return compute_heads(machine, q_bits, scale, segments, float32=call.float32_out, raw=call.raw_out, states=states)
@@ -152,12 +158,6 @@ def _bits(tensor: torch.Tensor) -> torch.Tensor:
     bits = tensor.detach().to(torch.bfloat16).view(torch.int16)
     bits = bits.reshape(-1, *tensor.shape[-2:])
     return bits if bits.stride(-1) == 1 else bits.contiguous()
-
-
-def _any_nonfinite(*tensors: torch.Tensor) -> bool:
-    """Whether a number is infinite, not a number, or rounded to infinity in bfloat16."""
-    found = [~torch.isfinite(tensor.detach().to(torch.bfloat16)).all() for tensor in tensors]
-    return bool(torch.stack(found).any())
 
 
 def _through_memory(request: Request, config: Config, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:

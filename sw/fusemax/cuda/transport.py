@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..arith import bf16
 from ..model.bitexact import Segment
 from ..model.model_transport import ModelTransport
 from ..spec import Config, Descriptor
@@ -67,9 +66,7 @@ class GpuHead:
         self._out = heads.out[0].cpu().numpy().view(np.uint32 if float32 else np.uint16)
         self._denominators = np.ascontiguousarray(states[:, 1]).view(np.uint32)
         self.reference: NDArray[np.int64] = states[:, 0].astype(np.int64)
-        self.overflow = heads.overflow
-        arrays = (q, *(array for segment in segments for array in (segment.k, segment.v)))
-        self.nonfinite = any(bool(bf16.is_nonfinite(array).any()) for array in arrays)
+        self.overflow, self.nonfinite = heads.sticky()
 
     def output(self, float32: bool, raw: bool = False) -> NDArray[np.uint32 | np.uint16]:
         """Bits of the output rows, (P, F), in the format that the head was computed for."""

@@ -109,7 +109,7 @@ def test_keys_behind_their_entrys_length_may_be_infinite() -> None:
 
 def test_wrong_tensors() -> None:
     q, k, v = map(tensor, Problem(queries=2, keys=3, e=4, f=4, in_dtype="float32").arrays())
-    with pytest.raises(TypeError, match="q must be a PyTorch tensor, not ndarray: fusemax.attention takes NumPy arrays"):
+    with pytest.raises(TypeError, match=r"q must be a PyTorch tensor, not ndarray: fusemax\.attention takes NumPy arrays"):
         fusemax.cuda.attention(np.zeros((2, 4), np.float32), k, v)
     with pytest.raises(TypeError, match=r"k must be float32 or bfloat16, not torch\.float64: k\.float\(\) converts it"):
         fusemax.cuda.attention(q, k.double(), v)

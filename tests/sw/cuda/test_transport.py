@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 
 import fusemax
 
-
 pytestmark = INTERPRETER
 
 
