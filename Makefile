@@ -7,10 +7,10 @@ VENV := .venv/bin/python
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run verilog bitstream test regress cosim lint bench area docs site clean
+.PHONY: help install run verilog bitstream test test-torch regress cosim lint bench area docs site clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 install: $(INSTALLED) ## Create .venv with everything that run, test and lint need
 
@@ -36,6 +36,11 @@ regress: $(INSTALLED) ## The random problems in full numbers, on all cores; resu
 	$(VENV) benchmarks/regress.py
 	FUSEMAX_PROBLEMS=2000 FUSEMAX_RTL_PROBLEMS=200 $(VENV) -m pytest --timeout 3600 tests/sw/api/test_features.py tests/cosim/test_features.py \
 		tests/sw/api/test_isolation.py tests/cosim/test_isolation.py
+
+test-torch: $(INSTALLED) ## Tests with PyTorch (its CPU build) and transformers, in .venv too
+	$(VENV) -m pip install --quiet --disable-pip-version-check torch --constraint constraints.txt --extra-index-url https://download.pytorch.org/whl/cpu
+	$(VENV) -m pip install --quiet --disable-pip-version-check --editable '.[torch,transformers]' --constraint constraints.txt
+	$(VENV) -m pytest -rs tests/sw/torch tests/sw/transformers tests/docs/test_snippets.py
 
 cosim: $(INSTALLED) ## Only the tests that simulate the emitted Verilog
 	$(VENV) -m pytest -m cosim

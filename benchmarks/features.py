@@ -13,8 +13,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 import fusemax
 from fusemax.cli.options import table
+from fusemax.spec import Config, config_named
 from fusemax_sim.emission import verilog_digest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +36,9 @@ PAGE = ROOT / "docs" / "measurements" / "features.md"
 TEXT = ROOT / "benchmarks" / "pages" / "features.md"
 
 CONFIG = "base"
+BASE = config_named(CONFIG)
+#: Signed weights make scores in a third of the cycles.
+WITH_LINEAR = replace(BASE, name="base_linear", linear=True)
 CAUSAL_SHARE = 0.56
 
 Row = dict[str, Any]
@@ -41,7 +46,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Call:
-    """A call of :func:`fusemax.attention`.
+    """A call of :func:`fusemax.attention`, or of :func:`fusemax.attention_varlen`.
 
     Members
     -------
@@ -51,12 +56,18 @@ class Call:
         Shapes of queries and keys, (batch, heads, length, head dim); values are shaped like keys.
     arguments
         Keyword arguments.
+    sequences
+        Lengths of packed sequences, queries as keys; the batch is one entry then.
+    config
+        The machine.
     """
 
     title: str
     q: tuple[int, int, int, int]
     k: tuple[int, int, int, int]
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    sequences: Sequence[int] = ()
+    config: Config = BASE
 
     def arrays(self) -> list[NDArray[Any]]:
         """Q, K and V from three seeds."""
@@ -66,8 +77,25 @@ class Call:
             for seed, shape in enumerate(shapes)
         ]
 
+    def run(self, device: fusemax.Device) -> tuple[Any, Counter[str]]:
+        """The call's result on a device, and what the counters of its sweeps come to."""
+        if not self.sequences:
+            sweeps: list[fusemax.Counters] = []
+            result = fusemax.attention(*self.arrays(), device=device, counters=sweeps, **self.arguments)
+            return result, sum((Counter(sweep.values) for sweep in sweeps), Counter())
+        q, k, v = (array[0].swapaxes(0, 1) for array in self.arrays())
+        edges = np.cumsum([0, *self.sequences])
+        result = fusemax.attention_varlen(q, k, v, edges, edges, device=device, **self.arguments)
+        return result, Counter(device.counters.values)
+
     def pairs(self) -> int:
         """Pairs of a query and a key that it sees, in all heads."""
+        if self.sequences:
+            heads = self.q[1]
+            return sum(
+                replace(self, q=(1, heads, length, self.q[3]), k=(1, heads, length, self.k[3]), sequences=()).pairs()
+                for length in self.sequences
+            )
         (batch, heads, queries, _), keys = self.q, self.k[2]
         lengths = self.arguments.get("key_lengths", [keys] * batch)
         position = np.arange(queries)[:, None] + self.arguments.get("query_offset", 0)
@@ -88,6 +116,13 @@ class Call:
 def ragged(batch: int, longest: int) -> list[int]:
     """Lengths of a batch, from an eighth of the longest on."""
     return [int(length) for length in np.random.default_rng(9).integers(longest // 8, longest + 1, batch)]
+
+
+def packed(title: str, heads: int, **arguments: Any) -> Call:
+    """16 packed sequences of 17 to 300 tokens."""
+    lengths = [int(length) for length in np.random.default_rng(9).integers(17, 301, 16)]
+    shape = (1, heads, sum(lengths), 64)
+    return Call(title, shape, shape, arguments, lengths)
 
 
 def calls() -> list[Call]:
@@ -111,34 +146,36 @@ def calls() -> list[Call]:
             {"key_lengths": ragged(32, 512)},
         ),
         Call("chunk of 64 queries at position 448", (4, 2, 64, 64), (4, 2, 512, 64), {"causal": True, "query_offset": 448}),
+        packed("16 packed sequences of 17 to 300 tokens", 1),
+        packed("packed sequences, causal", 1, causal=True),
+        Call("scores capped at 50, 1024 × 1024", long, long, {"softcap": 50.0}),
+        Call("the same on a machine with `linear`", long, long, {"softcap": 50.0}, config=WITH_LINEAR),
     ]
 
 
 def measure(call: Call) -> Row:
     """The call on the Verilog and on the model."""
-    q, k, v = call.arrays()
     results = {}
     row: Row = {}
     for kind in ("model", "rtl"):
-        with fusemax.open(kind, CONFIG) as device:
-            results[kind] = fusemax.attention(q, k, v, device=device, **call.arguments)
-            counters = device.counters
-        row[f"{kind}_cycles"] = counters.cycles
-    row |= {name: getattr(counters, name) for name in ("tiles", "tiles_skipped", "slots_qk", "slots_slnv", "bytes_read")}
+        with fusemax.open(kind, call.config) as device:
+            results[kind], counters = call.run(device)
+        row[f"{kind}_cycles"] = counters["cycles"]
+    row |= {name: counters[name] for name in ("tiles", "tiles_skipped", "slots_qk", "slots_slnv", "bytes_read")}
     pairs = [part if isinstance(part, tuple) else (part,) for part in results.values()]
     row["bits_as_model"] = all(one.tobytes() == other.tobytes() for one, other in zip(*pairs, strict=True))
-    machine = fusemax.spec.config_named(CONFIG)
-    row["utilisation"] = call.pairs() * 2 * call.q[3] / (machine.rows * machine.columns * row["rtl_cycles"])
+    pes = call.config.rows * call.config.columns
+    row["utilisation"] = call.pairs() * 2 * call.q[3] / (pes * row["rtl_cycles"])
     return row
 
 
 def measured(path: Path) -> list[tuple[Call, Row]]:
     """All calls with their rows, from the file or made now."""
-    digest = verilog_digest(fusemax.spec.config_named(CONFIG))
+    digests = {call.config: verilog_digest(call.config) for call in calls()}
     rows: dict[str, Row] = json.loads(path.read_text()) if path.is_file() else {}
     for call in calls():
-        if rows.get(call.title, {}).get("machine") != digest:
-            rows[call.title] = {"machine": digest, **measure(call)}
+        if rows.get(call.title, {}).get("machine") != digests[call.config]:
+            rows[call.title] = {"machine": digests[call.config], **measure(call)}
             print(f"{call.title}: {rows[call.title]['rtl_cycles']} cycles", file=sys.stderr, flush=True)
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_name(path.name + ".partial")
@@ -165,7 +202,8 @@ HEADER = ["", "queries", "keys", "tiles", "left out", "cycles", "slots per tile"
 def lines(results: list[tuple[Call, Row]]) -> list[list[str]]:
     out = []
     for call, row in results:
-        slots = fusemax.compile(head_dim=call.q[3], config=CONFIG).ii
+        # A call of several sweeps has tiles of more than one kind.
+        slots = "" if "softcap" in call.arguments else fusemax.compile(head_dim=call.q[3], config=CONFIG).ii
         shapes = ["×".join(map(str, shape[:3])) for shape in (call.q, call.k)]
         figures = [str(row["tiles"]), str(row["tiles_skipped"]), str(row["rtl_cycles"]), str(slots)]
         out.append([call.title, *shapes, *figures, f"{row['utilisation']:.4f}"])

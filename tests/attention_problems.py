@@ -111,11 +111,10 @@ class Problem:
     def visible(self, entry: int, query: int) -> np.ndarray:
         """Which keys a query of a batch entry sees."""
         options = self.options
-        offset, prefix, length = (
-            int(np.ravel(numbers)[entry if np.size(numbers) > 1 else 0])
-            for numbers in (options.get("query_offset", 0), options.get("prefix", 0), options.get("key_lengths", self.keys))
-        )
-        return visible_keys(query + offset, self.keys, options.get("window"), options.get("causal", False), length, prefix)
+        defaults = {"query_offset": 0, "key_lengths": self.keys, "prefix": 0, "key_start": 0}
+        numbers = (np.ravel(options.get(name, default)) for name, default in defaults.items())
+        offset, *rest = (int(each[entry if each.size > 1 else 0]) for each in numbers)
+        return visible_keys(query + offset, self.keys, options.get("window"), options.get("causal", False), *rest)
 
     def reference(self) -> Reference:
         """In float64."""
@@ -161,6 +160,8 @@ def problems(draw: st.DrawFn, configs: tuple[str, ...] = tuple(MACHINES), most: 
         options["window"] = (draw(st.integers(-1, 9)), draw(st.integers(-1, 9)))
     if perhaps(3):
         options["key_lengths"] = per_entry(0, keys)
+    if perhaps(3):
+        options["key_start"] = per_entry(0, keys)
     if perhaps(2):
         options["prefix"] = per_entry(0, keys + 2)
     if perhaps(4):

@@ -31,7 +31,9 @@ class Reference:
     largest_score: float
 
 
-def visible_keys(place: int, keys: int, window: tuple[int, int] | None, causal: bool, length: int, prefix: int) -> np.ndarray:
+def visible_keys(
+    place: int, keys: int, window: tuple[int, int] | None, causal: bool, length: int, prefix: int, start: int = 0
+) -> np.ndarray:
     """Which of ``keys`` keys a query at ``place`` sees."""
     key = np.arange(keys)
     near = np.full(keys, True)
@@ -41,7 +43,7 @@ def visible_keys(place: int, keys: int, window: tuple[int, int] | None, causal: 
         near &= (right < 0) | (key <= place + right)
     if causal:
         near &= key <= place
-    return (key < length) & (near | (key < prefix))
+    return (start <= key) & (key < length) & (near | (key < prefix))
 
 
 def reference(
@@ -54,11 +56,13 @@ def reference(
     query_offset: Any = 0,
     window: tuple[int, int] | None = None,
     key_lengths: Any = None,
+    key_start: Any = None,
     prefix: Any = None,
     temperature: Any = None,
     alibi_slopes: Any = None,
     state: Any = None,
     sink: Any = None,
+    softcap: float = 0.0,
 ) -> Reference:
     """The arrays are rounded to bfloat16 first. ``state`` is a tuple (max, denominator, numerator) of full shapes."""
     q, k, v = (x.astype(ml_dtypes.bfloat16).astype(np.float64) for x in (q, k, v))
@@ -71,6 +75,7 @@ def reference(
     scales = np.broadcast_to(e**-0.5 if scale is None else np.asarray(scale, np.float64), (heads,))
     offsets = np.broadcast_to(np.ravel(query_offset), (batch,))
     lengths = np.broadcast_to(np.ravel(keys if key_lengths is None else key_lengths), (batch,))
+    starts = np.broadcast_to(np.ravel(0 if key_start is None else key_start), (batch,))
     prefixes = np.broadcast_to(np.ravel(0 if prefix is None else prefix), (batch,))
     temperatures = np.broadcast_to(1.0 if temperature is None else np.asarray(temperature, np.float64), (*leading, queries))
     temperatures = temperatures.reshape(batch, heads, queries)
@@ -86,14 +91,16 @@ def reference(
     for b, h, i in np.ndindex(batch, heads, queries):
         key_head = h // (heads // key_heads)
         place = i + offsets[b]
-        seen = np.flatnonzero(visible_keys(place, keys, window, causal, lengths[b], prefixes[b]))
+        seen = np.flatnonzero(visible_keys(place, keys, window, causal, lengths[b], prefixes[b], starts[b]))
         products = scales[h] * (k[b, key_head, seen] @ q[b, h, i])
+        if softcap:
+            products = softcap * np.tanh(products / softcap)
         scores = list((products + slopes[h] * (seen - place)) / temperatures[b, h, i])
         values = list(v[b, key_head, seen])
         counts = [1.0] * len(scores)
         for part in (np.abs(products), np.abs(slopes[h]) * seen):
             largest_score = max(largest_score, *(part / temperatures[b, h, i]), 0.0) if len(seen) else largest_score
-        if sink is not None:
+        if sink is not None and sink[h] > -np.inf:
             scores.append(float(np.float32(sink[h])))
             values.append(np.zeros(f))
             counts.append(1.0)

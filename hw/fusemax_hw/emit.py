@@ -173,7 +173,49 @@ def _tidy(text: str) -> str:
         plain = f"{made[1]}_{numbers.setdefault(made[2], len(numbers))}{made[3]}" if made else match[1].replace("$", "_")
         return f"net_{plain} "
 
-    return NAMELESS.sub(name, text).strip() + "\n"
+    return _without_functions(NAMELESS.sub(name, text)).strip() + "\n"
+
+
+#: A multiplexer of many inputs as Yosys writes it: a function with the name of its cell.
+SELECT_FUNCTION = re.compile(
+    r"^  function (?:\[(\d+):0\] )?(net_\w+) ;\n.*?^    input \[(\d+):0\] s;\n.*?^  endfunction\n", re.MULTILINE | re.DOTALL
+)
+
+
+def _without_functions(text: str) -> str:
+    """Text whose multiplexers of many inputs are expressions instead of functions.
+
+    Verilator writes a function out wherever it is called, with variables of that place's own. The code of two instances is
+    then no longer the same, and every PE of an array is compiled by itself.
+    """
+    sizes = {match[2]: (int(match[1] or 0) + 1, int(match[3]) + 1) for match in SELECT_FUNCTION.finditer(text)}
+    if not sizes:
+        return text
+
+    def expression(match: re.Match[str]) -> str:
+        target, name, arguments = match.groups()
+        width, count = sizes[name]
+        default, inputs, select = _split(arguments)
+        lines = [f"wire [{width * count - 1}:0] {name}_B = {inputs};", f"wire [{count - 1}:0] {name}_S = {select};"]
+        lines.append(f"assign {target} =")
+        lines += [f"  {name}_S[{i}] ? {name}_B[{width * i + width - 1}:{width * i}] :" for i in range(count)]
+        lines.append(f"  {default};")
+        return "".join(f"  {line}\n" for line in lines)
+
+    calls = re.compile(rf"^  assign (.*?) = ({'|'.join(sizes)}) \((.*)\);\n", re.MULTILINE)
+    return calls.sub(expression, SELECT_FUNCTION.sub("", text))
+
+
+def _split(text: str) -> list[str]:
+    """Parts between the commas that no braces are around."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += {"{": 1, "}": -1}.get(letter, 0)
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
 
 
 @contextmanager

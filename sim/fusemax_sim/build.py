@@ -35,11 +35,15 @@ VERILATOR_FLAGS = (
     *("--cc", "--exe", "--vpi", "--timing", "--prefix", "Vtop", "--top-module", TOP, "-o", EXECUTABLE),
     *("--timescale", "1ns/1ns"),
     *("-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--output-split", "20000"),
+    # It would move expressions from one instance of a module into the next: see ``control_of``.
+    "-fno-dfg-scoped",
     # The device's Verilog is generated; the wrapper's warnings are looked at by its test.
     *("-Wno-fatal", "-Wno-lint", "-Wno-style"),
 )
 #: Declaration of a signal that has no name in the hardware's source.
 NAMELESS = re.compile(r"^  (?:wire|reg) (?:\[[0-9:]+\] )?net_.*;$", re.MULTILINE)
+#: Declaration of an input.
+INPUT = re.compile(r"^  input (?:\[[0-9:]+\] )?(\w+) ?;", re.MULTILINE)
 #: The wheel's makefile was configured for another compiler: what it left empty is given here.
 MAKE_VARIABLES = {
     "OPT_FAST": "-O2",
@@ -107,7 +111,7 @@ def simulator_digest(config: Config, sources: list[Path], repeated: list[str], f
     recipe = {
         "address_bits": config.address_bits,
         "bus_bits": config.bus_bits,
-        "repeated": repeated,
+        "control": control_of(repeated, sources),
         "verilator": [*VERILATOR_FLAGS, *flags],
         "make": MAKE_VARIABLES,
         "versions": toolchain.tool_versions(),
@@ -138,15 +142,41 @@ def runtime_digest() -> str:
 
 def compile_simulator(config: Config, sources: list[Path], repeated: list[str], flags: list[str], target: Path) -> None:
     """Translate and compile in ``target``, and leave only the executable there."""
-    root, cocotb = toolchain.verilator_root(), toolchain.cocotb_root()
     cxx, make = toolchain.compiler(), toolchain.make_program()
     work = target / "work"
     work.mkdir()
-    control = work / "repeated.vlt"
-    control.write_text("`verilator_config\n" + "".join(f'no_inline -module "{name}"\n' for name in repeated))
-    # Settings of a make around this one would change what the digest does not see.
+    environment = build_environment()
+    translate(config, sources, repeated, flags, work)
+    variables = {"CXX": cxx, "LINK": cxx, "PYTHON3": sys.executable, "VM_PARALLEL_BUILDS": "1", **MAKE_VARIABLES}
+    command = [make, "-j", str(len(os.sched_getaffinity(0))), *(f"{name}={value}" for name, value in variables.items())]
+
+    def compile_runtime(runtime: Path) -> None:
+        (work / "runtime.mk").write_text("include Vtop.mk\nruntime: $(VK_GLOBAL_OBJS)\n")
+        run([*command, "-f", "runtime.mk", "runtime"], work, environment)
+        for path in work.glob("*.o"):
+            path.rename(runtime / path.name)
+
+    # Verilator's runtime library is the same for every device, traced or not: compiled once, but for the writer of waveforms
+    # if the first device had none. make leaves alone what is newest.
+    for path in cached(f"runtime-{runtime_digest()}", compile_runtime, "Verilator's runtime library").iterdir():
+        shutil.copyfile(path, work / path.name)
+    run([*command, "-f", "Vtop.mk"], work, environment)
+    (work / EXECUTABLE).rename(target / EXECUTABLE)
+    shutil.rmtree(work)
+
+
+def build_environment() -> dict[str, str]:
+    """Environment of Verilator and make: settings of a make around this one would change what the digest does not see."""
     ours = ("MAKEFLAGS", "MFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS")
-    environment = {key: value for key, value in os.environ.items() if key not in ours} | {"VERILATOR_ROOT": str(root)}
+    kept = {key: value for key, value in os.environ.items() if key not in ours}
+    return kept | {"VERILATOR_ROOT": str(toolchain.verilator_root())}
+
+
+def translate(config: Config, sources: list[Path], repeated: list[str], flags: list[str], work: Path) -> None:
+    """Write the simulator's C++ and its makefile to ``work``."""
+    root, cocotb = toolchain.verilator_root(), toolchain.cocotb_root()
+    control = work / "repeated.vlt"
+    control.write_text(control_of(repeated, sources))
     libraries = cocotb / "libs"
     for header in COMPRESSION.iterdir():
         shutil.copyfile(header, work / header.name)
@@ -169,24 +199,23 @@ def compile_simulator(config: Config, sources: list[Path], repeated: list[str], 
             *(str(path.resolve()) for path in (without_nameless(sources, work) if flags else sources)),
         ],
         work,
-        environment,
+        build_environment(),
     )
-    variables = {"CXX": cxx, "LINK": cxx, "PYTHON3": sys.executable, "VM_PARALLEL_BUILDS": "1", **MAKE_VARIABLES}
-    command = [make, "-j", str(len(os.sched_getaffinity(0))), *(f"{name}={value}" for name, value in variables.items())]
 
-    def compile_runtime(runtime: Path) -> None:
-        (work / "runtime.mk").write_text("include Vtop.mk\nruntime: $(VK_GLOBAL_OBJS)\n")
-        run([*command, "-f", "runtime.mk", "runtime"], work, environment)
-        for path in work.glob("*.o"):
-            path.rename(runtime / path.name)
 
-    # Verilator's runtime library is the same for every device, traced or not: compiled once, but for the writer of waveforms
-    # if the first device had none. make leaves alone what is newest.
-    for path in cached(f"runtime-{runtime_digest()}", compile_runtime, "Verilator's runtime library").iterdir():
-        shutil.copyfile(path, work / path.name)
-    run([*command, "-f", "Vtop.mk"], work, environment)
-    (work / EXECUTABLE).rename(target / EXECUTABLE)
-    shutil.rmtree(work)
+def control_of(repeated: list[str], sources: list[Path]) -> str:
+    """Verilator's control file that makes one code of all instances of a module.
+
+    They are not inlined, and their inputs stay what they are: Verilator would put in what drives them, which is different in
+    every instance.
+    """
+    lines = ["`verilator_config"]
+    for name in repeated:
+        lines.append(f'no_inline -module "{name}"')
+        for text in (source.read_text(encoding="utf-8") for source in sources if source.stem == name):
+            body = text[text.index(f"module {name}(") : text.index("endmodule", text.index(f"module {name}("))]
+            lines += [f'public_flat_rd -module "{name}" -var "{port}"' for port in INPUT.findall(body)]
+    return "\n".join(lines) + "\n"
 
 
 def without_nameless(sources: list[Path], directory: Path) -> list[Path]:

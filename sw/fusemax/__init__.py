@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from .api.attention import attention
 from .api.kv_cache import KVCache
-from .api.opening import open_device as open
 from .cascade import CASCADES, Cascade
 from .compiler.compilation import compile
 from .compiler.program import Program
 from .errors import FusemaxError
+from .opening import open_device as open
 from .runtime.device import Counters, Device
 from .runtime.softmax_state import State, merge
 from .runtime.transport import Transport
@@ -20,6 +20,7 @@ from .spec import CONFIGS, Config
 if TYPE_CHECKING:
     from fusemax_sim.memory import Memory
 
+    from .api.attention_varlen import attention_varlen
     from .attentions.biased import biased_attention
     from .attentions.calibrated import calibrated_attention
     from .attentions.elu import elu_attention
@@ -51,6 +52,7 @@ __all__ = [
     "__version__",
     "attention",
     "attention_entropy",
+    "attention_varlen",
     "biased_attention",
     "calibrated_attention",
     "compile",
@@ -71,6 +73,7 @@ __all__ = [
 #: Modules of functions that few calls need; each is imported when it is asked for.
 LAZY = {
     "attention_entropy": "attentions.entropy",
+    "attention_varlen": "api.attention_varlen",
     "biased_attention": "attentions.biased",
     "calibrated_attention": "attentions.calibrated",
     "elu_attention": "attentions.elu",
@@ -96,7 +99,7 @@ def __getattr__(name: str) -> Any:
     if name == "ATTENTION_1PASS":
         return CASCADES["attention_1pass"]
     if name == "Memory":
-        from .api.opening import simulated_memory
+        from .opening import simulated_memory
 
         return simulated_memory()
     if name == "__version__":

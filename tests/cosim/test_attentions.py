@@ -52,10 +52,19 @@ SYSTEMS: dict[str, Callable[..., Any]] = {
     "routing": routing("google", shared=False),
     "routing, shared": routing("lucidrains", shared=True, causal=False),
     "routing, lists of their own": routing("lucidrains", shared=False, memory=MEMORY),
+    "soft cap": lambda **to: scored(**to),
     "cascade": lambda **to: fusemax.run(
         "calibration", {"Q": random(0, E, 40), "K": random(1, E, 40), "V": random(2, 5, 40)}, **to
     )["AV"],
 }
+
+
+def scored(**to: Any) -> np.ndarray:
+    """Scores, weights and a capped output in one array, of queries that share keys."""
+    q, (_, k, v) = random(3, 4, 37, E), qkv(37)
+    options = {"causal": True, "window": (20, 0), "return_weights": True, "return_scores": "capped"}
+    results = fusemax.attention(8 * q, k, v, softcap=5.0, out_dtype="float32", **options, **to)
+    return np.concatenate([result.reshape(-1) for result in results])
 
 
 #: Those that need operations which only some machines have.
@@ -78,7 +87,7 @@ def optional() -> Iterator[list[fusemax.Device]]:
         yield [rtl, model]
 
 
-@pytest.mark.parametrize("system", [*OPTIONAL, "flow", "entropy"])
+@pytest.mark.parametrize("system", [*OPTIONAL, "flow", "entropy", "soft cap"])
 def test_bits_and_cycles_with_options(optional, system: str) -> None:
     results, counters = [], []
     for device in optional:

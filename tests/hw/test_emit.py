@@ -73,6 +73,14 @@ def test_no_name_begins_with_a_dollar_sign(emitted, config):
         assert "\\$" not in path.read_text()
 
 
+@pytest.mark.parametrize("config", NAMES)
+def test_no_functions(emitted, config):
+    """Verilator would compile every instance of a module that calls one by itself."""
+    texts = [path.read_text() for path in emitted[config].glob("*.v")]
+    assert not any(re.search(r"^\s*function\b", text, re.MULTILINE) for text in texts)
+    assert any("_S[1] ? net_procmux_" in text for text in texts)
+
+
 def test_a_name_that_is_kept_for_nets(tmp_path):
     class Part(wiring.Component):
         net_1: In(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -10,7 +12,8 @@ import pytest
 
 from fusemax.spec import CONFIGS
 from fusemax_sim import BuildError, toolchain
-from fusemax_sim.build import NAMELESS, build, simulator_digest, waveform_flags, wrapper_sources
+from fusemax_sim.build import NAMELESS, build, simulator_digest, translate, waveform_flags, wrapper_sources
+from fusemax_sim.emission import emitted
 from fusemax_sim.waveform import Waveform
 
 TINY = CONFIGS["tiny"]
@@ -78,6 +81,17 @@ def test_signals_that_synthesis_has_made_up_are_known_by_their_names() -> None:
         r"  assign net_1  = net_2 ;",
     ]
     assert NAMELESS.findall("\n".join(lines)) == lines[:3]
+
+
+def test_instances_of_a_module_are_one_code(tmp_path: Path) -> None:
+    verilog = emitted(TINY)
+    repeated = json.loads((verilog / "manifest.json").read_text())["repeated_modules"]
+    assert "fusemax_pe" in repeated
+    translate(TINY, sorted(verilog.glob("*.v")), repeated, [], tmp_path)
+    code = "".join(path.read_text() for path in sorted(tmp_path.glob("Vtop_fusemax_pe*.cpp")))
+    functions = re.findall(r"^void (Vtop_fusemax_pe___nba_\w+)\(", code, re.MULTILINE)
+    # By itself, a PE has five or six.
+    assert 0 < len(functions) < 2 * TINY.rows * TINY.columns
 
 
 def test_a_missing_python_package_is_named() -> None:

@@ -1,1 +1,1 @@
-"""What users call: attention, opening a device, the key/value cache."""
+"""What users call: attention, the key/value cache."""

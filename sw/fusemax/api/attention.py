@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..compiler.program import Program
+from ..opening import open_device
+from ..plan.array import Array
 from ..planning.memory_map import Shape, align, required_bytes
-from ..runtime.device import MEMORY_BYTES, Device
+from ..runtime.device import MEMORY_BYTES, Counters, Device
+from ..runtime.operands import as_operands
 from ..runtime.options import AttentionOptions, RequestOptions, check_names
 from ..runtime.request import Request
+from ..runtime.score_options import PairTerms, ScoreOptions
 from ..runtime.softmax_state import State
-from ..spec import PAGE_BYTES, config_named
-from .opening import open_device
+from ..spec import PAGE_BYTES, Config, config_named
+from .scored_attention import ScoredAttention
 
-__all__ = ["attention"]
+__all__ = ["attention", "run_request"]
+
+#: Machine of a device that is opened for a call whose scores leave it.
+WITH_SCORES = replace(config_named("small"), name="small_linear", linear=True)
 
 
 @overload
 def attention(
-    q: NDArray[Any],
-    k: NDArray[Any],
-    v: NDArray[Any],
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
     scale: float | ArrayLike | None = None,
     device: Device | None = None,
     *,
@@ -36,9 +46,9 @@ def attention(
 
 @overload
 def attention(
-    q: NDArray[Any],
-    k: NDArray[Any],
-    v: NDArray[Any],
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
     scale: float | ArrayLike | None = None,
     device: Device | None = None,
     *,
@@ -51,9 +61,9 @@ def attention(
 
 @overload
 def attention(
-    q: NDArray[Any],
-    k: NDArray[Any],
-    v: NDArray[Any],
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
     scale: float | ArrayLike | None = None,
     device: Device | None = None,
     *,
@@ -66,9 +76,9 @@ def attention(
 
 @overload
 def attention(
-    q: NDArray[Any],
-    k: NDArray[Any],
-    v: NDArray[Any],
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
     scale: float | ArrayLike | None = None,
     device: Device | None = None,
     *,
@@ -79,41 +89,68 @@ def attention(
 ) -> tuple[NDArray[Any], NDArray[np.float32], State]: ...
 
 
+@overload
 def attention(
-    q: NDArray[Any],
-    k: NDArray[Any],
-    v: NDArray[Any],
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
     scale: float | ArrayLike | None = None,
     device: Device | None = None,
     *,
     program: Program | None = None,
     return_lse: bool = False,
     return_state: bool = False,
+    return_weights: bool = False,
+    return_scores: str | None = None,
+    counters: list[Counters] | None = None,
+    **options: Unpack[AttentionOptions],
+) -> Any: ...
+
+
+def attention(
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
+    scale: float | ArrayLike | None = None,
+    device: Device | None = None,
+    *,
+    program: Program | None = None,
+    return_lse: bool = False,
+    return_state: bool = False,
+    return_weights: bool = False,
+    return_scores: str | None = None,
+    counters: list[Counters] | None = None,
     **options: Unpack[AttentionOptions],
 ) -> Any:
     """Compute softmax(scale · q kᵀ) v on a device.
 
-    The leading axes of the three arrays are none, heads, batch and heads, or more. They are equal, but for the heads: q may
-    have a multiple of the heads of k and v, of which each is for as many heads of q as follow each other.
-    ``device.counters`` are those of this call afterwards.
+    The leading axes of the three arrays are none, heads, batch and heads, or more. Batch axes broadcast, and axes that an array
+    has not are of length 1. q may have a multiple of the heads of k and v, of which each is for as many heads of q as follow
+    each other. ``device.counters`` are those of this call afterwards, or of its last sweep.
 
-    A query sees key j of its head if it is one of ``key_lengths`` keys, and in the first ``prefix`` keys or in the window. A
-    query that sees no key gives zeros, and a log-sum-exp of -inf.
+    A query sees key j of its head if it is one of ``key_lengths`` keys and not before ``key_start``, and in the first
+    ``prefix`` keys or in the window. A query that sees no key gives zeros, and a log-sum-exp of -inf; so do all of them if
+    there are no keys.
+
+    The arrays are NumPy arrays, objects with ``__array__`` or ``__dlpack__``, such as tensors on the CPU, or nested lists.
+    Their numbers are bfloat16, float16, float32 or float64, and are rounded to bfloat16 once, to nearest even. Subnormal
+    numbers are zero. Integers are refused, since they are often codes of something.
 
     Parameters
     ----------
     q : array (..., P, E)
-        Queries, float32 or bfloat16. float32 is rounded to bfloat16, to nearest even. Subnormal numbers are zero.
+        Queries.
     k : array (..., M, E)
         Keys.
     v : array (..., M, F)
         Values.
     scale
-        Factor of the scores, or one per query head; 1/√E if not given. Negative is allowed, zero is not.
+        Factor of the scores, or one per query head; 1/√E if not given. Negative is allowed; with zero all scores are zero, and
+        a query gets the mean of the values that it sees.
     device
         Where to run. If not given, a model device of configuration ``small``, as large as needed, is opened for this call.
     out_dtype
-        ``bfloat16`` or ``float32``: format of the result, which is rounded once.
+        ``bfloat16`` or ``float32``, by name or as a type of NumPy's: format of the result, which is rounded once.
     timeout
         Seconds after which the call fails; no limit if not given. The machine completes its job by itself, and the next
         call waits for that.
@@ -128,6 +165,10 @@ def attention(
         (left, right): a query sees so many keys in front of its own place and behind it, and the one there; -1 for all.
     key_lengths
         Keys that there are in each batch entry, 0 to M.
+    key_start
+        Number of the first key that is seen, 0 to M; one number, or one per batch entry. For batches that are padded on the
+        left. Places of queries, and a prefix, still count from key 0 of the array. The result has the bits of a call with the
+        keys from ``key_start`` on, and ``query_offset`` and ``prefix`` smaller by as much.
     prefix
         So many keys from the first are seen by every query; one number, or one per batch entry.
     temperature
@@ -135,6 +176,9 @@ def attention(
     alibi_slopes
         One per query head: slope · (j - place of the query) is added to its scores, before a temperature divides them. Needs 2
         columns of E if every slope / scale is a bfloat16 number, else 4, and at most 65536 keys.
+    softcap
+        c: scores are c · tanh(s / c), before ALiBi, masks and temperature; 0 for no cap. Scores leave the machine and weights
+        come back, which takes two to four times the cycles.
     return_lse
         Return the log-sum-exp of the scores too.
     state
@@ -142,7 +186,14 @@ def attention(
     return_state
         Return the state too, that of the argument ``state`` included.
     sink
-        A score per query head that takes part in the softmax with a value of zero.
+        A score per query head that takes part in the softmax with a value of zero; -inf is no sink.
+    return_weights
+        Return the weights of the softmax too, a sink and ``state`` taken into account; 0 where a query does not see a key.
+    return_scores
+        Return scores too: ``raw``, scale · q kᵀ; ``capped``, behind ``softcap``; ``masked``, behind everything that changes
+        them, and -inf where a query does not see a key.
+    counters
+        A list that takes the counters of every sweep of the machine: one, or more with ``softcap``, weights or scores.
     program
         What :func:`fusemax.compile` made for the device's configuration and these head dims; the default program if not given.
         It is checked against the machine's rules first. What it computes is what its cascade says, of scores that are
@@ -152,8 +203,9 @@ def attention(
     Returns
     -------
     array (..., P, F)
-        Of ``ml_dtypes.bfloat16`` or ``float32``. With ``return_lse`` and ``return_state`` a tuple: the array; log-sum-exp,
-        natural logarithm, float32 (..., P); :class:`fusemax.State`.
+        Of ``ml_dtypes.bfloat16`` or ``float32``. With ``return_lse``, ``return_state``, ``return_weights`` and
+        ``return_scores`` a tuple: the array; log-sum-exp, natural logarithm, float32 (..., P); :class:`fusemax.State`;
+        weights, float32 (..., P, M); scores, float32 (..., P, M).
 
     Raises
     ------
@@ -163,7 +215,8 @@ def attention(
     RuleError
         If the machine cannot run ``program``; nothing has been run then.
     NonFiniteError
-        If an array holds an infinity or a NaN, or a float32 that is rounded to infinity.
+        If an array holds an infinity or a NaN, or a number that is rounded to infinity. Keys and values that no query sees may,
+        and queries that see no key.
     ScoreOverflowError
         If a score left its range (±2^(score_bits - 1 - score_frac_bits), to base 2).
     DeviceClosedError, DeviceMemoryError
@@ -175,23 +228,72 @@ def attention(
     """
     check_names("attention", options, AttentionOptions)
     given: RequestOptions = {**options, "scale": scale, "return_lse": return_lse, "return_state": return_state}
+    q, k, v = as_operands(q, k, v)
     request = Request.of(q, k, v, given, program)
+    wanted = ScoreOptions.of(options.get("softcap"), return_weights, return_scores)
+    if not wanted.needed:
+        return run_request(request, device, q, k, v, counters)
+    if program is not None:
+        raise ValueError("program must not be given with softcap, return_weights or return_scores")
+    terms = PairTerms.of(options, request.leading, request.queries, request.keys)
+    with opened(device, request, k, WITH_SCORES) as machine:
+        found = ScoredAttention(Array(machine, counters), request, terms, wanted).run(q, k, v)
+        state = found.get("state")
+        if state is None:
+            out = run_request(request, machine, q, k, v, counters)
+        else:
+            whole = state if request.initial is None else state.merge(request.initial)
+            out = request.of_state(whole, whole.output(request.out_dtype))
+    results = [*(out if isinstance(out, tuple) else (out,)), *(found[n] for n in ("weights", "scores") if n in found)]
+    return results[0] if len(results) == 1 else tuple(results)
+
+
+def run_request(
+    request: Request,
+    device: Device | None,
+    q: NDArray[Any],
+    k: NDArray[Any],
+    v: NDArray[Any],
+    counters: list[Counters] | None = None,
+) -> Any:
+    """Run a call on a device, or if None on a model device that is opened for it.
+
+    Raises
+    ------
+    TypeError and others
+        If ``device`` is something else; as :func:`attention`.
+    """
+    with opened(device, request, k, config_named("small")) as machine:
+        driver = machine.driver
+        call = request.call(machine.config)
+        rows = driver.attention(*request.operands(q, k, v), call)
+        if counters is not None:
+            counters.append(machine.counters)
+        return request.finish(machine.config, rows)
+
+
+@contextmanager
+def opened(device: Device | None, request: Request, k: NDArray[Any], config: Config) -> Iterator[Device]:
+    """The device, or if None a model device of that configuration for as long as this lasts.
+
+    Raises
+    ------
+    TypeError
+        If ``device`` is something else.
+    """
     if device is not None and not isinstance(device, Device):
         raise TypeError(f"device must be a Device or None, not {device!r}")
-    if device is None:
-        with open_device("model", "small", memory_bytes=_room(request, k)) as opened:
-            return _run(request, opened, q, k, v)
-    return _run(request, device, q, k, v)
-
-
-def _run(request: Request, device: Device, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> Any:
-    driver = device.driver
-    call = request.call(device.config)
-    return request.finish(device.config, driver.attention(*request.operands(q, k, v), call))
+    if device is not None:
+        yield device
+        return
+    with open_device("model", config, memory_bytes=_room(request, k)) as machine:
+        yield machine
 
 
 def _room(request: Request, k: NDArray[Any]) -> int:
     """Memory of a device that is opened for one call."""
+    if not (request.batch and request.heads and request.queries and request.keys):
+        return MEMORY_BYTES
     heads = k.shape[-3] if k.ndim > 2 else 1
     shape = Shape(
         batch=request.batch,

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..planning.page_tables import PageTables
-from ..runtime.argument_checks import check_array, check_count, check_head_dims, to_bits
+from ..runtime.argument_checks import check_count, check_head_dims, to_bits
 from ..runtime.device import Device
+from ..runtime.operands import as_array
 from ..runtime.options import CallOptions, RequestOptions, check_names
 from ..runtime.request import Request
 from ..runtime.softmax_state import State
@@ -86,13 +87,13 @@ class KVCache:
         self._check_open()
         self._tables.allocate(sequence)
 
-    def append(self, sequence: Hashable, k: NDArray[Any], v: NDArray[Any]) -> None:
+    def append(self, sequence: Hashable, k: ArrayLike, v: ArrayLike) -> None:
         """Keys and values behind those that are there.
 
         Parameters
         ----------
         k, v : arrays (heads, n, E) and (heads, n, F)
-            float32 or bfloat16; float32 is rounded.
+            Keys and values, of what :func:`fusemax.attention` takes.
 
         Raises
         ------
@@ -104,8 +105,8 @@ class KVCache:
             If there are not enough free pages; the sequence is as before then.
         """
         length = self.length(sequence)
+        k, v = as_array("k", k), as_array("v", v)
         for name, array, elements in (("k", k, self.e), ("v", v, self.f)):
-            check_array(name, array)
             if array.ndim != 3 or array.shape[0] != self.heads or array.shape[2] != elements:
                 raise ValueError(f"{name} must be ({self.heads}, keys, {elements}), not {array.shape}")
         if k.shape[1] != v.shape[1]:
@@ -159,7 +160,7 @@ class KVCache:
     @overload
     def attend(
         self,
-        q: NDArray[Any],
+        q: ArrayLike,
         sequences: Sequence[Hashable],
         scale: float | ArrayLike | None = None,
         *,
@@ -171,7 +172,7 @@ class KVCache:
     @overload
     def attend(
         self,
-        q: NDArray[Any],
+        q: ArrayLike,
         sequences: Sequence[Hashable],
         scale: float | ArrayLike | None = None,
         *,
@@ -183,7 +184,7 @@ class KVCache:
     @overload
     def attend(
         self,
-        q: NDArray[Any],
+        q: ArrayLike,
         sequences: Sequence[Hashable],
         scale: float | ArrayLike | None = None,
         *,
@@ -195,7 +196,7 @@ class KVCache:
     @overload
     def attend(
         self,
-        q: NDArray[Any],
+        q: ArrayLike,
         sequences: Sequence[Hashable],
         scale: float | ArrayLike | None = None,
         *,
@@ -206,7 +207,7 @@ class KVCache:
 
     def attend(
         self,
-        q: NDArray[Any],
+        q: ArrayLike,
         sequences: Sequence[Hashable],
         scale: float | ArrayLike | None = None,
         *,
@@ -222,7 +223,7 @@ class KVCache:
         Parameters
         ----------
         q : array (sequences, query heads, P, E)
-            float32 or bfloat16; query heads are a multiple of the cache's heads.
+            Queries, of what :func:`fusemax.attention` takes; query heads are a multiple of the cache's heads.
         sequences
             The sequence of each batch entry.
         query_offset
@@ -242,7 +243,7 @@ class KVCache:
             As :func:`fusemax.attention`, which names the device's errors too.
         """
         check_names("attend", options, CallOptions)
-        check_array("q", q)
+        q = as_array("q", q)
         if isinstance(sequences, str) or not isinstance(sequences, Iterable):
             raise TypeError(f"sequences must be a list of names, not {sequences!r}")
         sequences = list(sequences)

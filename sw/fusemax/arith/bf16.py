@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["BIAS", "from_bits", "is_nonfinite", "to_bits", "unpack"]
+__all__ = ["BIAS", "from_bits", "is_nonfinite", "round_float64", "to_bits", "unpack"]
 
 #: An element's value is sig · 2^(E - 127 - 7).
 BIAS = 127
@@ -44,6 +44,22 @@ def to_bits(array: ArrayLike) -> NDArray[np.uint16]:
     word = array.view(np.uint32).astype(np.uint64)
     rounded = word + 0x7FFF + (word >> 16 & 1) >> 16
     return np.where(np.isnan(array), word >> 16 | 0x40, rounded).astype(np.uint16)
+
+
+def round_float64(values: NDArray[np.float64]) -> NDArray[np.generic]:
+    """bfloat16 numbers nearest to float64 numbers, to even; what is too large is infinite.
+
+    A float32 on the way is rounded to odd, so that nothing is lost that the second rounding needs: all in all there is one.
+    """
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    below = single.astype(np.float64)
+    bits = single.view(np.uint32).copy()
+    inexact = (below != values) & np.isfinite(below)
+    # Towards zero, then odd.
+    bits -= (inexact & (np.abs(below) > np.abs(values))).astype(np.uint32)
+    bits |= inexact.astype(np.uint32)
+    return bits.view(np.float32).astype(ml_dtypes.bfloat16)
 
 
 def from_bits(bits: ArrayLike) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DeviceClosedError, DeviceTimeoutError
-from ..spec import DESCRIPTOR_BYTES, DESCRIPTOR_STRIDE_BYTES, Descriptor, register
+from ..spec import DESCRIPTOR_BYTES, DESCRIPTOR_STRIDE_BYTES, Descriptor, ceil_div, register
 from .target import Target
 
 __all__ = ["BridgeTransport", "Seconds"]
@@ -200,11 +200,12 @@ class BridgeTransport:
         """Remember where the jobs up to ``tail`` write."""
         shape = register("SHAPE")
         assert shape.fields is not None
-        columns = shape.fields.unpack(self.read_register(shape.offset))["columns"]
+        machine = shape.fields.unpack(self.read_register(shape.offset))
         while self._tail != tail % RING_INDICES:
             start = self._ring_base + self._tail % self._ring_size * DESCRIPTOR_STRIDE_BYTES
             job = Descriptor.unpack(int.from_bytes(self.memory[start : start + DESCRIPTOR_BYTES].tobytes(), "little"))
-            begin, end = (min(place, self.memory.size) for place in (job.o_address, written_end(job, columns)))
+            behind = written_end(job, machine["columns"], machine["bus_bytes"])
+            begin, end = (min(place, self.memory.size) for place in (job.o_address, behind))
             self._outstanding.append(Outputs(self._tail, begin, end))
             self._tail = (self._tail + 1) % RING_INDICES
 
@@ -255,13 +256,11 @@ def cut_zeros(memory: NDArray[np.uint8], begin: int, end: int) -> Iterator[tuple
         yield place, end, False
 
 
-def written_end(job: Descriptor, columns: int) -> int:
-    """Address behind the last byte that a job with this descriptor writes, on a machine of that many columns."""
+def written_end(job: Descriptor, columns: int, bus_bytes: int) -> int:
+    """Address behind the last bus word that a job with this descriptor writes, on a machine of that many columns."""
     tiles = job.groups * max(job.group_tiles - 1, 0) + job.large_groups
-    lengths = {
-        "batch": job.batch,
-        "head": job.heads,
-        "row": max(tiles - 1, 0) * columns + job.last_queries,
-    }
+    rows = max(tiles - 1, 0) * columns + job.last_queries
+    lengths = {"batch": job.batch, "head": job.heads, "row": ceil_div(rows, max(job.share, 1)), "share": job.share}
     last_row = sum(max(length - 1, 0) * getattr(job, f"o_{name}_stride") for name, length in lengths.items())
-    return job.o_address + last_row + job.f * (4 if job.float32_out else 2)
+    words = job.state_out + ceil_div(job.f * (4 if job.float32_out else 2), bus_bytes)
+    return job.o_address + last_row + words * bus_bytes

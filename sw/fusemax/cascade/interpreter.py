@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -130,17 +130,25 @@ class Interpreter:
     def run(self) -> dict[str, Array]:
         cascade = self.cascade
         with np.errstate(all="ignore"):
-            for einsum in (*cascade.expressions, *cascade.initialization):
+            for einsum in cascade.expressions:
                 self.evaluate(einsum)
             if cascade.iteration is not None:
-                for step in range(self.shapes[cascade.iteration.stop]):
-                    self.bound = {cascade.iteration.variable: step}
-                    for einsum in cascade.extended:
-                        self.evaluate(einsum)
-                self.bound = {}
+                self.iterate(cascade.initialization, cascade.extended)
             for einsum in cascade.finally_:
                 self.evaluate(einsum)
         return {name: array for name, array in self.tensors.items() if name not in cascade.inputs}
+
+    def iterate(self, initialization: Iterable[Einsum], extended: Sequence[Einsum]) -> None:
+        """Evaluate some Einsums of the iteration: those before the first step, and those of every step."""
+        iteration = self.cascade.iteration
+        assert iteration is not None
+        for einsum in initialization:
+            self.evaluate(einsum)
+        for step in range(self.shapes[iteration.stop]):
+            self.bound = {iteration.variable: step}
+            for einsum in extended:
+                self.evaluate(einsum)
+        self.bound = {}
 
     # -- Einsums ---------------------------------------------------------------------------------------------------
 

@@ -7,9 +7,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..cascade import Cascade, ReachError
 from ..compiler.feeding import LOG2_E, Feeding
 from ..compiler.mapper import map_cascade
 from ..compiler.program import Program
+from ..plan.partition import partition
 from .machine import add_machine, machine
 from .options import cascade_option, positive, whole
 from .program_files import program_figures, write_program
@@ -64,9 +66,12 @@ def compile_(options: argparse.Namespace) -> int:
 
     cascade = cascade_option(options.cascade)
     value_dim: int = options.head_dim if options.value_dim is None else options.value_dim
-    program = fusemax.compile(
-        cascade, head_dim=options.head_dim, value_dim=value_dim, config=machine(options), score_bound=options.score_bound
-    )
+    try:
+        program = fusemax.compile(
+            cascade, head_dim=options.head_dim, value_dim=value_dim, config=machine(options), score_bound=options.score_bound
+        )
+    except ReachError as error:
+        raise _with_plan(error, cascade, options.cascade) from None
     written = write_program(program, cascade.name, options.directory, options.tiles)
     figures = program_figures(program, cascade.name)
     if options.json:
@@ -79,6 +84,15 @@ def compile_(options: argparse.Namespace) -> int:
         for path in written:
             print(path)
     return 0
+
+
+def _with_plan(error: ReachError, cascade: Cascade, named: str) -> ReachError:
+    """The error; of a cascade that is several sweeps, with where to see them."""
+    try:
+        partition(cascade)
+    except ReachError:
+        return error
+    return ReachError(f"{error.message}. It is several steps: see fusemax plan {named}", error.at, error.name)
 
 
 def _around(program: Program) -> Iterator[str]:

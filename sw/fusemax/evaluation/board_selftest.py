@@ -12,8 +12,8 @@ import numpy as np
 
 from ..api.attention import attention
 from ..api.kv_cache import KVCache
-from ..api.opening import open_device
 from ..bridge import Target
+from ..opening import open_device
 from ..runtime.device import Device
 from ..spec import ceil_div
 from . import minilm

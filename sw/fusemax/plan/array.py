@@ -11,9 +11,9 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..api.opening import open_device
 from ..compiler.compilation import compile as compile_program
 from ..compiler.program import Program
+from ..opening import open_device
 from ..planning.output_rows import Rows
 from ..runtime.device import Counters, Device
 from ..runtime.options import AttentionOptions
@@ -21,6 +21,7 @@ from ..runtime.request import Request
 from ..spec import CONFIGS
 from .parts import operand, parts_of
 from .programs import sweep_program
+from .weight_scores import NO_WEIGHT
 
 __all__ = ["Array", "Sums", "array_of", "score_bound"]
 
@@ -32,9 +33,6 @@ DEFAULT = replace(CONFIGS["base"], name="base_functions", functions=True, entrop
 
 #: Mean of the bits of a score that its slices leave out.
 DROPPED_BITS = 2.0**-13
-
-#: Logarithm to base 2 of a weight of zero: far below every other, and far above where scores end.
-NO_WEIGHT = -8192.0
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,14 @@ from ..cascade.expression import (
     Reference,
     Unary,
     Variable,
+    factors,
     map_expression,
     variables_of,
     walk,
 )
+from .loops import PrefixSum
 
-__all__ = ["WEIGHTS", "Form", "Forms", "Term", "Weight"]
+__all__ = ["WEIGHTS", "Form", "Forms", "Term", "Weight", "product_of"]
 
 #: Functions of a score that are a weight of the array, by the name that Einsums have for them. All are 0 for a score of minus
 #: infinity, so that a mask may be written as one.
@@ -94,6 +96,12 @@ def rename(form: Form, names: Mapping[str, str]) -> Form:
     return Form(tuple(map(term, form.terms)), tuple(map(expression, form.hidden)))
 
 
+def product_of(expression: Expression) -> list[Expression]:
+    """Factors of an expression; those that it divides by as their inverses."""
+    above, below = factors(expression)
+    return [*above, *map(_reciprocal, below)]
+
+
 class Forms:
     """Forms of expressions of a cascade.
 
@@ -116,6 +124,8 @@ class Forms:
         self._cascade, self._known, self._host_has = cascade, known, host_has
         self._constants = {constant.name: constant.value for constant in cascade.constants}
         self._functions = {function.name: function for function in cascade.functions}
+        #: Those of ``known`` that are running sums; their forms are of what is summed.
+        self.prefixes: dict[str, PrefixSum] = {}
 
     def refuse(self, reason: str, at: Position | None) -> ReachError:
         return ReachError(f"no plan for this: {reason}", at, self._cascade.name)
@@ -138,6 +148,8 @@ class Forms:
         match node:
             case Name():
                 return Form((Term((node,)),))
+            case Reference(name) if name in self.prefixes:
+                return self._prefix(node, self.prefixes[name])
             case Reference(name, indices) if name in self._known:
                 own, form = self._known[name]
                 if not all(isinstance(index, Variable) for index in indices):
@@ -158,6 +170,15 @@ class Forms:
             case Call(name, given):
                 return self._call(name, [*given], node, arguments)
         raise self.refuse(f"{node} has a number for every query and key, and the array has no operation for it", node.at)
+
+    def _prefix(self, node: Reference, prefix: PrefixSum) -> Form:
+        found = prefix.read(node)
+        if found is None:
+            raise self.refuse(f"{node} is neither the state before a step, nor behind it, nor the last one", node.at)
+        names, mask = found
+        form = rename(self._known[node.tensor][1], names)
+        summed = frozenset((prefix.summed,))
+        return Form(tuple(replace(t, summed=t.summed | summed, mask=_joined(mask, t.mask)) for t in form.terms))
 
     def _constant(self, node: Expression) -> float | None:
         """Value of an expression of numbers and constants."""

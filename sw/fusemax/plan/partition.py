@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ..cascade.cascade import Cascade
+from ..cascade.cascade import Cascade, Iteration
 from ..cascade.einsum import Einsum
 from ..cascade.errors import Position, ReachError
 from ..cascade.expression import Expression, Number, Reference, Variable, variables_of, walk
 from ..cascade.yaml_reader import Mapping, Scalar, Sequence
-from .forms import Form, Forms, Term, Weight
-from .plan import Assembly, Bilinear, HostStep, Part, Plan, Product, Sweep
+from .forms import Form, Forms, Term, Weight, product_of
+from .loops import PrefixSum, added_term, starts_at_zero, steps_of_host, with_summed_variable
+from .matrix_product import matrix_product
+from .plan import Assembly, Bilinear, HostLoop, HostStep, Part, Plan, Product, Sweep
 
 __all__ = ["HEAD_DIMS", "partition"]
 
@@ -40,14 +42,14 @@ class _Partition:
     """The plan so far. ``self.forms`` has the tensors that never leave the array."""
 
     def __init__(self, cascade: Cascade) -> None:
-        self.cascade = cascade
+        self.cascade, self.summed = (cascade, "") if cascade.iteration is None else with_summed_variable(cascade)
         self.whole = {part: split.rank for split in cascade.split for part in split.parts}
         self.outside = [self._merged(map(str.lower, cascade.ranks_of[name])) for name in (*cascade.inputs, *cascade.results)]
         self.known: dict[str, tuple[tuple[str, ...], Form]] = {}
-        self.forms = Forms(cascade, self.known, self.host_has)
+        self.forms = Forms(self.cascade, self.known, self.host_has)
         #: Maxima of scores: what they are the maximum of. Those of the host are numbers near it.
         self.maxima: dict[str, Form] = {}
-        self.steps: list[HostStep | Sweep | Product | Assembly] = []
+        self.steps: list[HostStep | HostLoop | Sweep | Product | Assembly] = []
         self.sweeps: list[int] = []
         self.made_by: dict[str, int] = dict.fromkeys(cascade.inputs, -1)
         self.bound = _host_bindings(cascade)
@@ -81,19 +83,49 @@ class _Partition:
 
     def plan(self) -> Plan:
         cascade = self.cascade
+        self.place(cascade.expressions)
         if cascade.iteration is not None:
-            raise self.refuse("plans have no iteration; a sum over a whole rank says the same", cascade.iteration.at)
-        for einsum in cascade.expressions:
-            if self.is_hosts(einsum):
-                self.on_host(einsum)
-            else:
-                self.on_array(einsum)
+            self.iterate(cascade.iteration)
+            self.place(cascade.finally_)
         wanted = [name for name in cascade.results if name in self.known or name in self.maxima]
         if wanted:
             raise self.refuse(f"{wanted[0]} is a result, but only the array has it, or only nearly", None)
         return Plan(cascade, tuple(self.steps))
 
-    def add(self, step: HostStep | Sweep | Product | Assembly, result: str | None = None) -> int:
+    def place(self, einsums: Iterable[Einsum]) -> None:
+        for einsum in einsums:
+            if self.is_hosts(einsum):
+                self.on_host(einsum)
+            else:
+                self.on_array(einsum)
+
+    def iterate(self, iteration: Iteration) -> None:
+        """The host's lines step by step; then the array's, whose states must be running sums, for all steps at once."""
+        mine, others = steps_of_host(self.cascade, self.is_hosts)
+        written = {einsum.result.tensor for einsum in mine}
+        initial = tuple(einsum for einsum in self.cascade.initialization if einsum.result.tensor in written)
+        if mine:
+            place = self.add(HostLoop(initial, tuple(mine)))
+            self.made_by |= dict.fromkeys(written, place)
+        for einsum in others:
+            name = einsum.result.tensor
+            if name not in self.cascade.iterative:
+                self.on_array(einsum)
+                continue
+            term = added_term(einsum, iteration.variable)
+            if term is None or not starts_at_zero(self.cascade, name):
+                raise self.refuse(f"{name} is a state that is no running sum from 0, and only the array has it", einsum.at)
+            form = self.forms.of(term)
+            summed = self.summed
+            if form.hidden or any(summed in part.summed for part in form.terms):
+                raise self.refuse(
+                    f"{name} is a running sum of a running sum, or of scores that may be minus infinity", einsum.at
+                )
+            variables = tuple(v for index in einsum.result.indices for v in variables_of(index))
+            self.forms.prefixes[name] = PrefixSum(variables, iteration.variable, iteration.stop, summed)
+            self.known[name] = (variables, form)
+
+    def add(self, step: HostStep | HostLoop | Sweep | Product | Assembly, result: str | None = None) -> int:
         self.steps.append(step)
         if result is not None:
             self.made_by[result] = len(self.steps) - 1
@@ -159,46 +191,12 @@ class _Partition:
     def sum(self, einsum: Einsum, terms: tuple[Term, ...]) -> None:
         left = einsum.result.variables
         if all(term.weight is None and not term.mask for term in terms) and len(terms) == 1:
-            product = self.product(einsum, terms[0], left)
+            product = matrix_product(einsum, terms[0]) if len(self._merged(terms[0].summed)) == 1 else None
             if product is not None:
                 self.add(product, einsum.result.tensor)
                 return
         parts = tuple(self.part(term, left, einsum.at) for term in terms)
         self.add(Assembly(einsum, parts), einsum.result.tensor)
-
-    # -- matrix products ---------------------------------------------------------------------------------------
-
-    def product(self, einsum: Einsum, term: Term, left: tuple[str, ...]) -> Product | None:
-        """A product of two matrices, if the term is one."""
-        sides: dict[bool, list[Expression]] = {True: [], False: []}
-        inner = tuple(sorted(term.summed))
-        if len(self._merged(inner)) != 1:
-            return None
-        free = [frozenset(variables_of(factor)) - term.summed for factor in term.factors]
-        matrices = [
-            own for own, factor in zip(free, term.factors, strict=True) if frozenset(variables_of(factor)) & term.summed
-        ]
-        batch = frozenset.intersection(*matrices) if len(matrices) > 1 else frozenset[str]()
-        first: frozenset[str] = frozenset()
-        second: frozenset[str] = frozenset()
-        for own in (f - batch for f in free):
-            if own and (not first or own & first):
-                first |= own
-            elif own:
-                second |= own
-        if not first or not second or first & second:
-            return None
-        for factor in term.factors:
-            own = frozenset(variables_of(factor)) - term.summed - batch
-            if own & first and own & second:
-                return None
-            sides[bool(own & second) is False].append(factor)
-        order = {variable: place for place, variable in enumerate(left)}
-        ordered = (tuple(sorted(group, key=order.__getitem__)) for group in (batch, first, second))
-        if not (batch | first | second) <= order.keys():
-            return None
-        batch_order, first_order, second_order = ordered
-        return Product(einsum, tuple(sides[True]), tuple(sides[False]), batch_order, first_order, second_order, inner)
 
     # -- sweeps ------------------------------------------------------------------------------------------------
 
@@ -237,8 +235,10 @@ class _Partition:
         rows = frozenset(left)
         keys = {v for v in term.summed if self.cascade.base(v.upper()) not in HEAD_DIMS}
         inner = term.summed - keys
-        score = [f for f in term.factors if frozenset(variables_of(f)) & inner]
-        rest = [f for f in term.factors if f not in score]
+        # What is a number for each query stays out of the scores, which all have one fixed point.
+        pieces = [piece for factor in term.factors for piece in product_of(factor)]
+        score = [f for f in pieces if frozenset(variables_of(f)) & inner]
+        rest = [f for f in pieces if not frozenset(variables_of(f)) & inner]
         if not score or not inner or not keys or not any(frozenset(variables_of(f)) & rows for f in score):
             raise self.refuse("a sum that is neither a matrix product nor one of weights and values", at)
         weight = Weight("identity", (Term(tuple(score), summed=frozenset(inner)),))

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 from ..cascade.cascade import Cascade
 from ..cascade.einsum import Einsum
-from ..cascade.expression import Expression
+from ..cascade.expression import Binary, Expression, Number
 
-__all__ = ["Assembly", "Bilinear", "HostStep", "Part", "Plan", "Product", "Sweep"]
+__all__ = ["Assembly", "Bilinear", "HostLoop", "HostStep", "Part", "Plan", "Product", "Sweep"]
+
+
+def _product(factors: tuple[Expression, ...]) -> str:
+    """Text of a product, with sums in parentheses; 1 if there is no factor."""
+    return str(reduce(lambda left, right: Binary("*", left, right), factors) if factors else Number(1.0))
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class Bilinear:
     inner: tuple[str, ...]
 
     def __str__(self) -> str:
-        return " * ".join([*map(str, self.queries), *map(str, self.keys)]) or "1"
+        return _product((*self.queries, *self.keys))
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Sweep:
     def __str__(self) -> str:
         score = " + ".join(map(str, self.score))
         mask = f" where {' and '.join(map(str, self.mask))}" if self.mask else ""
-        values = ", ".join(" * ".join(map(str, column)) or "1" for column in self.columns)
+        values = ", ".join(map(_product, self.columns))
         return f"sweep: {self.function}({score}){mask}, values {values or '1'}, over {', '.join(self.keys)}"
 
 
@@ -122,6 +128,24 @@ class HostStep:
 
 
 @dataclass(frozen=True)
+class HostLoop:
+    """Steps of the cascade's iteration that the host evaluates, one after another, in float64.
+
+    Members
+    -------
+    initialization, einsums
+        Before the first step, and of every step.
+    """
+
+    initialization: tuple[Einsum, ...]
+    einsums: tuple[Einsum, ...]
+
+    def __str__(self) -> str:
+        every = [f"host:  {einsum}, step by step" for einsum in self.einsums]
+        return "\n".join([*(f"host:  {einsum}" for einsum in self.initialization), *every])
+
+
+@dataclass(frozen=True)
 class Plan:
     """A cascade as steps of host and array.
 
@@ -134,7 +158,7 @@ class Plan:
     """
 
     cascade: Cascade
-    steps: tuple[HostStep | Sweep | Product | Assembly, ...]
+    steps: tuple[HostStep | HostLoop | Sweep | Product | Assembly, ...]
 
     @property
     def sweeps(self) -> tuple[Sweep, ...]:

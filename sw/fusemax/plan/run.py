@@ -15,13 +15,14 @@ from ..cascade.catalog import cascade_named
 from ..cascade.errors import CascadeError, Position, ReachError
 from ..cascade.expression import Binary, Expression, Name, Number, Unary, Variable, variables_of
 from ..cascade.interpreter import Interpreter
+from ..compiler.mapper import map_cascade
 from ..runtime.argument_checks import is_integer
 from ..runtime.device import Counters, Device
 from .array import Array, Sums, array_of
 from .one_program import run_program
 from .partition import partition
 from .parts import parts_of
-from .plan import Assembly, HostStep, Part, Plan, Product, Sweep
+from .plan import Assembly, HostLoop, HostStep, Part, Plan, Product, Sweep
 
 __all__ = ["run"]
 
@@ -84,14 +85,35 @@ def run(
     if not is_integer(parts) or parts not in (1, 2):
         raise ValueError(f"parts must be 1 or 2, not {parts!r}")
     named = cascade if isinstance(cascade, Plan) else cascade_named(cascade)
-    if isinstance(named, Cascade) and named.iteration is not None:
+    plan = named if isinstance(named, Plan) else _plan(named)
+    if plan is None:
+        assert isinstance(named, Cascade)
         leading, _ = _heads(named, inputs)
         arrays = {name: np.asarray(value) for name, value in inputs.items()}
         with array_of(device, counters) as array:
             return run_program(named, arrays, array, len(leading), parts)
-    plan = named if isinstance(named, Plan) else partition(named)
     with array_of(device, counters) as array:
         return _Run(plan, inputs, array, parts, sizes).run()
+
+
+def _plan(cascade: Cascade) -> Plan | None:
+    """Steps of a cascade, or None if it is one program of the array.
+
+    Raises
+    ------
+    ReachError
+        If it is neither; says why there are no steps, and of an iteration why there is no program.
+    """
+    if cascade.iteration is None:
+        return partition(cascade)
+    try:
+        map_cascade(cascade)
+    except ReachError as program:
+        try:
+            return partition(cascade)
+        except ReachError as steps:
+            raise ReachError(f"{steps.message}; and as one program, {program}", steps.at, steps.name) from None
+    return None
 
 
 class _Run:
@@ -118,6 +140,9 @@ class _Run:
                         for host in (host for hosts in self.hosts for host in hosts):
                             for einsum in einsums:
                                 host.evaluate(einsum)
+                    case HostLoop():
+                        for host in (host for hosts in self.hosts for host in hosts):
+                            host.iterate(step.initialization, step.einsums)
                     case Sweep():
                         self.swept.append(self.sweep(step))
                     case Product():

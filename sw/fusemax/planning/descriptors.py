@@ -116,14 +116,25 @@ def plan(
     for entry in range(1, shape.batch + 1):
         if entry < shape.batch and together and masks[entry] == masks[start]:
             continue
-        runs = key_place.runs(start, masks[start].keys)
+        first = masks[start].first
+        runs = _behind(key_place.runs(start, first + masks[start].keys), first)
         largest_head = max(buffer.head_stride for buffer in buffers.values())
         largest_batch = max(stride or 0 for stride in strides)
         parts = list(cut_jobs(entry - start, shape.heads, largest_head, largest_batch))
         for piece in pieces(masks[start], shape.queries):
             for job in _piece_jobs(config, shape, piece, runs, most_tiles):
-                yield from _spread(job, start, parts)
+                yield from _spread([_moved_by(link, first) for link in job], start, parts)
         start = entry
+
+
+def _behind(runs: Sequence[Range], first: int) -> list[Range]:
+    """Runs of keys from ``first`` on, counted from there: tiles begin with the first key that is seen."""
+    return [(max(start - first, 0), stop - first) for start, stop in runs if stop > first]
+
+
+def _moved_by(job: Job, first: int) -> Job:
+    """A job whose keys are counted from the array's first one."""
+    return replace(job, keys=(job.keys[0] + first, job.keys[1] + first)) if first else job
 
 
 def _piece_jobs(

@@ -16,6 +16,8 @@ UNBOUNDED = MASK_LIMIT
 class EntryMask:
     """Mask of a batch entry: position p sees key j if (lo + p <= j < hi + p or j < prefix) and j < keys.
 
+    Keys are counted from the first one that is seen.
+
     Members
     -------
     lo, hi
@@ -24,12 +26,15 @@ class EntryMask:
         Keys that there are.
     prefix
         Keys from the first that every query sees.
+    first
+        Keys of the array in front of the first one.
     """
 
     lo: int
     hi: int
     keys: int
     prefix: int
+    first: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +45,7 @@ class Mask:
     -------
     left, right
         Keys in front of and behind its own place that a query sees; None for all.
-    offsets, key_lengths, prefixes
+    offsets, key_lengths, prefixes, key_starts
         Of each batch entry; one number is for all of them. ``key_lengths`` None: all keys.
     """
 
@@ -49,17 +54,23 @@ class Mask:
     offsets: tuple[int, ...] = (0,)
     key_lengths: tuple[int, ...] | None = None
     prefixes: tuple[int, ...] = (0,)
+    key_starts: tuple[int, ...] = (0,)
 
     def entries(self, batch: int, keys: int) -> list[EntryMask]:
         """Mask of every batch entry."""
-        found = []
-        for entry in range(batch):
-            offset = _of(self.offsets, entry)
-            lo = -UNBOUNDED if self.left is None else _clip(offset - self.left)
-            hi = UNBOUNDED if self.right is None else _clip(offset + self.right + 1)
-            length = keys if self.key_lengths is None else _of(self.key_lengths, entry)
-            found.append(EntryMask(lo, hi, length, min(_of(self.prefixes, entry), length)))
-        return found
+        return [self.entry(number, keys) for number in range(batch)]
+
+    def entry(self, number: int, keys: int) -> EntryMask:
+        """Mask of a batch entry."""
+        first, place = _of(self.key_starts, number), self.place(number)
+        lo = -UNBOUNDED if self.left is None else _clip(place - self.left)
+        hi = UNBOUNDED if self.right is None else _clip(place + self.right + 1)
+        length = max(0, (keys if self.key_lengths is None else _of(self.key_lengths, number)) - first)
+        return EntryMask(lo, hi, length, min(max(0, _of(self.prefixes, number) - first), length), first)
+
+    def place(self, number: int) -> int:
+        """Where a batch entry's first query stands, counted from the first key that is seen."""
+        return _of(self.offsets, number) - _of(self.key_starts, number)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,3 +27,9 @@ class Rows:
     out: NDArray[np.uint16 | np.uint32]
     reference: NDArray[np.int32] | None = None
     denominator: NDArray[np.float32] | None = None
+
+    @classmethod
+    def unseen(cls, rows: tuple[int, ...], f: int, *, float32: bool, states: bool) -> Self:
+        """Rows (batch, query heads, queries) of a call in which no query sees a key."""
+        out = np.zeros((*rows, f), np.uint32 if float32 else np.uint16)
+        return cls(out, np.zeros(rows, np.int32), np.zeros(rows, np.float32)) if states else cls(out)

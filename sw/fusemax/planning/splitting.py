@@ -61,7 +61,8 @@ class Part:
             return numbers[slice(*self.batch)] if len(numbers) > 1 else numbers
 
         lengths = None if mask.key_lengths is None else some(mask.key_lengths)
-        return replace(mask, offsets=some(mask.offsets), prefixes=some(mask.prefixes), key_lengths=lengths)
+        starts = some(mask.key_starts)
+        return replace(mask, offsets=some(mask.offsets), prefixes=some(mask.prefixes), key_lengths=lengths, key_starts=starts)
 
 
 @dataclass(frozen=True)

@@ -54,9 +54,12 @@ class Alibi:
         self._parts = [part.view(np.uint16) for part in ([large, small] if (small != 0).any() else [large])]
         self.columns = 2 * len(self._parts)
 
-    def extend(self, q: Bits, k: Bits) -> tuple[Bits, Bits]:
-        """Queries (batch, query heads, P, E) and keys (batch, key heads, M, E) with their columns."""
-        position = np.arange(k.shape[2])
+    def extend(self, q: Bits, k: Bits, position: NDArray[np.int64]) -> tuple[Bits, Bits]:
+        """Queries (batch, query heads, P, E) and keys (batch, key heads, M, E) with their columns.
+
+        ``position`` numbers the keys, (batch, M).
+        """
+        position = position[:, None]
         digits = np.stack([position & ~255, position & 255], axis=-1).astype(np.float32).astype(ml_dtypes.bfloat16)
         key_columns = np.tile(digits.view(np.uint16), len(self._parts))
         query_columns = np.repeat(np.stack(self._parts, axis=-1), 2, axis=-1)[:, None]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arith.bf16 import round_float64
 from ..errors import NonFiniteError
 from ..spec import Config
 
@@ -100,7 +102,7 @@ def check_array(name: str, array: object) -> None:
 
 
 def check_shapes(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> None:
-    """Shapes that go together.
+    """Check that shapes go together.
 
     Raises
     ------
@@ -112,7 +114,7 @@ def check_shapes(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> None:
             "the leading axes of q, k and v must be equal, but for the heads of q, "
             f"not {q.shape[:-2]}, {k.shape[:-2]} and {v.shape[:-2]}"
         )
-    if q.ndim > 2 and q.shape[-3] % k.shape[-3]:
+    if q.ndim > 2 and q.shape[-3] % (k.shape[-3] or q.shape[-3] + 1):
         raise ValueError(f"the heads of q must be a multiple of those of k and v, {k.shape[-3]}, not {q.shape[-3]}")
     if q.shape[-1] != k.shape[-1]:
         raise ValueError(f"the head dim of k must be that of q, {q.shape[-1]}, not {k.shape[-1]}")
@@ -134,13 +136,19 @@ def check_head_dims(config: Config, e: int, f: int, extra: int = 0) -> None:
             raise ValueError(f"the head dim of {what} must be at most {limit} on {config.name!r}{why}, not {value}")
 
 
-def to_bits(name: str, array: NDArray[Any], unseen: NDArray[np.bool_] | None = None) -> NDArray[np.uint16]:
-    """Round an array to bfloat16 and return the bits; a view if it is bfloat16 and its last axis contiguous.
+def to_bits(name: str, array: NDArray[Any], unseen: Callable[[], NDArray[np.bool_]] | None = None) -> NDArray[np.uint16]:
+    """Round an array to bfloat16, to nearest even, once; a view if it is bfloat16 and its last axis contiguous.
 
     Parameters
     ----------
+    array
+        Of bfloat16, float16, float32 or float64.
     unseen
-        Broadcasts to the array: numbers that have no influence. They are zero if they are not finite.
+        Gives, if it is needed, which numbers have no influence; broadcasts to the array. They are zero if they are not finite.
+
+    Returns
+    -------
+    The bits.
 
     Raises
     ------
@@ -150,19 +158,30 @@ def to_bits(name: str, array: NDArray[Any], unseen: NDArray[np.bool_] | None = N
     if array.dtype == ml_dtypes.bfloat16 and array.strides[-1] == array.itemsize:
         bits = array.view(np.uint16)
     else:
-        with np.errstate(over="ignore", invalid="ignore"):
-            bits = np.ascontiguousarray(array.astype(ml_dtypes.bfloat16)).view(np.uint16)
+        # Of axes that were broadcast only one element is rounded.
+        once = array[tuple(slice(None) if stride else slice(1) for stride in array.strides)]
+        bits = np.broadcast_to(_rounded(once).view(np.uint16), array.shape)
     wrong = (bits & 0x7F80) == 0x7F80
     if not wrong.any():
         return bits
     if unseen is not None:
-        bits = np.where(wrong & unseen, np.uint16(0), bits)
-        wrong = wrong & ~unseen
+        hidden = unseen()
+        bits = np.where(wrong & hidden, np.uint16(0), bits)
+        wrong = wrong & ~hidden
     first = np.flatnonzero(wrong)
     if first.size:
         place = tuple(int(index) for index in np.unravel_index(first[0], array.shape))
         raise NonFiniteError(f"{name} must be finite in bfloat16, not {array[place]} at {place}")
     return bits
+
+
+def _rounded(array: NDArray[Any]) -> NDArray[Any]:
+    """bfloat16 numbers in a new array."""
+    if array.dtype == np.float64:
+        return round_float64(array)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # From float16 to float32 nothing is lost.
+        return np.ascontiguousarray(array.astype(np.float32, copy=False).astype(ml_dtypes.bfloat16))
 
 
 def per_entry(name: str, batch: int, value: Any, low: int | None = None, high: int | None = None) -> tuple[int, ...]:
@@ -174,6 +193,8 @@ def per_entry(name: str, batch: int, value: Any, low: int | None = None, high: i
         If it is neither, or one is out of its range.
     """
     numbers = numbers_of(value, kinds="iuO")
+    if not batch and np.size(value) == 0:
+        return ()
     found = () if numbers is None else tuple(numbers.reshape(-1).tolist())
     if numbers is None or not all(is_integer(number) for number in found):
         raise TypeError(f"{name} must be an integer or one per batch entry, not {value!r}")
@@ -186,8 +207,8 @@ def per_entry(name: str, batch: int, value: Any, low: int | None = None, high: i
     return found
 
 
-def per_head(name: str, heads: int, value: Any) -> NDArray[np.float32]:
-    """A number for each query head.
+def per_head(name: str, heads: int, value: Any, *, none: bool = False) -> NDArray[np.float32]:
+    """A number for each query head; -inf too if that means ``none``.
 
     Raises
     ------
@@ -201,6 +222,6 @@ def per_head(name: str, heads: int, value: Any) -> NDArray[np.float32]:
         raise ValueError(f"{name} must be {heads} numbers, one per query head, not of shape {numbers.shape}")
     with np.errstate(over="ignore"):
         found = numbers.astype(np.float32)
-    if not np.isfinite(found).all():
-        raise ValueError(f"{name} must be finite in float32, not {value!r}")
+    if not (np.isfinite(found) | (none & (numbers == -np.inf))).all():
+        raise ValueError(f"{name} must be finite in float32{' or -inf' if none else ''}, not {value!r}")
     return found

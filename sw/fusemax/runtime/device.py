@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from ..compiler.program import Program
 from ..errors import DeviceClosedError, MismatchError
 from ..spec import COUNTERS, IDENTITY, INTERFACE_VERSION, Config, config_named, counter_offset, register
+from .device_numbers import give_number
 from .driver import Driver
+from .operands import as_operands
 from .options import SubmitOptions, check_names
 from .request import Request
 from .submission import Submission
@@ -66,6 +68,11 @@ class Device:
     config
         Configuration that the device must have.
 
+    Members
+    -------
+    number
+        Of the device in this process, from 1 on.
+
     Raises
     ------
     MismatchError
@@ -75,6 +82,7 @@ class Device:
     def __init__(self, transport: Transport, config: str | Config) -> None:
         self.config = config_named(config)
         self.transport = transport
+        self.number = give_number(self)
         self._closed = False
         try:
             check_machine(transport.read_register, self.config)
@@ -112,9 +120,9 @@ class Device:
 
     def submit(
         self,
-        q: NDArray[Any],
-        k: NDArray[Any],
-        v: NDArray[Any],
+        q: ArrayLike,
+        k: ArrayLike,
+        v: ArrayLike,
         *,
         program: Program | None = None,
         **options: Unpack[SubmitOptions],
@@ -140,6 +148,7 @@ class Device:
             if name in options:
                 raise TypeError(f"{name} must be given to the submission's result(), not to submit()")
         check_names("submit", options, SubmitOptions)
+        q, k, v = as_operands(q, k, v)
         request = Request.of(q, k, v, {**options}, program)
         driver = self.driver
         call = request.call(self.config)

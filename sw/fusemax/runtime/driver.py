@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -16,6 +16,7 @@ from ..planning.descriptors import Keys, describe
 from ..planning.masks import Mask
 from ..planning.memory_map import Buffer, Shape, place_arrays, ring_size_log2
 from ..planning.output_rows import Rows
+from ..planning.sequences import PackedSequence, describe_packed
 from ..planning.splitting import Part, PartKeys, Results, split
 from ..spec import DESCRIPTOR_STRIDE_BYTES, Config, Descriptor
 from .call_queue import CallQueue, QueuedCall
@@ -51,6 +52,8 @@ class Call:
         See :func:`fusemax.attention`.
     program
         One that the machine can run; the compiler's for attention in one pass if not given.
+    sequences
+        Packed sequences of a batch of one, with their own masks; if given, ``mask`` is not used.
     """
 
     scale: np.float32 | NDArray[np.float32]
@@ -61,17 +64,25 @@ class Call:
     timeout: float | None = None
     progress: Callable[[int, int], None] | None = None
     program: Program | None = None
+    sequences: Sequence[PackedSequence] | None = None
 
 
 @dataclass(frozen=True)
-class Pending:
-    """A call that was submitted: its jobs, its program and output, and the reserved memory that holds its arrays."""
+class Placed:
+    """What a submitted call has in memory: its program, its output, and the reserved area that holds its arrays."""
 
-    queued: QueuedCall
     program: Program
     output: Buffer
     shape: Shape
     area: int
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A call that was submitted: its jobs, and what it has in memory, or its rows if there was nothing to compute."""
+
+    queued: QueuedCall
+    placed: Placed | Rows
 
 
 class Driver:
@@ -111,6 +122,8 @@ class Driver:
         DeviceMemoryError, DeviceTimeoutError, DeviceFaultError, NonFiniteError, ScoreOverflowError
             See :func:`fusemax.attention`.
         """
+        if not q.size or not k.size:
+            return self._nothing(q, v.shape[3], call)
         shape = self._shape(q, k.shape[1], k.shape[2], v.shape[3], call)
         return self._call({"q": q, "k": k, "v": v}, {}, shape, call)
 
@@ -122,7 +135,16 @@ class Driver:
         DeviceMemoryError, DeviceTimeoutError, DeviceFaultError, NonFiniteError, ScoreOverflowError
             See :func:`fusemax.attention`.
         """
+        if not q.size:
+            return self._nothing(q, f, call)
         return self._call({"q": q}, {"k": k, "v": v}, self._shape(q, heads, keys, f, call), call)
+
+    def _nothing(self, q: Bits, f: int, call: Call) -> Rows:
+        """Rows of a call without a pair of query and key; the counters are cleared as by any other call."""
+        deadline = Deadline(call.timeout)
+        with self._turns:
+            self.queue.wait(self.queue.add([], measured=True), deadline)
+        return Rows.unseen(q.shape[:3], f, float32=call.float32_out, states=call.state_out)
 
     def _shape(self, q: Bits, heads: int, keys: int, f: int, call: Call) -> Shape:
         batch, query_heads, queries, e = q.shape
@@ -167,7 +189,9 @@ class Driver:
                 scale = part.scale(shape, call.scale)
                 self._arrays.put_scale(buffers["q"], inner, scale)
                 places = buffers | self._there(there, part)
-                descriptors = self._describe(inner, program, program_address, places, scale, part.mask(call.mask))
+                descriptors = self._describe(
+                    inner, program, program_address, places, scale, replace(call, mask=part.mask(call.mask))
+                )
                 # Counters go on from part to part.
                 self._under_way = self.queue.add(descriptors, alone=True, measured=part is parts[0])
                 try:
@@ -200,11 +224,11 @@ class Driver:
         program_address: int,
         buffers: Mapping[str, Buffer | Keys],
         scale: ArrayLike,
-        mask: Mask,
+        call: Call,
     ) -> list[Descriptor]:
         """The call's jobs; rows of queries that see no key are in none, and are zero."""
         factor = np.float32(1) if shape.row_scale else np.float32(scale)  # type: ignore[arg-type]
-        descriptors = describe(self._config, shape, program, program_address, buffers, factor, mask=mask)
+        descriptors = self._jobs(shape, program, program_address, buffers, factor, call)
         self._check_chains(descriptors)
         written = sum(self._rows_of(job) for job in descriptors if not job.continues)
         if written < shape.batch * shape.heads * shape.share * shape.queries:
@@ -212,6 +236,21 @@ class Driver:
             assert isinstance(output, Buffer)
             self.memory.data[output.address : output.address + output.size] = 0
         return descriptors
+
+    def _jobs(
+        self,
+        shape: Shape,
+        program: Program,
+        program_address: int,
+        buffers: Mapping[str, Buffer | Keys],
+        factor: np.float32,
+        call: Call,
+    ) -> list[Descriptor]:
+        """The jobs of a call, or of a part of it that has the call's mask."""
+        arguments = self._config, shape, program, program_address, buffers, factor
+        if call.sequences is None:
+            return describe(*arguments, mask=call.mask)
+        return describe_packed(*arguments, sequences=call.sequences)
 
     def _rows_of(self, job: Descriptor) -> int:
         """Output rows of a job."""
@@ -232,7 +271,7 @@ class Driver:
         for part in parts:
             inner = part.shape(shape)
             places = place_arrays(self._config, inner, 0) | self._there(there, part)
-            for job in describe(self._config, inner, program, 0, places, mask=part.mask(call.mask)):
+            for job in self._jobs(inner, program, 0, places, np.float32(1), replace(call, mask=part.mask(call.mask))):
                 issued = job.key_tiles * (job.groups * (job.group_tiles - 1) + job.large_groups)
                 tiles += job.heads * job.batch * issued
         counter = self.queue.ring.counter
@@ -248,6 +287,9 @@ class Driver:
         DeviceMemoryError
             If there is no room for the arrays beside those of the calls that are queued.
         """
+        if not q.size or not k.size:
+            rows = Rows.unseen(q.shape[:3], v.shape[3], float32=call.float32_out, states=call.state_out)
+            return Pending(self.queue.add([]), rows)
         shape = self._shape(q, k.shape[1], k.shape[2], v.shape[3], call)
         program = call.program or compile_program(head_dim=shape.e, value_dim=shape.f, config=self._config)
         with self.memory.lock:
@@ -260,11 +302,11 @@ class Driver:
             for name, array in (("q", q), ("k", k), ("v", v)):
                 self._arrays.put_rows(buffers[name], shape, name, array)
             self._arrays.put_scale(buffers["q"], shape, call.scale)
-            queued = self.queue.add(self._describe(shape, program, program_address, buffers, call.scale, call.mask))
+            queued = self.queue.add(self._describe(shape, program, program_address, buffers, call.scale, call))
         except BaseException:
             self.memory.release(area)
             raise
-        return Pending(queued, program, buffers["o"], shape, area)
+        return Pending(queued, Placed(program, buffers["o"], shape, area))
 
     def take(self, pending: Pending) -> Rows:
         """The result of a submitted call that is complete; its memory is given back. Once only.
@@ -274,14 +316,19 @@ class Driver:
         DeviceFaultError, DeviceDrainError, NonFiniteError, ScoreOverflowError
             If it has failed.
         """
+        placed, error = pending.placed, pending.queued.error
+        if isinstance(placed, Rows):
+            if error is not None:
+                raise error
+            return placed
         try:
-            if isinstance(pending.queued.error, ProgramFaultError):
-                self._programs.rewrite(pending.program)
-            if pending.queued.error is not None:
-                raise pending.queued.error
-            return self._arrays.results(pending.output, pending.shape)
+            if isinstance(error, ProgramFaultError):
+                self._programs.rewrite(placed.program)
+            if error is not None:
+                raise error
+            return self._arrays.results(placed.output, placed.shape)
         finally:
-            self.memory.release(pending.area)
+            self.memory.release(placed.area)
 
     def reserve(self, what: str, size: int) -> int:
         """Reserve ``size`` bytes of device memory; what forgotten calls had is given back first. Returns their address.
@@ -300,7 +347,8 @@ class Driver:
         left = [pending for pending in self._forgotten if pending.queued.complete]
         for pending in left:
             self._forgotten.remove(pending)
-            self.memory.release(pending.area)
+            if isinstance(pending.placed, Placed):
+                self.memory.release(pending.placed.area)
 
     def forget(self, pending: Pending) -> None:
         """Nobody will wait for a submitted call; its memory is given back when the machine has left it."""

@@ -91,14 +91,14 @@ def _extent(name: str, array: Bits) -> _Extent:
 
 
 def _is_usable(config: Config, array: Bits) -> bool:
-    """Rows are whole bus words, one behind the other or further apart."""
+    """Rows are whole bus words, one behind the other or further apart; batch entries may all be the same one."""
     row_bytes = array.shape[-1] * array.itemsize
     return (
         array.strides[-1] == array.itemsize
         and row_bytes % config.bus_bytes == 0
         and all(
-            stride % config.bus_bytes == 0 and row_bytes <= stride < STRIDE_LIMIT
-            for length, stride in zip(array.shape[:-1], array.strides[:-1], strict=True)
+            stride % config.bus_bytes == 0 and (row_bytes <= stride < STRIDE_LIMIT or axis == stride == 0)
+            for axis, (length, stride) in enumerate(zip(array.shape[:-1], array.strides[:-1], strict=True))
             if length > 1
         )
     )

@@ -9,10 +9,11 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ..planning.memory_map import OUTPUT_BYTES
+from ..arith.bf16 import round_float64
 from .argument_checks import check_count, numbers_of
+from .operands import dtype_name
 
 __all__ = ["State", "merge"]
 
@@ -78,7 +79,7 @@ class State:
         Parameters
         ----------
         logits : (heads,)
-            Scores, natural logarithm.
+            Scores, natural logarithm; -inf is no sink.
         queries, f
             P and F.
 
@@ -96,12 +97,13 @@ class State:
             raise TypeError(f"logits must be numbers, one per head, not {logits!r}")
         with np.errstate(over="ignore"):
             logit = numbers.astype(np.float32)
-        if logit.ndim != 1 or not np.isfinite(logit).all():
-            raise ValueError(f"logits must be finite numbers, one per head, not {logits!r}")
+        if logit.ndim != 1 or not (logit < np.inf).all():
+            raise ValueError(f"logits must be finite numbers or -inf, one per head, not {logits!r}")
         for name, value in (("queries", queries), ("f", f)):
             check_count(name, value)
         shape = (len(logit), queries)
-        return cls(np.broadcast_to(logit[:, None], shape).copy(), np.ones(shape, np.float32), np.zeros((*shape, f), np.float32))
+        logit = np.broadcast_to(logit[:, None], shape).copy()
+        return cls(logit, (logit > -np.inf).astype(np.float32), np.zeros((*shape, f), np.float32))
 
     @classmethod
     def key_value_bias(
@@ -176,21 +178,20 @@ class State:
             numerator += factor[..., None] * state.numerator
         return _state(largest, denominator, numerator)
 
-    def output(self, dtype: str = "float32") -> NDArray[Any]:
-        """numerator / denominator, (..., P, F), as ``float32`` or ``bfloat16``; zeros where there is no key.
+    def output(self, dtype: DTypeLike = "float32") -> NDArray[Any]:
+        """Divide numerator by denominator, (..., P, F), as ``float32`` or ``bfloat16``; zeros where there is no key.
 
         Raises
         ------
         ValueError
             If ``dtype`` is something else.
         """
-        if not isinstance(dtype, str) or dtype not in OUTPUT_BYTES:
-            raise ValueError(f"dtype must be 'bfloat16' or 'float32', not {dtype!r}")
+        dtype = dtype_name("dtype", dtype)
         denominator = np.broadcast_to(self.denominator, self.shape[:-1]).astype(np.float64)[..., None]
         seen = denominator > 0
         out = np.where(seen, self.numerator.astype(np.float64) / np.where(seen, denominator, 1), 0)
         with np.errstate(over="ignore"):
-            return out.astype(np.float32) if dtype == "float32" else _to_bfloat16(out)
+            return out.astype(np.float32) if dtype == "float32" else round_float64(out)
 
     def lse(self) -> NDArray[np.float32]:
         """Natural logarithm of Σ exp(s), float32 (..., P); -inf where there is no key."""
@@ -244,7 +245,7 @@ def merge(outs: Sequence[NDArray[Any]], lses: Sequence[NDArray[Any]]) -> tuple[N
     out = np.where(seen[..., None], numerator / np.where(seen, total, 1)[..., None], 0)
     with np.errstate(divide="ignore"):
         lse = (np.where(seen, largest, 0) + np.log(total)).astype(np.float32)
-    return (out.astype(np.float32) if outs[0].dtype == np.float32 else _to_bfloat16(out)), lse
+    return (out.astype(np.float32) if outs[0].dtype == np.float32 else round_float64(out)), lse
 
 
 def state_of_device(reference: NDArray[np.float64], denominator: NDArray[np.float32], numerator: NDArray[np.float32]) -> State:
@@ -263,15 +264,3 @@ def _exp_difference(part: NDArray[np.float64], largest: NDArray[np.float64]) -> 
     """exp(part - largest), 0 if both are -inf."""
     none = part == -np.inf
     return np.where(none, 0, np.exp(np.where(none, 0, part) - np.where(none, 0, largest)))
-
-
-def _to_bfloat16(values: NDArray[np.float64]) -> NDArray[Any]:
-    """Rounded once: float32 on the way is rounded to odd, so that nothing is lost that the second rounding needs."""
-    single = values.astype(np.float32)
-    below = single.astype(np.float64)
-    bits = single.view(np.uint32).copy()
-    inexact = (below != values) & np.isfinite(below)
-    # Towards zero, then odd.
-    bits -= (inexact & (np.abs(below) > np.abs(values))).astype(np.uint32)
-    bits |= inexact.astype(np.uint32)
-    return bits.view(np.float32).astype(BFLOAT16)

@@ -123,6 +123,24 @@ def test_calls_are_cut_to_the_memory(board: BoardSimulation) -> None:
             fusemax.attention(big[:, :4], big, big, device=device)
 
 
+def test_attention_systems(board: BoardSimulation) -> None:
+    """Functions of several sweeps: two matrix products, and two sweeps of which the second has the first one's results."""
+    q, k, v = (np.random.default_rng(seed).standard_normal((2, 11, 16), np.float32) for seed in range(3))
+    with (
+        fusemax.open("model", CONFIG) as model,
+        fusemax.open("board", CONFIG, port=board.port, baud=board.baud, memory_bytes=1 << 15) as device,
+    ):
+        results = []
+        for where in (device, model):
+            counters: list[fusemax.Counters] = []
+            flow = fusemax.flow_attention(q, k, v, device=where, counters=counters)
+            alpha = fusemax.sink_rate(q, k, device=where, counters=counters).alpha
+            assert [c.tiles > 0 for c in counters] == [True] * 4
+            results.append((flow, alpha))
+        for found, expected in zip(*results, strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
 def test_a_reset_empties_the_system_but_the_memory(board: BoardSimulation) -> None:
     """Also a machine that has stopped, which the LED of errors tells."""
     port, target = connect(board.port, board.baud)

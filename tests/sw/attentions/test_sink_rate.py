@@ -42,6 +42,43 @@ def test_one_key(device, qkv, key: int) -> None:
     np.testing.assert_array_equal(alone.alpha, found.alpha)
 
 
+FUNCTIONS = {
+    "sigmoid": lambda s: 1 / (1 + np.exp(-s)),
+    "elu1": lambda s: np.maximum(s, 0) + np.exp(np.minimum(s, 0)),
+    "identity": np.abs,
+}
+
+
+@pytest.mark.parametrize("key", [None, 0, 3])
+@pytest.mark.parametrize(("weights", "bias"), [*((name, 0.0) for name in FUNCTIONS), ("sigmoid", -4.0)])
+def test_weights_that_are_not_normalised(device, qkv, weights: str, bias: float, key: int | None) -> None:
+    """The proxy of the public code: the size of a weight over the sum of the sizes."""
+    q, k, _ = qkv(64, leading=(2, 3), peak=2)
+    counters: list[fusemax.Counters] = []
+    options = {"key": key, "bias": bias, "epsilon": 0.05, "device": device, "counters": counters}
+    found = fusemax.sink_rate(q, k, weights=weights, **options)
+    scores = q.astype(np.float64) @ k.astype(np.float64).swapaxes(-1, -2) / 8
+    sizes = np.tril(FUNCTIONS[weights](scores + bias))
+    expected = (sizes / (sizes.sum(axis=-1, keepdims=True) + 1e-8)).sum(axis=-2) / (64 - np.arange(64))
+    if key is not None:
+        expected = expected[..., [key]]
+    # A score as a weight has an error that does not shrink with it, and the last keys are seen by few queries.
+    relative = np.abs(found.alpha / expected - 1)
+    assert (relative if weights != "identity" else relative * expected).max() <= (2e-4 if weights != "identity" else 3e-6)
+    np.testing.assert_array_equal(found.rate, 100 * (expected > 0.05).mean(axis=(0, 1)))
+    assert len(counters) == (1 if key is not None else 2) * (1 if weights == "sigmoid" else 2)
+
+
+def test_features_of_a_kernel(device, qkv) -> None:
+    """Features of a kernel with grouped heads: their product is the weight itself."""
+    q, k, _ = qkv(30, leading=(4,))
+    features = [FUNCTIONS["elu1"](x.astype(np.float64)).astype(q.dtype) for x in (q, k[:2])]
+    found = fusemax.sink_rate(*features, weights="identity", device=device)
+    products = np.tril(features[0].astype(np.float64) @ np.repeat(features[1], 2, axis=0).astype(np.float64).swapaxes(-1, -2))
+    expected = (products / products.sum(axis=-1, keepdims=True)).sum(axis=-2) / (30 - np.arange(30))
+    assert np.abs(found.alpha / expected - 1).max() <= 2e-4
+
+
 def test_grouped_heads_and_scale(device, qkv) -> None:
     q, k, _ = qkv(40, leading=(4,))
     found = fusemax.sink_rate(q, k[:2], scale=0.3, device=device)
@@ -68,6 +105,13 @@ def test_reference_is_the_cascade(qkv) -> None:
         ({"key": 4}, ValueError, "key must be from 0 to 3, or None, not 4"),
         ({"key": True}, ValueError, "key must be from 0 to 3, or None, not True"),
         ({"epsilon": 2}, ValueError, "epsilon must be from 0 to 1, not 2"),
+        ({"weights": "cosine"}, ValueError, "weights must be one of softmax, sigmoid, elu1, identity, not 'cosine'"),
+        ({"bias": 1.0}, ValueError, "bias must be 0 with weights of 'softmax', not 1.0"),
+        (
+            {"weights": "elu1", "key": 0, "v": np.zeros((4, 4), np.float32)},
+            ValueError,
+            "v must be None with weights of 'elu1'",
+        ),
         ({"v": np.zeros((4, 4), np.float32)}, ValueError, "v must be None unless key says which key is measured"),
     ],
 )

@@ -15,6 +15,7 @@ from fusemax.bridge.bridge_transport import cut_zeros, differing, written_end
 from fusemax.errors import DeviceClosedError, DeviceFaultError, DeviceTimeoutError
 from fusemax.model.model_transport import ModelTransport
 from fusemax.planning.descriptors import describe
+from fusemax.planning.masks import Mask
 from fusemax.planning.memory_map import Shape, place_arrays
 from fusemax.runtime.device import Device
 from fusemax.spec import CONFIGS, register
@@ -231,10 +232,25 @@ def test_long_runs_of_zeros_are_not_carried() -> None:
     assert list(cut_zeros(memory, 100, 102)) == [(100, 102, False)]
 
 
+@pytest.mark.parametrize("state_out", [False, True])
+@pytest.mark.parametrize("share", [1, 3])
+@pytest.mark.parametrize("f", [1, 20])
 @pytest.mark.parametrize("queries", [1, 8, 9, 100])
-def test_where_a_job_writes_follows_from_its_descriptor(queries: int) -> None:
-    shape = Shape(batch=2, heads=3, queries=queries, keys=50, e=16, f=20, out_dtype="float32")
+def test_where_a_job_writes_follows_from_its_descriptor(queries: int, f: int, share: int, state_out: bool) -> None:
+    shape = Shape(batch=2, heads=3, share=share, queries=queries, keys=50, e=16, f=f, out_dtype="float32", state_out=state_out)
     buffers = place_arrays(SMALL, shape, 0)
-    program = fusemax.compile(head_dim=16, value_dim=20, config=SMALL)
+    program = fusemax.compile(head_dim=16, value_dim=f, config=SMALL)
     (fields,) = describe(SMALL, shape, program, 0, buffers)
-    assert written_end(fields, SMALL.columns) == buffers["o"].address + buffers["o"].size
+    assert written_end(fields, SMALL.columns, SMALL.bus_bytes) == buffers["o"].address + buffers["o"].size
+
+
+def test_what_a_causal_call_writes_is_seen() -> None:
+    """Jobs are of some positions of query heads that lie far from each other, with states in front of the rows."""
+    shape = Shape(heads=2, share=3, queries=30, keys=20, e=16, f=4, out_dtype="float32", state_out=True)
+    buffers = place_arrays(SMALL, shape, 0)
+    program = fusemax.compile(head_dim=16, value_dim=4, config=SMALL)
+    jobs = describe(SMALL, shape, program, 0, buffers, mask=Mask(left=3, right=0, offsets=(2,)))
+    ends = [written_end(job, SMALL.columns, SMALL.bus_bytes) for job in jobs]
+    assert len(jobs) > 1
+    last = buffers["o"].place(0, 1, 2, 20) + buffers["o"].row_stride
+    assert max(ends) == last

@@ -21,5 +21,15 @@ def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_cascade_without_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "cascade3"]) == 1
-    assert "error: cascade3, line 11, column 5: no plan for this: " in capsys.readouterr().err
+    assert main(["plan", "sink_first"]) == 1
+    assert (
+        "error: sink_first, line 25, column 7: no plan for this: RM is a state that is no running sum"
+        in capsys.readouterr().err
+    )
+
+
+def test_compile_says_where_a_cascade_of_several_steps_is_to_be_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compile", "flowformer"]) == 1
+    assert capsys.readouterr().err.endswith(". It is several steps: see fusemax plan flowformer\n")
+    assert main(["compile", "entropy_1pass"]) == 1
+    assert "fusemax plan" not in capsys.readouterr().err

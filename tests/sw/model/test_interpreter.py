@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import fusemax
-from fusemax.api.opening import open_device
 from fusemax.arith import bf16
 from fusemax.arith.column_sum import ColumnSum, add_product, unit_exponent
 from fusemax.arith.exp2 import exp2
@@ -25,6 +24,7 @@ from fusemax.errors import ScoreOverflowError
 from fusemax.model.bitexact import NO_WEIGHT, Head, Segment, Values, attention_head
 from fusemax.model.interpreter import is_softmax, program_head
 from fusemax.model.micro_operations import Weights, exponential, sum_scores
+from fusemax.opening import open_device
 from fusemax.runtime.device import Device
 from fusemax.spec import CONFIGS
 

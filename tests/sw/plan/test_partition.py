@@ -6,7 +6,7 @@ import pytest
 
 from fusemax.cascade import CASCADES, ReachError, parse
 from fusemax.plan.partition import partition
-from fusemax.plan.plan import HostStep, Product
+from fusemax.plan.plan import HostLoop, HostStep, Product
 
 
 def cascade(declaration: str, *expressions: str, more: str = ""):
@@ -120,6 +120,12 @@ def test_a_tensor_that_is_asked_for_is_one_that_the_host_has() -> None:
     assert [type(step) for step in plan.steps] == [Product, HostStep]
 
 
-def test_no_plan_for_an_iteration() -> None:
-    with pytest.raises(ReachError, match="plans have no iteration"):
-        partition(CASCADES["flowformer_causal"])
+def test_a_running_sum_that_only_the_array_has_is_a_causal_sweep() -> None:
+    """The other lines of the iteration are the host's, and so is what is a number for each query alone."""
+    plan = partition(CASCADES["flowformer_causal"])
+    loop, sweep, _ = plan.steps
+    assert isinstance(loop, HostLoop)
+    assert "AV" not in {einsum.result.tensor for einsum in loop.einsums}
+    assert str(sweep) == (
+        "sweep: identity(SQ[e, l] * SK[e, l0]) where l0 <= l, values EX[l0] * (l0 + 1) * (1 / SCD[l0+1]) * V[f, l0], over l0"
+    )

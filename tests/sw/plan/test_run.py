@@ -76,10 +76,91 @@ def test_a_cascade_of_tiles_is_a_program(device, leading: tuple[int, ...]) -> No
         assert relative_error(found[place], expected) <= 3e-5
 
 
-def test_an_iteration_that_is_no_program(device) -> None:
+def test_an_iteration_of_the_host(device) -> None:
+    """Nothing in it grows as a square."""
     inputs = inputs_of(CASCADES["cascade3"], SIZES)
-    with pytest.raises(ReachError, match=r"cascade3, line .*: the array cannot run this"):
-        fusemax.run("cascade3", inputs, device)
+    counters: list[fusemax.Counters] = []
+    found = fusemax.run("cascade3", inputs, device, counters=counters)
+    np.testing.assert_allclose(found["Z"], interpret(CASCADES["cascade3"], inputs)["Z"])
+    assert counters == []
+
+
+@pytest.mark.parametrize("leading", [(), (2,)])
+def test_running_sums(functions, leading: tuple[int, ...]) -> None:
+    """A state of E · F numbers that the host does not have is a causal sweep; those that it has go on step by step."""
+    cascade = CASCADES["flowformer_causal"]
+    inputs = inputs_of(cascade, SIZES, leading=leading)
+    counters: list[fusemax.Counters] = []
+    found = fusemax.run(cascade, inputs, functions, counters=counters)["AV"]
+    assert len(counters) == 1
+    for place in np.ndindex(*leading):
+        expected = interpret(cascade, {name: value[place] for name, value in inputs.items()})["AV"]
+        assert relative_error(found[place], expected) <= 7e-5
+
+
+def loop(declaration: str, state: str, read: str, start: str = "0", more: str = "", stop: str = "P") -> Any:
+    return parse(
+        f"einsum:\n  declaration: {{{declaration}}}\n  iterative: {{p: p >= {stop}}}\n"
+        f"  initialization: ['KV[e, f, 0] = {start}']\n  extended:\n{more}    - {state}\n    - {read}\n",
+        "own",
+    )
+
+
+STATE = "Q: [E, P], K: [E, P], V: [F, P], KV: [E, F, P], AV: [F, P]"
+ADDED = "KV[e, f, p+1] = KV[e, f, p] + K[e, p] * V[f, p]"
+
+
+@pytest.mark.parametrize(
+    ("state", "read"),
+    [
+        (ADDED, "AV[f, p] = Q[e, p] * KV[e, f, p+1]"),
+        (ADDED, "AV[f, p] = Q[e, p] * KV[e, f, p]"),
+        ("KV[e, f, p+1] = K[e, p] * V[f, p] * (p + 1) + KV[e, f, p]", "AV[f, p] = KV[e, f, p+1] * Q[e, p] / (p + 1)"),
+    ],
+)
+def test_states_behind_a_step_and_before_it(functions, state: str, read: str) -> None:
+    cascade = loop(STATE, state, read)
+    inputs = inputs_of(cascade, SIZES)
+    expected = interpret(cascade, inputs)["AV"]
+    assert relative_error(fusemax.run(cascade, inputs, functions)["AV"], expected) <= 7e-5
+
+
+def test_the_last_state(functions) -> None:
+    """Behind the iteration: a sum over all steps."""
+    text = "einsum:\n  declaration: {Q: [E, L], K: [E, P], V: [F, P], KV: [E, F, P], AV: [F, L]}\n"
+    text += "  iterative: {p: p >= P}\n  initialization: ['KV[e, f, 0] = 0']\n"
+    text += f"  extended: ['{ADDED}']\n  finally: ['AV[f, l] = Q[e, l] * KV[e, f, P]']\n"
+    cascade = parse(text, "own")
+    inputs = inputs_of(cascade, SIZES)
+    found = fusemax.run(cascade, inputs, functions)["AV"]
+    assert relative_error(found, interpret(cascade, inputs)["AV"]) <= 7e-5
+
+
+@pytest.mark.parametrize(
+    ("cascade", "message"),
+    [
+        (loop(STATE, ADDED, "AV[f, p] = Q[e, p] * KV[e, f, p+1]", start="1"), "KV is a state that is no running sum from 0"),
+        (
+            loop(STATE, "KV[e, f, p+1] = 2 * KV[e, f, p] + K[e, p] * V[f, p]", "AV[f, p] = Q[e, p] * KV[e, f, p+1]"),
+            "KV is a state that is no running sum from 0",
+        ),
+        (loop(STATE, ADDED, "AV[f, p] = Q[e, p] * KV[e, f, 3]"), "KV.* is neither the state before a step, nor behind it"),
+    ],
+)
+def test_states_that_are_no_running_sums(functions, cascade: Any, message: str) -> None:
+    with pytest.raises(ReachError, match=message):
+        fusemax.run(cascade, inputs_of(cascade, SIZES), functions)
+
+
+@pytest.mark.parametrize("name", ["calibration_factored", "entropy_1pass", "sink_first"])
+def test_states_that_are_rescaled(device, name: str) -> None:
+    """Neither steps nor a program: both reasons are said."""
+    cascade = CASCADES[name]
+    with pytest.raises(ReachError, match=f"{name}, line .*RM is a state that is no running sum.*; and as one program, {name}"):
+        fusemax.run(name, inputs_of(cascade, SIZES), device, M0=8)
+
+
+def test_a_program_of_several_results(device) -> None:
     inputs = inputs_of(CASCADES["attention_entropy"], SIZES)
     with pytest.raises(ReachError, match="a program has one result here, not N, T, D, MAX"):
         fusemax.run("attention_entropy", inputs, device)

@@ -67,6 +67,13 @@ def test_entries_of_a_batch() -> None:
     assert pieces(Mask(left=1, right=1, offsets=(-(1 << 50),)).entries(1, 10)[0], 4) == []
 
 
+def test_keys_are_counted_from_the_first_one_that_is_seen() -> None:
+    mask = Mask(left=3, right=0, offsets=(5,), key_lengths=(7, 3), prefixes=(6, 3), key_starts=(4, 4))
+    assert mask.entries(2, 10) == [EntryMask(-2, 2, 3, 2, 4), EntryMask(-2, 2, 0, 0, 4)]
+    assert mask.place(1) == 1
+    assert Mask(key_starts=(10,)).entry(0, 10) == EntryMask(-UNBOUNDED, UNBOUNDED, 0, 0, 10)
+
+
 def test_causal_rows_of_a_prefix_need_no_chain() -> None:
     (mask,) = Mask(right=0, prefixes=(6,)).entries(1, 20)
     first, second = pieces(mask, 20)

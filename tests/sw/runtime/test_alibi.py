@@ -23,7 +23,7 @@ def test_columns_of_alibi(slopes: list[float], scale: float, columns: int) -> No
     """Their products are slope / scale · position, within 2^-16."""
     made = Alibi(np.float32(slopes), scale)
     assert made.columns == columns
-    q, k = made.extend(np.zeros((2, 3, 4, 8), np.uint16), np.zeros((2, 1, 1000, 8), np.uint16))
+    q, k = made.extend(np.zeros((2, 3, 4, 8), np.uint16), np.zeros((2, 1, 1000, 8), np.uint16), np.arange(1000)[None])
     assert q.shape == (2, 3, 4, 8 + columns) and k.shape == (2, 1, 1000, 8 + columns)
     q, k = (x[..., 8:].view(ml_dtypes.bfloat16).astype(np.float64) for x in (q, k))
     products = q @ k.swapaxes(-1, -2)

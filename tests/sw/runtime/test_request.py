@@ -43,8 +43,15 @@ STATE = State(np.zeros((3, 4), np.float32), np.ones((3, 4), np.float32), np.zero
         ({"key_lengths": [1]}, ValueError, "key_lengths must be an integer or 2 of them"),
         ({"key_lengths": "ab"}, TypeError, "key_lengths must be an integer or one per batch entry, not 'ab'"),
         ({"prefix": -1}, ValueError, "prefix must be at least 0, not -1"),
+        ({"key_start": [0, 6]}, ValueError, "key_start must be from 0 to 5, not 6"),
+        ({"key_start": [0, 1, 2]}, ValueError, "key_start must be an integer or 2 of them, one per batch entry"),
+        ({"key_start": 1.0}, TypeError, "key_start must be an integer or one per batch entry, not 1.0"),
+        ({"out_dtype": "float16"}, ValueError, "out_dtype must be 'bfloat16' or 'float32', not 'float16'"),
+        ({"out_dtype": np.float64}, ValueError, "out_dtype must be 'bfloat16' or 'float32', not <class 'numpy.float64'>"),
+        ({"out_dtype": None}, ValueError, "out_dtype must be 'bfloat16' or 'float32', not None"),
+        ({"out_dtype": 3}, ValueError, "out_dtype must be 'bfloat16' or 'float32', not 3"),
         ({"scale": [1.0, 2.0]}, ValueError, r"scale must be 3 numbers, one per query head, not of shape \(2,\)"),
-        ({"scale": [1.0, 0.0, 2.0]}, ValueError, "scale must be a finite number other than zero"),
+        ({"scale": [1.0, 1e-40, 2.0]}, ValueError, "scale must be zero or a finite number whose product"),
         ({"scale": ["a", "b", "c"]}, TypeError, "scale must be numbers, one per query head"),
         ({"scale": [[1.0], [1.0, 2.0]]}, TypeError, "scale must be numbers, one per query head"),
         ({"scale": [1e39, 1.0, 1.0]}, ValueError, "scale must be finite in float32"),
@@ -63,8 +70,9 @@ STATE = State(np.zeros((3, 4), np.float32), np.ones((3, 4), np.float32), np.zero
         ({"alibi_slopes": [1.0] * 3, "keys": 65537}, ValueError, "keys must be at most 65536 with alibi_slopes, not 65537"),
         ({"alibi_slopes": [1e30] * 3, "scale": 1e-30}, ValueError, "alibi_slopes / scale must be finite in bfloat16"),
         ({"alibi_slopes": [1e39, 0.0, 0.0]}, ValueError, "alibi_slopes must be finite in float32"),
-        ({"sink": [1e39, 0.0, 0.0]}, ValueError, r"sink must be finite in float32, not \[1e\+39, 0.0, 0.0\]"),
-        ({"sink": [-np.inf, 0.0, 0.0]}, ValueError, "sink must be finite in float32"),
+        ({"sink": [1e39, 0.0, 0.0]}, ValueError, r"sink must be finite in float32 or -inf, not \[1e\+39, 0.0, 0.0\]"),
+        ({"sink": [-1e39, 0.0, 0.0]}, ValueError, "sink must be finite in float32 or -inf"),
+        ({"sink": [np.nan, 0.0, 0.0]}, ValueError, "sink must be finite in float32 or -inf"),
         ({"sink": 1.0}, ValueError, r"sink must be 3 numbers, one per query head, not of shape \(\)"),
         ({"state": 3}, TypeError, "state must be a fusemax.State or None, not 3"),
         ({"state": STATE, "queries": 5}, ValueError, r"state must broadcast to \(2, 3, 5, 2\), not be of shape \(3, 4, 2\)"),
@@ -83,6 +91,8 @@ def test_masks() -> None:
     # Causal bounds a window further; a prefix may be longer than the keys.
     assert request(window=[4, 2], causal=np.True_, prefix=9).mask == Mask(left=4, right=0, prefixes=(9,))
     assert request(key_lengths=np.array([0, 5]), prefix=[1, 2]).mask == Mask(key_lengths=(0, 5), prefixes=(1, 2))
+    assert request(key_start=[5, 0]).mask == Mask(key_starts=(5, 0))
+    assert request(key_start=np.uint8(2)).mask == Mask(key_starts=(2,))
 
 
 def test_factors() -> None:
@@ -103,6 +113,7 @@ def test_numbers_of_any_kind() -> None:
         given = [request(**{name: np.full(3, 0.5, dtype)}, queries=3).call(config).scale for dtype in (np.float32, type(half))]
         np.testing.assert_array_equal(*given)
     assert request(sink=np.full(3, half)).call(config).raw_out
+    assert not request(sink=[-np.inf] * 3).call(config).raw_out
     assert request(alibi_slopes=np.full(3, half)).extra_columns == 4
     assert request(query_offset=1 << 70).mask == Mask(offsets=(1 << 70,))
     assert request(timeout=np.float32(2)).call(config).timeout == 2

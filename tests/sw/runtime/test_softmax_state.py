@@ -220,8 +220,8 @@ QUERIES, KEY, VALUE = np.ones((2, 3, 4), np.float32), np.ones((2, 4), np.float32
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: State.sink([[1.0]], 3, 2), ValueError, "logits must be finite numbers, one per head"),
-        (lambda: State.sink([1e39], 3, 2), ValueError, "logits must be finite numbers, one per head"),
+        (lambda: State.sink([[1.0]], 3, 2), ValueError, "logits must be finite numbers or -inf, one per head"),
+        (lambda: State.sink([1e39], 3, 2), ValueError, "logits must be finite numbers or -inf, one per head"),
         (lambda: State.sink("ab", 3, 2), TypeError, "logits must be numbers, one per head, not 'ab'"),
         (lambda: State.sink([1.0], 0, 2), ValueError, "queries must be at least 1, not 0"),
         (lambda: State.sink([1.0], 3, 2.5), TypeError, "f must be an integer, not 2.5"),

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...api.attention import attention
-from ...api.opening import open_device, simulated_memory
 from ...compiler.compilation import compile as compile_program
 from ...compiler.program import Program
 from ...model.cycles import IdealMemory, cycles
+from ...opening import open_device, simulated_memory
 from ...planning.memory_map import Shape
 from ...planning.residency import residency
 from ...runtime.device import MEMORY_BYTES, Device

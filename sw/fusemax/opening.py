@@ -6,12 +6,12 @@ from collections.abc import Callable
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MissingExtraError
-from ..model.model_transport import ModelTransport
-from ..planning.memory_map import LEAST_MEMORY_BYTES
-from ..runtime.device import MEMORY_BYTES, Device
-from ..runtime.transport import Transport
-from ..spec import Config, config_named
+from .errors import MissingExtraError
+from .model.model_transport import ModelTransport
+from .planning.memory_map import LEAST_MEMORY_BYTES
+from .runtime.device import MEMORY_BYTES, Device
+from .runtime.transport import Transport
+from .spec import Config, config_named
 
 if TYPE_CHECKING:
     from fusemax_sim.memory import Memory
@@ -98,7 +98,7 @@ def open_device(
         if value is not None:
             raise ValueError(f"{name} must be None for {what}, not {value!r}")
     if kind == "board":
-        from ..board.connection import open_board
+        from .board.connection import open_board
 
         if port is None:
             raise TypeError("port must be the name of a serial port, not None")
