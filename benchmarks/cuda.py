@@ -3,7 +3,7 @@
 PYTHONPATH=sw python benchmarks/cuda.py [-o FILE] [--problems N] [--queries P] [--keys M] [--head-dim E] [--variants]
 """
 
-# pyright: reportMissingImports=false, reportPossiblyUnbound=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportPossiblyUnboundVariable=false
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Heads of attention on a GPU: what :func:`fusemax.model.bitexact.attention_head` computes, bit for bit, for many heads."""
 
-# pyright: reportMissingImports=false, reportIndexIssue=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportIndexIssue=false
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Queries, keys and values as the kernels of scores and sums read them: columns of numbers, lengths, exponents."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ stay below 2^22. By the Cauchy-Schwarz inequality they do where the lengths of t
 blocks go the machine's way step by step, and see overflows.
 """
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 """The device ``cuda``: registers, ring and memory of the model device, its heads computed on a GPU."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -35,13 +36,12 @@ class GpuHead:
     def __init__(
         self,
         config: Config,
+        job: Descriptor,
         q: Bits,
         segments: Sequence[Segment],
         scale: NDArray[np.float32] | np.float32,
-        *,
-        float32: bool,
-        raw: bool,
     ) -> None:
+        float32 = bool(job.float32_out)
         place = default_place()
         factors = np.broadcast_to(np.asarray(scale, np.float32), len(q))
         keys = [
@@ -58,7 +58,7 @@ class GpuHead:
             torch.from_numpy(np.array(factors).view(np.int32)).to(place)[None],
             keys,
             float32=float32,
-            raw=raw,
+            raw=bool(job.raw_out),
             states=True,
         )
         assert heads.states is not None
@@ -87,14 +87,11 @@ class CudaTransport(ModelTransport):
         If PyTorch sees no GPU.
     """
 
+    _softmax_head: ClassVar[Callable[..., Any]] = GpuHead
+
     def __init__(self, config: Config, memory_bytes: int) -> None:
         default_place()
         super().__init__(config, memory_bytes)
-
-    def _attention_head(
-        self, job: Descriptor, q: Bits, segments: Sequence[Segment], scale: NDArray[np.float32] | np.float32
-    ) -> GpuHead:
-        return GpuHead(self._config, q, segments, scale, float32=bool(job.float32_out), raw=bool(job.raw_out))
 
 
 def _bits(array: Bits, place: torch.device) -> torch.Tensor:

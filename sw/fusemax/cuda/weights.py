@@ -1,6 +1,6 @@
 """References and weights of scores in Triton."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
