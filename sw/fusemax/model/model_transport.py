@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -321,10 +321,8 @@ class ModelTransport:
         else:
             scale = np.uint32(self._query_job.scale).view(np.float32)
         q = np.ascontiguousarray(self._queries[:, self._query_job.row_scale * config.bus_bytes :]).view("<u2")
-        softmax = is_softmax(self._loaded)
-        result = (
-            self._softmax_head(config, job, q, segments, scale) if softmax else program_head(self._loaded, q, segments, scale)
-        )
+        compute = partial(self._softmax_head, config, job) if is_softmax(self._loaded) else partial(program_head, self._loaded)
+        result = compute(q, segments, scale)
         for flags in (self._flags, self._job_flags):
             flags["overflow"] |= int(result.overflow)
             flags["nonfinite"] |= int(result.nonfinite)
