@@ -3,7 +3,7 @@
 PYTHONPATH=sw python benchmarks/cuda.py [-o FILE] [--problems N] [--queries P] [--keys M] [--head-dim E] [--variants]
 """
 
-# pyright: reportMissingImports=false, reportPossiblyUnbound=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportPossiblyUnboundVariable=false
 
 from __future__ import annotations
 
@@ -114,17 +114,18 @@ class Problem:
         found = self.on_gpu(device)
         assert found.states is not None
         compared = wrong = 0
-        overflow = False
+        overflow = nonfinite = False
         for head in range(len(self.q)):
             exact = self.by_numpy(head)
             overflow |= exact.overflow
+            nonfinite |= exact.nonfinite
             out = exact.output(self.float32, self.raw)
             states = np.stack([exact.reference.astype(np.int32), exact.denominator_bits().view(np.int32)], axis=-1)
             for ours, theirs in ((found.out[head], out), (found.states[head], states)):
                 compared += theirs.size
                 wrong += int((ours.cpu().numpy().view(theirs.dtype) != theirs).sum())
         compared += 1
-        wrong += found.overflow != overflow
+        wrong += found.sticky() != (overflow, nonfinite)
         return compared, wrong, overflow
 
 

@@ -108,7 +108,7 @@ def open_device(
     if kind == "rtl":
         return Device(_rtl_transport(machine, memory, memory_bytes, **traced), machine)
     if kind == "cuda":
-        from ..cuda import CudaTransport
+        from .cuda import CudaTransport
 
         return Device(CudaTransport(machine, memory_bytes), machine)
     return Device(ModelTransport(machine, memory_bytes), machine)

@@ -1,10 +1,10 @@
 """Attention of tensors on a GPU, with the machine's own bits."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -16,7 +16,7 @@ from ..planning.memory_map import Shape, align, required_bytes
 from ..planning.output_rows import Rows
 from ..runtime.device import MEMORY_BYTES, Device
 from ..runtime.driver import Call
-from ..runtime.options import AttentionOptions, RequestOptions, check_names
+from ..runtime.options import RequestOptions
 from ..runtime.request import Request
 from ..spec import PAGE_BYTES, Config, config_named
 from .heads import Heads, KeySegment, compute_heads
@@ -26,8 +26,10 @@ from .visible_keys import visible_intervals
 
 __all__ = ["attention"]
 
-#: Options of a call whose arrays stay on the GPU. Calls with others go through the memory of a device.
+#: Options of a call whose arrays stay on the GPU.
 DIRECT = frozenset("out_dtype causal query_offset window key_lengths prefix temperature alibi_slopes state sink".split())
+#: Options of a call that goes through the memory of a device.
+INDIRECT = frozenset(("key_start", "timeout", "progress"))
 
 
 def attention(
@@ -39,7 +41,7 @@ def attention(
     *,
     return_lse: bool = False,
     return_state: bool = False,
-    **options: Unpack[AttentionOptions],
+    **options: Any,
 ) -> Any:
     """Compute softmax(scale · q kᵀ) v of tensors on a GPU, bit for bit as a machine does.
 
@@ -48,10 +50,13 @@ def attention(
     Parameters
     ----------
     q, k, v
-        float32 or bfloat16 tensors (..., P, E), (..., M, E) and (..., M, F) on one GPU.
-    scale, return_lse, return_state, options
-        As :func:`fusemax.attention`'s; numbers may be tensors too. ``timeout`` and ``progress``, and options that no kernel
-        has, send the call through a device's memory on the host.
+        bfloat16, float16 or float32 tensors (..., P, E), (..., M, E) and (..., M, F) on one GPU, with the same batch axes.
+    scale, return_lse, return_state
+        As :func:`fusemax.attention`'s; numbers may be tensors too.
+    options
+        ``out_dtype``, ``causal``, ``query_offset``, ``window``, ``key_lengths``, ``prefix``, ``temperature``,
+        ``alibi_slopes``, ``state`` and ``sink`` as :func:`fusemax.attention`'s. ``key_start``, ``timeout`` and ``progress``
+        too, which like a scale of 0 send the call through a device's memory on the host.
     config
         The machine: a configuration or the name of a shipped one.
 
@@ -66,7 +71,10 @@ def attention(
     TypeError, ValueError, NonFiniteError, ScoreOverflowError
         As :func:`fusemax.attention`; ValueError also if a tensor is not on a GPU, or is to have a gradient.
     """
-    check_names("attention", options, AttentionOptions)
+    for name in options:
+        if name not in DIRECT | INDIRECT:
+            remedy = "fusemax.attention may have it, on a device of fusemax.open('cuda')"
+            raise TypeError(f"fusemax.cuda.attention() got an unexpected keyword argument {name!r}: {remedy}")
     machine = config_named(config)
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         _check_tensor(name, tensor)
@@ -76,12 +84,17 @@ def attention(
         "return_lse": return_lse,
         "return_state": return_state,
     }  # type: ignore[typeddict-item]
-    request = Request.of(*(_stand_in(tensor) for tensor in (q, k, v)), given)
-    if not DIRECT.issuperset(options) or _any_nonfinite(q, k, v):
+    request = Request.of(_stand_in(q), _stand_in(k), _stand_in(v), given)
+    no_element = not all(tensor.numel() for tensor in (q, k, v))
+    if not DIRECT.issuperset(options) or no_element or request.factors.flat.any():
         return _through_memory(request, machine, q, k, v)
     call = request.call(machine)
     heads = _compute(machine, request, call, q, k, v)
-    if heads.overflow:
+    overflow, nonfinite = heads.sticky()
+    if nonfinite:
+        # Of keys that no query sees, or an error that says where it is.
+        return _through_memory(request, machine, q, k, v)
+    if overflow:
         limit = machine.score_bits - 1 - machine.score_frac_bits
         raise ScoreOverflowError(f"scores times log2(e) must stay within ±2^{limit}, but have not; choose a smaller scale")
     out = heads.out.view(torch.float32 if call.float32_out else torch.bfloat16).reshape(*q.shape[:-1], v.shape[-1])
@@ -110,22 +123,26 @@ def _compute(machine: Config, request: Request, call: Call, q: torch.Tensor, k: 
         bits = int(np.float32(factors.flat[0]).view(np.int32))
         scale = torch.full((1, 1), bits, dtype=torch.int32, device=q.device).expand(len(q_bits), queries)
     segments = []
-    for interval in visible_intervals(call.mask, batch, queries, request.keys):
+    passes = visible_intervals(call.mask, batch, queries, request.keys)
+    for number, interval in enumerate(passes):
         if interval is None:
             segments.append(KeySegment(k_bits, v_bits))
             continue
         lo, hi = (_tensor(edge, q.device).repeat_interleave(query_heads, dim=0) for edge in interval)
-        most = max(1, int(interval[1].max()))
+        # The last pass looks at all keys: they are to be finite, whether they are seen or not.
+        most = request.keys if number == len(passes) - 1 else int(interval[1].max())
         segments.append(KeySegment(k_bits[:, :most], v_bits[:, :most], lo, hi))
     states = call.state_out or call.raw_out
     return compute_heads(machine, q_bits, scale, segments, float32=call.float32_out, raw=call.raw_out, states=states)
 
 
-def _check_tensor(name: str, tensor: object) -> None:
+def _check_tensor(name: str, tensor: Any) -> None:
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"{name} must be a PyTorch tensor, not {type(tensor).__name__}: fusemax.attention takes NumPy arrays")
-    if tensor.dtype not in (torch.float32, torch.bfloat16):
-        raise TypeError(f"{name} must be float32 or bfloat16, not {tensor.dtype}: {name}.float() converts it")
+    if tensor.dtype not in (torch.bfloat16, torch.float16, torch.float32):
+        raise TypeError(f"{name} must be bfloat16, float16 or float32, not {tensor.dtype}: {name}.float() converts it")
+    if tensor.dim() < 2 or not tensor.shape[-1]:
+        raise ValueError(f"{name} must have length and head dim, and of that at least 1, not shape {tuple(tensor.shape)}")
     if tensor.requires_grad and torch.is_grad_enabled():
         raise ValueError(f"{name} must not need a gradient, for there is none: call under torch.no_grad(), or {name}.detach()")
     check_place(name, tensor)
@@ -154,29 +171,25 @@ def _bits(tensor: torch.Tensor) -> torch.Tensor:
     return bits if bits.stride(-1) == 1 else bits.contiguous()
 
 
-def _any_nonfinite(*tensors: torch.Tensor) -> bool:
-    """Whether a number is infinite, not a number, or rounded to infinity in bfloat16."""
-    found = [~torch.isfinite(tensor.detach().to(torch.bfloat16)).all() for tensor in tensors]
-    return bool(torch.stack(found).any())
-
-
 def _through_memory(request: Request, config: Config, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
     """The call on a device ``cuda`` that is opened for it, on arrays of the host."""
     arrays = [_array(tensor) for tensor in (q, k, v)]
-    heads = k.shape[-3] if k.dim() > 2 else 1
-    shape = Shape(
-        batch=request.batch,
-        heads=heads,
-        share=request.heads // heads,
-        queries=request.queries,
-        keys=request.keys,
-        e=request.e + request.extra_columns,
-        f=request.output_columns,
-        out_dtype="float32",
-        row_scale=True,
-        state_out=True,
-    )
-    room = max(MEMORY_BYTES, align(required_bytes(config, shape), PAGE_BYTES))
+    room = MEMORY_BYTES
+    if q.numel() and k.numel() and v.numel():
+        heads = k.shape[-3] if k.dim() > 2 else 1
+        shape = Shape(
+            batch=request.batch,
+            heads=heads,
+            share=request.heads // heads,
+            queries=request.queries,
+            keys=request.keys,
+            e=request.e + request.extra_columns,
+            f=request.output_columns,
+            out_dtype="float32",
+            row_scale=True,
+            state_out=True,
+        )
+        room = max(room, align(required_bytes(config, shape), PAGE_BYTES))
     with Device(CudaTransport(config, room), config) as device:
         call = request.call(config)
         rows = device.driver.attention(*request.operands(arrays[0], arrays[1], arrays[2]), call)

@@ -1,6 +1,6 @@
 """Heads of attention on a GPU: what :func:`fusemax.model.bitexact.attention_head` computes, bit for bit, for many heads."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportIndexIssue=false
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from ..arith.exp2 import Exp2Table
 from ..arith.reciprocal import RECIPROCAL
 from ..spec import Config, ceil_div
-from .operands import CHUNK, prepare_keys, prepare_queries, prepare_values
+from .operands import CHUNK, NONFINITE, OVERFLOW, prepare_keys, prepare_queries, prepare_values
 from .output import write_denominators, write_output
 from .rounding import INTERPRETED
 from .scores import compute_far_scores, compute_scores
@@ -93,17 +93,17 @@ class Heads:
         Reference, 0 of a query that has seen no key, and float32 bits of the denominator, (heads, P, 2) int32; None if
         they were not asked for.
     flags
-        One int32, not zero if a visible score or a scaled query left its range.
+        One int32 with bits OVERFLOW and NONFINITE of :mod:`~fusemax.cuda.operands`.
     """
 
     out: torch.Tensor
     states: torch.Tensor | None
     flags: torch.Tensor
 
-    @property
-    def overflow(self) -> bool:
-        """Whether a score left its range; waits for the GPU."""
-        return bool(self.flags.item())
+    def sticky(self) -> tuple[bool, bool]:
+        """Whether a visible score or a scaled query left its range, and whether an infinity or a NaN was read; waits."""
+        flags = int(self.flags.item())
+        return bool(flags & OVERFLOW.value), bool(flags & NONFINITE.value)
 
 
 def compute_heads(
@@ -146,16 +146,17 @@ def compute_heads(
     row_bytes = max(segment.k.shape[1] for segment in segments) * (8 + _score_bytes(config))
     most_rows = max(1, SCRATCH_BYTES // row_bytes // 128) * 128
     most_heads = max(1, min(SCRATCH_BYTES // (row_bytes * queries) // share, 65535 // share))
-    for first in range(0, key_heads, most_heads):
-        some = slice(first, min(first + most_heads, key_heads))
-        mine = slice(some.start * share, some.stop * share)
-        for start in range(0, queries, most_rows):
-            rows = slice(start, min(start + most_rows, queries))
-            parts = [segment.key_heads(some).queries(mine, rows) for segment in segments]
-            run = _Run(config, q[mine, rows], scale[mine, rows], parts, flags, blocks)
-            run.write(out[mine, rows], float32, raw)
-            if state_words is not None:
-                state_words[mine, rows] = run.state_words()
+    with torch.cuda.device_of(q):
+        for first in range(0, key_heads, most_heads):
+            some = slice(first, min(first + most_heads, key_heads))
+            mine = slice(some.start * share, some.stop * share)
+            for start in range(0, queries, most_rows):
+                rows = slice(start, min(start + most_rows, queries))
+                parts = [segment.key_heads(some).queries(mine, rows) for segment in segments]
+                run = _Run(config, q[mine, rows], scale[mine, rows], parts, flags, blocks)
+                run.write(out[mine, rows], float32, raw)
+                if state_words is not None:
+                    state_words[mine, rows] = run.state_words()
     return Heads(out, state_words, flags)
 
 
@@ -203,7 +204,7 @@ class _Run:
             q, q.stride(0), q.stride(1), scale, scale.stride(0), scale.stride(1),
             self._query, self._query_word, self._query_length, self._flags,
             self.queries, self._padded, self._score_blocks, self.e, self._chunks,
-            BIAS=config.query_exponent_bias, FRACTION=config.score_frac_bits, BLOCK=self._blocks.score_queries,
+            BIAS=config.query_exponent_bias, FRACTION=config.score_frac_bits, BLOCK=self._blocks.score_queries, num_warps=8,
         )  # fmt: skip
 
     def _pass(self, segment: KeySegment, last: torch.Tensor | None) -> tuple[torch.Tensor, int]:
@@ -220,7 +221,7 @@ class _Run:
         key = self._new((key_heads, self._chunks * CHUNK.value, padded), torch.int32)
         key_length = self._new((key_heads, self._chunks, k_blocks), torch.float64)
         prepare_keys[(k_blocks, key_heads)](
-            segment.k, segment.k.stride(0), segment.k.stride(1), key, key_length, keys, padded, k_blocks,
+            segment.k, segment.k.stride(0), segment.k.stride(1), key, key_length, self._flags, keys, padded, k_blocks,
             self.e, self._chunks, BLOCK=blocks.score_keys,
         )  # fmt: skip
         first, rest = exponent_offset(config.product_align)
@@ -230,12 +231,13 @@ class _Run:
         value_range = self._new((key_heads, tiles, self._f_blocks, 2), torch.int32)
         prepare_values[(tiles, self._f_blocks, key_heads)](
             segment.v, segment.v.stride(0), segment.v.stride(1), value, value_exponent, value_range,
-            keys, tiles, self._columns, self._f_blocks, self.f,
+            self._flags, keys, tiles, self._columns, self._f_blocks, self.f,
             ROWS=rows, ROWS_POWER=tile_rows, OFFSET=first + 7 - 1023, BLOCK=blocks.columns,
         )  # fmt: skip
 
         score = self._new((self.heads, padded, self._padded), torch.int32 if config.score_bits <= 32 else torch.int64)
-        score_grid = self._score_blocks, k_blocks, self.heads
+        # A grid's first axis may be longer than 65535.
+        score_grid = k_blocks, self._score_blocks, self.heads
         sizes = {
             "MASKED": masked,
             "BLOCK_Q": blocks.score_queries,
@@ -255,7 +257,7 @@ class _Run:
         continued = last is not None
         if continued:
             reference[:, 0] = last
-        grid = (self._q_blocks, tiles, self.heads)
+        grid = (tiles, self._q_blocks, self.heads)
         common = {
             "ROWS": rows,
             "ROWS_POWER": tile_rows,

@@ -1,14 +1,17 @@
 """Queries, keys and values as the kernels of scores and sums read them: columns of numbers, lengths, exponents."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-__all__ = ["CHUNK", "HUGE", "prepare_keys", "prepare_queries", "prepare_values"]
+__all__ = ["CHUNK", "HUGE", "NONFINITE", "OVERFLOW", "prepare_keys", "prepare_queries", "prepare_values"]
 
+#: Bits of the flags: a visible score or a scaled query left its range; an infinity or a NaN is among the inputs.
+OVERFLOW = tl.constexpr(1)
+NONFINITE = tl.constexpr(2)
 #: Elements of a head dim whose products are summed before the sum is read.
 CHUNK = tl.constexpr(16)
 #: Length of a row that has a number which float32 does not hold; the square is a float64.
@@ -38,12 +41,14 @@ def prepare_queries(
     scale_exponent = (scale >> 23) & 0xFF
     scale_sig = tl.where(scale_exponent == 0, 0, (1 << 23) | (scale & 0x7FFFFF)).to(tl.int64)
     wrong = tl.zeros([BLOCK], tl.int32)
+    largest = tl.zeros([BLOCK], tl.int32)
     for chunk in range(chunks):
         element = chunk * CHUNK + tl.arange(0, CHUNK)
         there = (element < e)[:, None] & inside[None, :]
         place = q_ptr + head * q_head + row.to(tl.int64)[None, :] * q_row + element[:, None]
         bits = tl.load(place, mask=there, other=0).to(tl.int32) & 0xFFFF
         q_exponent = (bits >> 7) & 0xFF
+        largest = tl.maximum(largest, tl.max(q_exponent, axis=0))
         sig = tl.where(q_exponent == 0, 0, 128 | (bits & 0x7F)).to(tl.int64)
         product = sig * scale_sig[None, :]
         upper = product >> 31
@@ -72,12 +77,14 @@ def prepare_queries(
         length = tl.where(tl.max(tl.max(field, axis=0), axis=0) > MOST_FIELD, HUGE, tl.sqrt(square))
         tl.store(length_ptr + (head * chunks + chunk) * blocks + block, length)
     if tl.max(wrong, axis=0) > 0:
-        tl.atomic_or(flags_ptr, 1)
+        tl.atomic_or(flags_ptr, OVERFLOW)
+    if tl.max(largest, axis=0) == 255:
+        tl.atomic_or(flags_ptr, NONFINITE)
 
 
 @triton.jit(do_not_specialize=["keys", "e", "chunks", "blocks", "k_head", "k_row"])
 def prepare_keys(
-    k_ptr, k_head, k_row, value_ptr, length_ptr, keys, keys_padded, blocks,
+    k_ptr, k_head, k_row, value_ptr, length_ptr, flags_ptr, keys, keys_padded, blocks,
     e, chunks, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Keys as float32 numbers (heads, E, M), subnormal ones as 0, and the largest length of a chunk in a block."""
@@ -97,11 +104,13 @@ def prepare_keys(
         finite = tl.where(exponent == 255, 0, bits).to(tl.float32, bitcast=True).to(tl.float64)
         square = tl.max(tl.sum(finite * finite, axis=0), axis=0)
         tl.store(length_ptr + (head * chunks + chunk) * blocks + block, tl.where(nonfinite, HUGE, tl.sqrt(square)))
+        if nonfinite:
+            tl.atomic_or(flags_ptr, NONFINITE)
 
 
 @triton.jit(do_not_specialize=["keys", "f", "blocks", "tiles", "v_head", "v_row"])
 def prepare_values(
-    v_ptr, v_head, v_row, value_ptr, exponent_ptr, range_ptr, keys, tiles, columns, blocks,
+    v_ptr, v_head, v_row, value_ptr, exponent_ptr, range_ptr, flags_ptr, keys, tiles, columns, blocks,
     f, ROWS: tl.constexpr, ROWS_POWER: tl.constexpr, OFFSET: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Values as float64 numbers moved off ties, (heads, tiles · rows, columns), column f being ones, those behind it zeros.
@@ -119,6 +128,8 @@ def prepare_values(
     bits = tl.load(v_ptr + head * v_head + key.to(tl.int64) * v_row + column, mask=there, other=0).to(tl.int32) & 0xFFFF
     bits = tl.where((column == f) & (row < ROWS), 0x3F80, bits)
     exponent = (bits >> 7) & 0xFF
+    if tl.max(tl.max(exponent, axis=1), axis=0) == 255:
+        tl.atomic_or(flags_ptr, NONFINITE)
     nonzero = exponent > 0
     fraction = (bits & 0x7F).to(tl.int64) << 45
     magnitude = (((exponent + 896).to(tl.int64) << 52) | fraction).to(tl.float64, bitcast=True)

@@ -1,6 +1,6 @@
 """Output rows of running sums in Triton: numerator times reciprocal of the denominator, rounded once."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Where kernels run: the GPU, or the CPU in Triton's interpreter."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Arithmetic rounded down in Triton: one instruction on a GPU, exact sums in Triton's interpreter, which has no such one."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

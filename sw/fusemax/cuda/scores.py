@@ -6,14 +6,14 @@ stay below 2^22. By the Cauchy-Schwarz inequality they do where the lengths of t
 blocks go the machine's way step by step, and see overflows.
 """
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from .operands import CHUNK, HUGE
+from .operands import CHUNK, HUGE, OVERFLOW
 from .rounding import INTEGERS, multiply_add_down
 
 __all__ = ["compute_far_scores", "compute_scores"]
@@ -59,8 +59,8 @@ def compute_scores(
     share, chunks, MASKED: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """Scores (heads, M, P), but for blocks whose sums may be large, and those of which no query sees a key."""
-    q_block = tl.program_id(0)
-    k_block = tl.program_id(1)
+    k_block = tl.program_id(0)
+    q_block = tl.program_id(1)
     head = tl.program_id(2).to(tl.int64)
     key_head = head // share
     query = q_block * BLOCK_Q + tl.arange(0, BLOCK_Q)
@@ -95,10 +95,10 @@ def compute_far_scores(
 ):  # fmt: skip
     """Scores of the blocks whose sums may be large, wrapped as the machine wraps them.
 
-    Bit 0 of ``flags`` is set if a visible one overflowed.
+    The flag OVERFLOW is set if a visible one overflowed.
     """
-    q_block = tl.program_id(0)
-    k_block = tl.program_id(1)
+    k_block = tl.program_id(0)
+    q_block = tl.program_id(1)
     head = tl.program_id(2).to(tl.int64)
     key_head = head // share
     query = q_block * BLOCK_Q + tl.arange(0, BLOCK_Q)
@@ -134,4 +134,4 @@ def compute_far_scores(
                 hi = tl.load(hi_ptr + head * queries + query, mask=query < queries, other=0)
                 seen = seen & (key[:, None] >= lo[None, :]) & (key[:, None] < hi[None, :])
             if tl.max(tl.max(tl.where(seen, wrong, 0), axis=1), axis=0) > 0:
-                tl.atomic_or(flags_ptr, 1)
+                tl.atomic_or(flags_ptr, OVERFLOW)

@@ -5,7 +5,7 @@ apart. So one addition that rounds down takes the partial sum to a larger unit, 
 moved off ties, adds the rounded product. The exponent of the unit is a running maximum, kept where float64 has it.
 """
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

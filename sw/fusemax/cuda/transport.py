@@ -1,16 +1,16 @@
 """The device ``cuda``: registers, ring and memory of the model device, its heads computed on a GPU."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..arith import bf16
 from ..model.bitexact import Segment
 from ..model.model_transport import ModelTransport
 from ..spec import Config, Descriptor
@@ -36,13 +36,12 @@ class GpuHead:
     def __init__(
         self,
         config: Config,
+        job: Descriptor,
         q: Bits,
         segments: Sequence[Segment],
         scale: NDArray[np.float32] | np.float32,
-        *,
-        float32: bool,
-        raw: bool,
     ) -> None:
+        float32 = bool(job.float32_out)
         place = default_place()
         factors = np.broadcast_to(np.asarray(scale, np.float32), len(q))
         keys = [
@@ -59,7 +58,7 @@ class GpuHead:
             torch.from_numpy(np.array(factors).view(np.int32)).to(place)[None],
             keys,
             float32=float32,
-            raw=raw,
+            raw=bool(job.raw_out),
             states=True,
         )
         assert heads.states is not None
@@ -67,9 +66,7 @@ class GpuHead:
         self._out = heads.out[0].cpu().numpy().view(np.uint32 if float32 else np.uint16)
         self._denominators = np.ascontiguousarray(states[:, 1]).view(np.uint32)
         self.reference: NDArray[np.int64] = states[:, 0].astype(np.int64)
-        self.overflow = heads.overflow
-        arrays = (q, *(array for segment in segments for array in (segment.k, segment.v)))
-        self.nonfinite = any(bool(bf16.is_nonfinite(array).any()) for array in arrays)
+        self.overflow, self.nonfinite = heads.sticky()
 
     def output(self, float32: bool, raw: bool = False) -> NDArray[np.uint32 | np.uint16]:
         """Bits of the output rows, (P, F), in the format that the head was computed for."""
@@ -90,14 +87,11 @@ class CudaTransport(ModelTransport):
         If PyTorch sees no GPU.
     """
 
+    _softmax_head: ClassVar[Callable[..., Any]] = GpuHead
+
     def __init__(self, config: Config, memory_bytes: int) -> None:
         default_place()
         super().__init__(config, memory_bytes)
-
-    def _attention_head(
-        self, job: Descriptor, q: Bits, segments: Sequence[Segment], scale: NDArray[np.float32] | np.float32
-    ) -> GpuHead:
-        return GpuHead(self._config, q, segments, scale, float32=bool(job.float32_out), raw=bool(job.raw_out))
 
 
 def _bits(array: Bits, place: torch.device) -> torch.Tensor:

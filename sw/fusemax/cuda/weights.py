@@ -1,6 +1,6 @@
 """References and weights of scores in Triton."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def find_local_references(
     ROWS: tl.constexpr, ROWS_POWER: tl.constexpr, FRACTION: tl.constexpr, MASKED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Largest visible score of every tile, rounded up to an integer: rows 1 to ``tiles`` of (heads, tiles + 1, P)."""
-    block = tl.program_id(0)
-    tile = tl.program_id(1)
+    tile = tl.program_id(0)
+    block = tl.program_id(1)
     head = tl.program_id(2).to(tl.int64)
     query = (block * BLOCK + tl.arange(0, BLOCK))[None, :]
     row = tl.arange(0, ROWS_POWER)[:, None]
@@ -81,8 +81,8 @@ def compute_weights(
 
     ``range`` (heads, tiles, blocks, 2): the largest and the smallest exponent w of weights that are not zero.
     """
-    block = tl.program_id(0)
-    tile = tl.program_id(1)
+    tile = tl.program_id(0)
+    block = tl.program_id(1)
     head = tl.program_id(2).to(tl.int64)
     column = block * BLOCK + tl.arange(0, BLOCK)
     query = column[None, :]

@@ -11,8 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,7 @@ from ..spec import (
     job_entry_offset,
     register,
 )
-from .bitexact import Segment, attention_head
+from .bitexact import Head, Segment, attention_head
 from .cycles import SLOT_COUNTERS, ring_cycles
 from .descriptor_check import is_valid, settings
 from .interpreter import is_softmax, program_head
@@ -61,6 +61,13 @@ TIME_COUNTERS = ("cycles", "slots_empty", "stall_q", "stall_k", "stall_v", "stal
 ADDRESSES = ("RING_BASE", "READ_WINDOW_FIRST", "READ_WINDOW_LAST", "WRITE_WINDOW_FIRST", "WRITE_WINDOW_LAST")
 
 
+def softmax_head(
+    config: Config, job: Descriptor, q: NDArray[np.uint16], segments: Sequence[Segment], scale: NDArray[np.float32] | np.float32
+) -> Head:
+    """Compute softmax attention of a key head's queries; a transport may have another way."""
+    return attention_head(config, q, segments, scale)
+
+
 class ModelTransport:
     """Transport of the model device.
 
@@ -71,6 +78,8 @@ class ModelTransport:
     memory_bytes
         Size of its memory, zero at first.
     """
+
+    _softmax_head: ClassVar[Callable[..., Any]] = staticmethod(softmax_head)
 
     def __init__(self, config: Config, memory_bytes: int) -> None:
         self._config = config
@@ -314,10 +323,8 @@ class ModelTransport:
         else:
             scale = np.uint32(self._query_job.scale).view(np.float32)
         q = np.ascontiguousarray(self._queries[:, self._query_job.row_scale * config.bus_bytes :]).view("<u2")
-        if is_softmax(self._loaded):
-            result = self._attention_head(job, q, segments, scale)
-        else:
-            result = program_head(self._loaded, q, segments, scale)
+        compute = partial(self._softmax_head, config, job) if is_softmax(self._loaded) else partial(program_head, self._loaded)
+        result = compute(q, segments, scale)
         for flags in (self._flags, self._job_flags):
             flags["overflow"] |= int(result.overflow)
             flags["nonfinite"] |= int(result.nonfinite)
@@ -330,12 +337,6 @@ class ModelTransport:
             image = np.concatenate([state, image], axis=1)
         memory.write_rows(query_rows(job, "o", entry, head, rows), image)
         self._counters["bytes_written"] += image.size
-
-    def _attention_head(
-        self, job: Descriptor, q: NDArray[np.uint16], segments: Sequence[Segment], scale: NDArray[np.float32] | np.float32
-    ) -> Any:
-        """Softmax attention of a key head's queries, with the members of :class:`~.bitexact.Head` that a job needs."""
-        return attention_head(self._config, q, segments, scale)
 
     def _read(self, address: int, size: int) -> NDArray[np.uint8]:
         """Bytes read from memory, counted in bus words; rows are counted by :meth:`_count_head`."""

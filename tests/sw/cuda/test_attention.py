@@ -18,7 +18,7 @@ from fusemax.errors import NonFiniteError, ScoreOverflowError
 pytestmark = INTERPRETER
 
 #: Random calls; the interpreter takes seconds for each.
-PROBLEMS = int(os.environ.get("FUSEMAX_CUDA_PROBLEMS", "10"))
+PROBLEMS = int(os.environ.get("FUSEMAX_CUDA_PROBLEMS", "4"))
 
 #: Options for two batch entries of four query heads, 7 queries and 21 keys.
 FEATURES: dict[str, dict] = {
@@ -36,7 +36,8 @@ FEATURES: dict[str, dict] = {
     "alibi_inexact": {"alibi_slopes": [-0.3, 0.1, -0.7, 0.01], "return_state": True},
     "sinks": {"sink": [0.0, 3.0, -60.0, 8.0], "causal": True, "query_offset": -3, "return_lse": True},
     "state": {"return_state": True, "return_lse": True, "out_dtype": "float32"},
-    "timeout": {"timeout": 600.0},
+    "key_start": {"key_start": [4, 0], "causal": True, "query_offset": 14},
+    "no_scale": {"scale": 0},
 }
 
 
@@ -92,6 +93,18 @@ def test_options_may_be_tensors() -> None:
     assert all_bits(found) == all_bits(expected)
 
 
+def test_no_queries() -> None:
+    q, k, v = Problem(leading=(2,), queries=3, keys=5, e=4, f=4).arrays()
+    found = fusemax.cuda.attention(*map(tensor, (q[:, :0], k, v)))
+    assert (found.shape, found.dtype) == ((2, 0, 4), torch.bfloat16)
+
+
+def test_float16() -> None:
+    arrays = [array.astype(np.float16) for array in Problem(queries=3, keys=5, e=4, f=4, in_dtype="float32").arrays()]
+    expected = fusemax.attention(*arrays)
+    assert all_bits(fusemax.cuda.attention(*map(tensor, arrays))) == all_bits(expected)
+
+
 def test_views_of_tensors() -> None:
     """Heads behind lengths, and every second element of the head dim."""
     arrays = Problem(leading=(2,), queries=3, keys=5, e=8, f=8, in_dtype="bfloat16").arrays()
@@ -109,9 +122,11 @@ def test_keys_behind_their_entrys_length_may_be_infinite() -> None:
 
 def test_wrong_tensors() -> None:
     q, k, v = map(tensor, Problem(queries=2, keys=3, e=4, f=4, in_dtype="float32").arrays())
-    with pytest.raises(TypeError, match="q must be a PyTorch tensor, not ndarray: fusemax.attention takes NumPy arrays"):
+    with pytest.raises(TypeError, match=r"q must be a PyTorch tensor, not ndarray: fusemax\.attention takes NumPy arrays"):
         fusemax.cuda.attention(np.zeros((2, 4), np.float32), k, v)
-    with pytest.raises(TypeError, match=r"k must be float32 or bfloat16, not torch\.float64: k\.float\(\) converts it"):
+    with pytest.raises(
+        TypeError, match=r"k must be bfloat16, float16 or float32, not torch\.float64: k\.float\(\) converts it"
+    ):
         fusemax.cuda.attention(q, k.double(), v)
     with pytest.raises(ValueError, match=rf"v must be on a {PLACE.type} device, not on meta"):
         fusemax.cuda.attention(q, k, v.to("meta"))
@@ -119,8 +134,10 @@ def test_wrong_tensors() -> None:
         fusemax.cuda.attention(q.clone().requires_grad_(), k, v)
     with pytest.raises(ValueError, match="the head dim of k must be that of q, 4, not 3"):
         fusemax.cuda.attention(q, k[:, :3], v)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
-        fusemax.cuda.attention(q, k, v, colour=1)
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'softcap': fusemax\.attention may have it"):
+        fusemax.cuda.attention(q, k, v, softcap=5.0)
+    with pytest.raises(ValueError, match="q must have length and head dim"):
+        fusemax.cuda.attention(q[0], k, v)
     with pytest.raises(NonFiniteError, match=r"v must be finite in bfloat16, not inf at \(0, 0\)"):
         fusemax.cuda.attention(q, k, torch.full_like(v, torch.inf))
     with pytest.raises(ScoreOverflowError, match="scores times log2"):

@@ -74,16 +74,17 @@ class Case:
         q, scale = on_place(self.q, np.int16), on_place(self.scale, np.int32)
         found = compute_heads(self.config, q, scale, segments, float32=float32, raw=raw, states=True)
         assert found.states is not None
-        overflow = False
+        overflow = nonfinite = False
         for number in range(len(self.q)):
             head = self.expected(number)
             overflow |= head.overflow
+            nonfinite |= head.nonfinite
             out = head.output(float32, raw)
             states = found.states[number].cpu().numpy()
             assert np.array_equal(states[:, 0], head.reference)
             assert np.array_equal(states[:, 1].view(np.uint32), head.denominator_bits())
             assert np.array_equal(found.out[number].cpu().numpy().view(out.dtype), out)
-        assert found.overflow == overflow
+        assert found.sticky() == (overflow, nonfinite)
         return overflow
 
 

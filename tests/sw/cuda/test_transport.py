@@ -14,7 +14,7 @@ import fusemax
 pytestmark = INTERPRETER
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(problems(most=9))
 def test_random_calls(problem: Problem) -> None:
     options = problem.options
