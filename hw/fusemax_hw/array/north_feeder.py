@@ -136,7 +136,5 @@ class NorthFeeder(wiring.Component):
         if rows > NORTH_BITS:
             return bus.operand.eq(interval.as_value())
         return bus.as_value().eq(
-            Cat(
-                (interval.lo <= row) & (interval.hi > row) & (~bits | element.as_value()[row]) for row in range(rows)
-            )
+            Cat((interval.lo <= row) & (interval.hi > row) & (~bits | element.as_value()[row]) for row in range(rows))
         )

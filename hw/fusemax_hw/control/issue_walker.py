@@ -352,9 +352,7 @@ class IssueWalker(wiring.Component):
             out.output_slots.eq(job.output_slots),
         ]
 
-    def _next_job(
-        self, m: Module, walk: Walk, ring: QueryRing, position: Position, loops: Loops, block: MaskBlock
-    ) -> None:
+    def _next_job(self, m: Module, walk: Walk, ring: QueryRing, position: Position, loops: Loops, block: MaskBlock) -> None:
         """Take the next job when the one before is walked through."""
         config = self.config
         new = self.jobs.payload

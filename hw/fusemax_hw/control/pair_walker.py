@@ -1,4 +1,4 @@
-"""Pair walker: the rows of mask bits or biases, which every query has for itself, in the order in which the array needs them."""
+"""Pair walker: rows of mask bits or biases, which every query has for itself, in the order in which the array needs them."""
 
 from typing import Any, NamedTuple
 
@@ -201,9 +201,7 @@ class PairWalker(wiring.Component):
                 m.d.sync += [group_start.eq(next_start), deadline.eq(next_start)]
         return deadline
 
-    def _describe_row(
-        self, m: Module, walk: Walk, address: Signal, beats: Signal, base: Signal, deadline: Signal
-    ) -> None:
+    def _describe_row(self, m: Module, walk: Walk, address: Signal, beats: Signal, base: Signal, deadline: Signal) -> None:
         """Describe the row to the arbiter, and to the loader, which gets the tag back with every word."""
         config, row, tag, job = self.config, self.rows.payload, self.rows.payload.tag, walk.tile.job
         m.d.comb += [

@@ -268,7 +268,9 @@ def _pairs(config: Config, job: Job, buffers: Mapping[str, Buffer | Keys], bias:
         if name not in buffers:
             continue
         if beside:
-            raise ValueError(f"keys must be in runs of a multiple of {config.rows} for a mask or a bias, but one has {beside} more")
+            raise ValueError(
+                f"keys must be in runs of a multiple of {config.rows} for a mask or a bias, but one has {beside} more"
+            )
         words = first_tile * bias_beats(config, wide=bias.wide) if name == "b" and bias else first_tile
         if name == "m":
             words, phase = divmod(first_tile, config.mask_block_tiles)

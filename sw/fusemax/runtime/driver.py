@@ -16,7 +16,7 @@ from ..planning.descriptors import Keys, describe
 from ..planning.masks import Mask
 from ..planning.memory_map import Buffer, Shape, place_arrays, ring_size_log2
 from ..planning.output_rows import Rows
-from ..planning.pair_rows import Bias, PairRows, place_pairs
+from ..planning.pair_rows import Bias, PairRows, Pairs, place_pairs
 from ..planning.splitting import Part, PartKeys, Results, split
 from ..spec import DESCRIPTOR_STRIDE_BYTES, Config, Descriptor
 from .call_queue import CallQueue, QueuedCall
@@ -52,7 +52,7 @@ class Call:
         See :func:`fusemax.attention`.
     program
         One that the machine can run; the compiler's for attention in one pass if not given.
-    mask_rows, bias
+    pairs
         Mask bits and biases of queries and keys.
     """
 
@@ -64,14 +64,7 @@ class Call:
     timeout: float | None = None
     progress: Callable[[int, int], None] | None = None
     program: Program | None = None
-    mask_rows: PairRows | None = None
-    bias: Bias | None = None
-
-    @property
-    def pairs(self) -> dict[str, PairRows]:
-        """Mask bits and biases that there are, by name."""
-        found = {"m": self.mask_rows, "b": None if self.bias is None else self.bias.rows}
-        return {name: rows for name, rows in found.items() if rows is not None}
+    pairs: Pairs = field(default_factory=Pairs)
 
 
 @dataclass(frozen=True)
@@ -161,7 +154,7 @@ class Driver:
             with self.memory.lock:
                 program = self._program(shape, call)
                 program_address = self._programs.load(program)
-                parts, blocks = self._split(arrays, shape, call.pairs)
+                parts, blocks = self._split(arrays, shape, call.pairs.rows)
                 if len(parts) > 1:
                     # What is free now stays so until the last part.
                     self.memory.call_end = self.memory.limit
@@ -172,7 +165,7 @@ class Driver:
                 rows = {name: part.rows(shape, name, array) for name, array in arrays.items()}
                 with self.memory.lock:
                     buffers = self._placement.place(rows, inner, blocks)
-                    pairs = {name: part.pairs(shape, each) for name, each in call.pairs.items()}
+                    pairs = {name: part.pairs(shape, each) for name, each in call.pairs.rows.items()}
                     buffers |= self._placement.place_pairs(pairs, inner, buffers)
                     self.memory.call_end = max(
                         self.memory.call_end, *(buffer.address + buffer.size for buffer in buffers.values())
@@ -180,7 +173,9 @@ class Driver:
                 scale = part.scale(shape, call.scale)
                 self._arrays.put_scale(buffers["q"], inner, scale)
                 places = buffers | self._there(there, part)
-                descriptors = self._describe(inner, program, program_address, places, scale, part.mask(call.mask), call.bias)
+                descriptors = self._describe(
+                    inner, program, program_address, places, scale, part.mask(call.mask), call.pairs.bias
+                )
                 # Counters go on from part to part.
                 self._under_way = self.queue.add(descriptors, alone=True, measured=part is parts[0])
                 try:
@@ -197,12 +192,10 @@ class Driver:
     def _program(self, shape: Shape, call: Call) -> Program:
         """The call's own program, or the compiler's."""
         return call.program or compile_program(
-            head_dim=shape.e, value_dim=shape.f, config=self._config, bias=call.bias is not None
+            head_dim=shape.e, value_dim=shape.f, config=self._config, bias=call.pairs.bias is not None
         )
 
-    def _split(
-        self, arrays: Mapping[str, Bits], shape: Shape, pairs: Mapping[str, PairRows]
-    ) -> tuple[list[Part], list[Block]]:
+    def _split(self, arrays: Mapping[str, Bits], shape: Shape, pairs: Mapping[str, PairRows]) -> tuple[list[Part], list[Block]]:
         """Parts of a call for which there is room, and blocks of the host's memory to copy if it is one part."""
         # Rows that have something in front of them are packed.
         blocks = find_blocks(self._config, {name: array for name, array in arrays.items() if not shape.header_beats(name)})
@@ -254,8 +247,8 @@ class Driver:
         for part in parts:
             inner = part.shape(shape)
             places = place_arrays(self._config, inner, 0) | self._there(there, part)
-            places |= place_pairs(self._config, call.pairs, inner, 0)[0]
-            for job in describe(self._config, inner, program, 0, places, mask=part.mask(call.mask), bias=call.bias):
+            places |= place_pairs(self._config, call.pairs.rows, inner, 0)[0]
+            for job in describe(self._config, inner, program, 0, places, mask=part.mask(call.mask), bias=call.pairs.bias):
                 issued = job.key_tiles * (job.groups * (job.group_tiles - 1) + job.large_groups)
                 tiles += job.heads * job.batch * issued
         counter = self.queue.ring.counter
@@ -278,17 +271,17 @@ class Driver:
             program_address = self._programs.reserve(program)
             relative = place_arrays(self._config, shape, 0)
             behind = max(buffer.address + buffer.size for buffer in relative.values())
-            relative |= place_pairs(self._config, call.pairs, shape, behind)[0]
+            relative |= place_pairs(self._config, call.pairs.rows, shape, behind)[0]
             area = self.reserve("arrays", max(buffer.address + buffer.size for buffer in relative.values()))
         try:
             buffers = {name: replace(buffer, address=area + buffer.address) for name, buffer in relative.items()}
             for name, array in (("q", q), ("k", k), ("v", v)):
                 self._arrays.put_rows(buffers[name], shape, name, array)
             self._arrays.put_scale(buffers["q"], shape, call.scale)
-            for name, pairs in call.pairs.items():
+            for name, pairs in call.pairs.rows.items():
                 self._arrays.put_pairs(buffers[name], pairs)
             queued = self.queue.add(
-                self._describe(shape, program, program_address, buffers, call.scale, call.mask, call.bias)
+                self._describe(shape, program, program_address, buffers, call.scale, call.mask, call.pairs.bias)
             )
         except BaseException:
             self.memory.release(area)

@@ -54,9 +54,7 @@ class Placement:
         end = max(end for _, _, _, end in self._addresses(blocks, arrays, shape))
         return place_pairs(self._config, pairs or {}, shape, end)[1]
 
-    def place_pairs(
-        self, pairs: Mapping[str, PairRows], shape: Shape, placed: Mapping[str, Buffer]
-    ) -> dict[str, Buffer]:
+    def place_pairs(self, pairs: Mapping[str, PairRows], shape: Shape, placed: Mapping[str, Buffer]) -> dict[str, Buffer]:
         """Copy mask bits and biases to device memory, behind what is placed; returns where they are.
 
         Raises

@@ -78,20 +78,16 @@ class Request:
         self.out_dtype = options.get("out_dtype", "bfloat16")
         self.timeout, self.progress = options.get("timeout"), options.get("progress")
         self.return_lse, self.return_state = options.get("return_lse", False), options.get("return_state", False)
-        self.leading = leading
-        self.heads = leading[-1] if leading else 1
+        self.leading, self.heads = leading, leading[-1] if leading else 1
         self.batch = math.prod(leading[:-1])
         self.queries, self.keys, self.e, self.f = queries, keys, e, f
         self._check_plain(options.get("causal", False))
         self.mask = self._mask(options)
-        self._pairs = PairArguments(options.get("mask"), options.get("bias"), (*leading, queries, keys))
+        self._pairs = PairArguments(options, (*leading, queries, keys), program)
         given = options.get("alibi_slopes")
         slopes = None if given is None else per_head("alibi_slopes", self.heads, given)
         self._scale = self._scales(options.get("scale"))
-        temperature = options.get("temperature")
-        self._factor = self._factors(options.get("scale"), temperature)
-        needs = temperature is not None and self._pairs.has_bias
-        self._temperature = self._uniform(self._temperatures(temperature)) if needs else None
+        self._factor = self._factors(options.get("scale"), options.get("temperature"))
         self._alibi = None if slopes is None else self._columns(slopes)
         self._initial = self._initial_state(options)
         softmax_only = {
@@ -100,7 +96,6 @@ class Request:
             "alibi_slopes": given is not None,
         }
         self._feed.check_options(softmax_only)
-        self._feed.check_bias(has_bias=self._pairs.has_bias)
 
     @classmethod
     def of(
@@ -199,11 +194,6 @@ class Request:
             raise ValueError("temperature must be finite and greater than 0")
         return numbers.reshape(self.batch, self.heads, self.queries)
 
-    @staticmethod
-    def _uniform(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-        """A single number if all are the same."""
-        return numbers.flat[0] if (numbers == numbers.flat[0]).all() else numbers
-
     def _columns(self, slopes: NDArray[np.float32]) -> Alibi:
         if self.keys > MOST_KEYS:
             raise ValueError(f"keys must be at most {MOST_KEYS} with alibi_slopes, not {self.keys}")
@@ -268,8 +258,7 @@ class Request:
             timeout=self.timeout,
             progress=self.progress,
             program=self._feed.program,
-            mask_rows=self._pairs.mask_rows(config),
-            bias=self._pairs.bias_rows(config, self._temperature),
+            pairs=self._pairs.pack(config),
         )
 
     def _added(self, config: Config) -> NDArray[np.float64]:

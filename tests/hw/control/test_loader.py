@@ -84,7 +84,10 @@ def test_words(bus_bits, paces):
     query_latency = QueryScale.latency + 1
     #: What the outputs are in which cycle.
     words, queries = {}, {}
-    pulses = {name: set() for name in ("query_loaded", "key_loaded", "value_loaded", "mask_loaded", "bias_loaded", "nonfinite", "overflow")}
+    pulses = {
+        name: set()
+        for name in ("query_loaded", "key_loaded", "value_loaded", "mask_loaded", "bias_loaded", "nonfinite", "overflow")
+    }
 
     def act():
         beat = now["beat"] = queue.pop() if queue and go() else None

@@ -42,9 +42,7 @@ def test_order(stalled):
     bench = Bench(RequestArbiter(CONFIG), seed=2)
     dut, rng = bench.dut, bench.rng
     start = (1 << DEADLINE_BITS) - 300
-    requests = {
-        port: list(rows_of(rng, kind, 300, start)) for port, kind in KINDS.items()
-    }
+    requests = {port: list(rows_of(rng, kind, 300, start)) for port, kind in KINDS.items()}
     requests["control"] = [{**random_request(rng, LoadKind.PROGRAM), "due": -1} for _ in range(40)]
     go = bench.stalls if stalled else lambda *_: bench.stalls(1.0)
     sources = {

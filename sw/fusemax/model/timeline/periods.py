@@ -121,7 +121,7 @@ class Periods:
             return UNKNOWN
         half = DEADLINES // 2
         times = UNKNOWN
-        for here, there in zip(now.deadlines[1:], past.deadlines[1:], strict=True):
+        for here, there in zip(now.deadlines[1:3], past.deadlines[1:3], strict=True):
             times = min(times, (half - 1 - (here - now.deadlines[0]) % half) // (here - there))
             if here - there >= half:
                 return 0
@@ -164,7 +164,11 @@ class Periods:
         now = machine.issue.base
         grant = machine.arbiter.next_grant
         over = min(now, grant) - machine.longest_delay
-        parts = [machine.issue.state(), machine.path.state(), *(loader.state() for loader in (*machine.loaders, *machine.pairs))]
+        parts = [
+            machine.issue.state(),
+            machine.path.state(),
+            *(loader.state() for loader in (*machine.loaders, *machine.pairs)),
+        ]
         if machine.store.path.latest > over:
             parts.append(machine.store.state())
         for part in parts:
