@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..planning.packed_mask import PackedMask
 from .softmax_state import State
 
-__all__ = ["AttentionOptions", "CallOptions", "RequestOptions", "SubmitOptions", "check_names"]
+__all__ = ["AttentionOptions", "CallOptions", "RequestOptions", "SubmitOptions", "SweepOptions", "check_names"]
 
 
 class CommonOptions(TypedDict, total=False):
@@ -24,16 +24,25 @@ class CommonOptions(TypedDict, total=False):
     prefix: int | Sequence[int] | NDArray[Any] | None
     temperature: float | ArrayLike | None
     mask: NDArray[np.bool_] | PackedMask | None
-    bias: NDArray[Any] | None
     state: State | None
     sink: ArrayLike | None
 
 
-class CallOptions(CommonOptions, total=False):
-    """Options of a call that waits for its result: :meth:`fusemax.KVCache.attend`."""
+class BiasOption(TypedDict, total=False):
+    """A bias of the scores. Functions of the score have one of their own, so it is not among what all have."""
+
+    bias: NDArray[Any] | None
+
+
+class WaitOptions(CommonOptions, total=False):
+    """Options of every call that waits for its result."""
 
     timeout: float | None
     progress: Callable[[int, int], None] | None
+
+
+class CallOptions(WaitOptions, BiasOption, total=False):
+    """Options of :meth:`fusemax.KVCache.attend`."""
 
 
 class KeyOptions(TypedDict, total=False):
@@ -43,11 +52,15 @@ class KeyOptions(TypedDict, total=False):
     alibi_slopes: ArrayLike | None
 
 
-class AttentionOptions(CallOptions, KeyOptions, total=False):
+class SweepOptions(WaitOptions, KeyOptions, total=False):
+    """Options of a sweep that computes something else than attention."""
+
+
+class AttentionOptions(SweepOptions, BiasOption, total=False):
     """Options of :func:`fusemax.attention`, but for those that its result's type depends on."""
 
 
-class SubmitOptions(CommonOptions, KeyOptions, total=False):
+class SubmitOptions(CommonOptions, KeyOptions, BiasOption, total=False):
     """Options of :meth:`fusemax.Device.submit`."""
 
     scale: float | ArrayLike | None

@@ -105,6 +105,24 @@ def test_submitted(mask: np.ndarray) -> None:
     assert [found.tobytes() for found in results] == [run(mask=mask).tobytes(), run(bias=bias).tobytes()]
 
 
+def test_with_a_cache(mask: np.ndarray) -> None:
+    """Keys in pages that lie apart; pages begin with a tile."""
+    q, k, v = arrays()
+    seen, bias = mask[..., :25], np.random.default_rng(7).standard_normal((1, 1, 13, 25)).astype(np.float32)
+    with fusemax.open("model", "tiny") as device, fusemax.KVCache(device, heads=3, e=8, page_size=8, pages=20) as cache:
+        for name in ("a", "between", "b"):
+            cache.allocate(name)
+        for start in range(0, 25, 5):
+            for number, name in enumerate(("a", "b")):
+                cache.append(name, *(x[number, :, start : start + 5] for x in (k, v)))
+                cache.append("between", *(x[0, :, :3] for x in (k, v)))
+        found = cache.attend(q, ["a", "b"], mask=seen, bias=bias, out_dtype="float32")
+    with fusemax.open("model", "tiny") as device:
+        keys = (x[..., :25, :] for x in (k, v))
+        expected = fusemax.attention(q, *keys, device=device, mask=seen, bias=bias, out_dtype="float32")
+    assert found.tobytes() == expected.tobytes()
+
+
 def test_in_parts(mask: np.ndarray) -> None:
     """Device memory has room for a head at a time."""
     bias = np.random.default_rng(6).standard_normal(SHAPE).astype(np.float32)
