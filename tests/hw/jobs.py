@@ -160,7 +160,7 @@ def tiles_of(config: Config, jobs: list[dict[str, int]]) -> Iterator[dict[str, i
                             "free_keys": int(query_tile == users[-1]),
                             "bits": job["bit_mask"],
                             "block": block,
-                            "element": element if job["bit_mask"] else 0,
+                            "element": element if job["bit_mask"] else job["mask_phase"],
                             "new_bits": int(query_tile == users[0] and block_begins),
                             "free_bits": int(query_tile == users[-1] and block_ends),
                             **{name: job[name] for name in ("float32_out", "state_out", "raw_out", "bias_wide")},

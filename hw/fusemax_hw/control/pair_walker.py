@@ -1,4 +1,4 @@
-"""Pair walker: the rows of mask bits or biases, which every query has for itself, in the order in which the array needs them."""
+"""Pair walker: rows of mask bits or biases, which every query has for itself, in the order in which the array needs them."""
 
 from typing import Any, NamedTuple
 

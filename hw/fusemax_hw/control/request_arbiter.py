@@ -21,9 +21,9 @@ ROW_PORTS = ("query", "key", "mask", "bias", "value")
 class RequestArbiter(wiring.Component):
     """Choose the read that is needed first.
 
-    Control (descriptors and programs) goes first, then rows in the order of first use; ties in the order of the ports. There is one
-    request per cycle. Deadlines are compared a cycle ahead: a port shows its deadline a cycle before it is valid. What was
-    chosen stays chosen, in a skid buffer.
+    Control (descriptors and programs) goes first, then rows in the order of first use; ties in the order of the ports.
+    There is one request per cycle. Deadlines are compared a cycle ahead: a port shows its deadline a cycle before it is valid.
+    What was chosen stays chosen, in a skid buffer.
 
     Members
     -------

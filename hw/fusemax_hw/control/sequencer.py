@@ -132,7 +132,8 @@ class Sequencer(wiring.Component):
     The program is a kernel-only modulo schedule: tiles enter at stage 0 and move on by one stage per iteration. An operation is
     executed only if its stage holds a tile; a tile's last SLNV takes it out. An iteration without a new tile runs only while
     older tiles are under way; nothing is withheld for a tile that is not known yet. What a tile waits for: Q and K at its first
-    QK, mask bits at its MASK, a bias at its first BIAS, V at its first SLNV, room in the output buffers there too or, if its state goes out, at SUM.
+    QK, mask bits at its MASK, a bias at its first BIAS, V at its first SLNV, room in the output buffers there too or, if its
+    state goes out, at SUM.
 
     Members
     -------

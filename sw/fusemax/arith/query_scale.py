@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +27,14 @@ class ScaledQuery(NamedTuple):
     exponent_word: NDArray[np.int64]
     #: The product left the exponent range.
     overflow: NDArray[np.bool_]
+
+    def take(self, index: Any) -> ScaledQuery:
+        """Those of an index of the arrays."""
+        return ScaledQuery(self.operand[index], self.exponent_word[index], self.overflow[index])
+
+    @property
+    def transposed(self) -> ScaledQuery:
+        return ScaledQuery(self.operand.T, self.exponent_word.T, self.overflow.T)
 
 
 def scale_query(config: Config, q_bits: ArrayLike, scale_bits: ArrayLike) -> ScaledQuery:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..api.attention import attention
 from ..runtime.argument_checks import check_array, numbers_of
 from ..runtime.device import Device
-from ..runtime.options import AttentionOptions
+from ..runtime.options import SweepOptions
 from ..runtime.softmax_state import State
 
 __all__ = ["biased_attention"]
@@ -26,7 +26,7 @@ def biased_attention(
     output_bias: ArrayLike | None = None,
     scale: float | ArrayLike | None = None,
     device: Device | None = None,
-    **options: Unpack[AttentionOptions],
+    **options: Unpack[SweepOptions],
 ) -> NDArray[Any]:
     """Compute softmax attention with one more key and value per head, which every query sees whatever the mask.
 

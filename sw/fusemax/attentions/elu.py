@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..cascade.builtins import MAPS
 from ..plan.array import Array, array_of, score_bound
 from ..runtime.device import Counters, Device
-from ..runtime.options import AttentionOptions
+from ..runtime.options import SweepOptions
 from .checks import check_choice, check_options, check_qkv, repeat_heads, softmax_scale
 
 __all__ = ["elu_attention"]
@@ -32,7 +32,7 @@ def elu_attention(
     scale: float | None = None,
     device: Device | None = None,
     counters: list[Counters] | None = None,
-    **options: Unpack[AttentionOptions],
+    **options: Unpack[SweepOptions],
 ) -> NDArray[np.float32]:
     """Compute (elu(scale · q kᵀ) + 1) v.
 
@@ -98,7 +98,7 @@ def _two_sweeps(
     v: NDArray[np.float64],
     scale: float,
     bound: float,
-    options: AttentionOptions,
+    options: SweepOptions,
     *,
     normalised: bool,
 ) -> NDArray[np.float64]:
@@ -113,7 +113,7 @@ def _two_sweeps(
     return np.where(total > 0, out[..., :-1] / np.where(total > 0, total, 1), 0)
 
 
-def _least_mean_weight(q: NDArray[np.float64], k: NDArray[np.float64], scale: float, options: AttentionOptions) -> float:
+def _least_mean_weight(q: NDArray[np.float64], k: NDArray[np.float64], scale: float, options: SweepOptions) -> float:
     """A bound from below of the least mean weight of a query's keys; 0 for masks that the host does not look into."""
     keys = repeat_heads(k, q)
     if set(options) - {"causal"}:

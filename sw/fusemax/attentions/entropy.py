@@ -13,7 +13,7 @@ from ..arith.score_slices import SLICES
 from ..plan.array import array_of
 from ..runtime.argument_checks import numbers_of
 from ..runtime.device import Counters, Device
-from ..runtime.options import AttentionOptions
+from ..runtime.options import SweepOptions
 from .checks import check_choice, check_fraction, check_options, check_qkv, softmax_scale
 
 __all__ = ["AttentionEntropy", "attention_entropy", "entropy_bins", "entropy_penalty"]
@@ -46,7 +46,7 @@ def attention_entropy(
     scale: float | None = None,
     device: Device | None = None,
     counters: list[Counters] | None = None,
-    **options: Unpack[AttentionOptions],
+    **options: Unpack[SweepOptions],
 ) -> AttentionEntropy:
     """Compute softmax attention and the entropy of every query's weights.
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..plan.array import array_of
 from ..runtime.device import Counters, Device
-from ..runtime.options import AttentionOptions
+from ..runtime.options import SweepOptions
 from .checks import check_options, check_qkv, softmax_scale
 
 __all__ = ["sigmoid_attention"]
@@ -25,7 +25,7 @@ def sigmoid_attention(
     scale: float | None = None,
     device: Device | None = None,
     counters: list[Counters] | None = None,
-    **options: Unpack[AttentionOptions],
+    **options: Unpack[SweepOptions],
 ) -> NDArray[np.float32]:
     """Compute σ(scale · q kᵀ + bias) v.
 

@@ -134,7 +134,7 @@ class Segment(NamedTuple):
         """Scores of query rows (:meth:`Keys.scores`)."""
         if self.bias is None:
             return keys.scores(scaled, visible)
-        return keys.scores(scaled, visible, ScaledQuery(*(part[rows].T for part in self.bias.operands)))
+        return keys.scores(scaled, visible, self.bias.operands.take(rows).transposed)
 
 
 @dataclass(frozen=True)
@@ -342,7 +342,7 @@ class Keys:
             # A negative shift makes a single product as large as this limit already.
             bound = (largest_query * np.abs(key).max(axis=(1, 2)) + 1).sum() + np.abs(added[block]).max() + 1
             if bound >= 1 << self.config.score_bits - 1:
-                block_bias = None if bias is None else ScaledQuery(*(part[block] for part in bias))
+                block_bias = None if bias is None else bias.take(block)
                 scores[block], wrong = self._checked_scores(block, operand, shift, block_bias)
                 overflow |= bool((wrong if visible is None else wrong & visible[block]).any())
                 continue

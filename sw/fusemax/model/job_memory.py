@@ -89,7 +89,7 @@ def key_rows(job: Descriptor, array: str, entry: int, head: int, keys: int) -> A
 
 
 def query_rows(job: Descriptor, array: str, entry: int, head: int, rows: int) -> Addresses:
-    """Addresses of query, mask, bias or output rows, ``array`` ``q``, ``m``, ``b`` or ``o``: heads that share keys follow each other at each position."""
+    """Addresses of rows of ``array`` ``q``, ``m``, ``b`` or ``o``: heads that share keys follow each other at each position."""
     position, shared = np.divmod(np.arange(rows, dtype=np.uint64), np.uint64(job.share))
     return (
         _first(job, array, entry, head)

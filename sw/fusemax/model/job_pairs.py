@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arith import bf16
-from ..arith.query_scale import ScaledQuery, scale_query
+from ..arith.query_scale import scale_query
 from ..planning.bias_rows import operands_of
 from ..planning.pair_rows import bias_beats
 from ..spec import Config, Descriptor
@@ -43,4 +43,4 @@ def read_bias(
     else:
         operands, nonfinite = scale_query(config, numbers, job.bias_scale), bool(bf16.is_nonfinite(numbers).any())
     overflow = bool(operands.overflow.any())
-    return SegmentBias(ScaledQuery(*(part[:, :keys] for part in operands)), overflow, nonfinite)
+    return SegmentBias(operands.take((slice(None), slice(keys))), overflow, nonfinite)

@@ -309,8 +309,9 @@ class ModelTransport:
             memory.read_rows(key_rows(job, array, entry, head, keys), 2 * getattr(job, elements)).view("<u2")
             for array, elements in (("k", "e"), ("v", "f"))
         )
-        pairs = (read(config, memory, job, entry, head, rows, keys) for read in (read_mask, read_bias))
-        self._segments.append(Segment(k, v, job.mask_lo + position, job.mask_hi + position, *pairs))
+        bits = read_mask(config, memory, job, entry, head, rows, keys)
+        bias = read_bias(config, memory, job, entry, head, rows, keys)
+        self._segments.append(Segment(k, v, job.mask_lo + position, job.mask_hi + position, bits, bias))
         header = job.row_scale * config.bus_bytes
         if not job.continued:
             self._queries = memory.read_rows(query_rows(job, "q", entry, head, rows), header + 2 * job.e)

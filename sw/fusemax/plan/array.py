@@ -16,7 +16,7 @@ from ..compiler.program import Program
 from ..opening import open_device
 from ..planning.output_rows import Rows
 from ..runtime.device import Counters, Device
-from ..runtime.options import AttentionOptions
+from ..runtime.options import SweepOptions
 from ..runtime.request import Request
 from ..spec import CONFIGS
 from .parts import operand, parts_of
@@ -105,7 +105,7 @@ class Array:
         k: ArrayLike,
         v: ArrayLike,
         scale: float | ArrayLike = 1.0,
-        **options: Unpack[AttentionOptions],
+        **options: Unpack[SweepOptions],
     ) -> Sums:
         """Sum values with the weights exp(scale · q kᵀ).
 
@@ -136,7 +136,7 @@ class Array:
         bias: float = 0.0,
         bound: float | None = None,
         normalised: bool = False,
-        **options: Unpack[AttentionOptions],
+        **options: Unpack[SweepOptions],
     ) -> NDArray[np.float64]:
         """Sum values with weights that are a function of the score: Σ function(scale · q kᵀ + bias) v.
 
@@ -185,7 +185,7 @@ class Array:
         k: NDArray[Any],
         v: NDArray[Any],
         scale: float = 1.0,
-        **options: Unpack[AttentionOptions],
+        **options: Unpack[SweepOptions],
     ) -> NDArray[np.float64]:
         """Run a program on bfloat16 arrays: a sweep; returns its result, which was a float32.
 
@@ -198,7 +198,7 @@ class Array:
         return request.finish(self.config, self._rows(request, q, k, v)).astype(np.float64)
 
     def score_sums(
-        self, q: ArrayLike, k: ArrayLike, v: ArrayLike, scale: float, **options: Unpack[AttentionOptions]
+        self, q: ArrayLike, k: ArrayLike, v: ArrayLike, scale: float, **options: Unpack[SweepOptions]
     ) -> tuple[Sums, NDArray[np.float64]]:
         """Sum values as :meth:`sums` does, and the scores too, with the weights of the softmax.
 
@@ -240,7 +240,7 @@ class Array:
         k: ArrayLike,
         v: ArrayLike,
         scale: float | ArrayLike,
-        options: AttentionOptions,
+        options: SweepOptions,
         *,
         state: bool,
     ) -> list[Rows]:

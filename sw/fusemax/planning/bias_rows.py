@@ -1,4 +1,4 @@
-"""Biases of scores as the machine reads them: bfloat16 numbers, which it scales, or operands of 32 bits that it takes as they are."""
+"""Biases of scores as the machine reads them: bfloat16 numbers, which it scales, or operands that it takes as they are."""
 
 from __future__ import annotations
 

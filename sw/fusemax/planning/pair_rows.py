@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..spec import Config, ceil_div
 from .memory_map import Buffer, Shape, align, alignment
 
-__all__ = ["Bias", "PairRows", "bias_beats", "place_pairs", "with_axes"]
+__all__ = ["Bias", "PairRows", "Pairs", "bias_beats", "place_pairs", "with_axes"]
 
 
 def bias_beats(config: Config, *, wide: bool) -> int:
@@ -80,6 +80,26 @@ class Bias:
     rows: PairRows
     wide: bool
     scale: np.float32
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Mask bits and biases of a call.
+
+    Members
+    -------
+    mask_rows, bias
+        Each, or None if there are none.
+    """
+
+    mask_rows: PairRows | None = None
+    bias: Bias | None = None
+
+    @property
+    def rows(self) -> dict[str, PairRows]:
+        """Rows that there are, by name: ``m`` and ``b``."""
+        found = {"m": self.mask_rows, "b": None if self.bias is None else self.bias.rows}
+        return {name: rows for name, rows in found.items() if rows is not None}
 
 
 def place_pairs(config: Config, pairs: Mapping[str, PairRows], shape: Shape, free: int) -> tuple[dict[str, Buffer], int]:

@@ -13,7 +13,7 @@ from ..planning.descriptors import Keys, describe
 from ..planning.masks import Mask
 from ..planning.memory_map import Buffer, Shape
 from ..planning.output_rows import Rows
-from ..planning.pair_rows import Bias, PairRows
+from ..planning.pair_rows import Pairs
 from ..planning.sequences import PackedSequence, describe_packed
 from ..spec import Config, Descriptor
 
@@ -44,7 +44,7 @@ class Call:
         One that the machine can run; the compiler's for attention in one pass if not given.
     sequences
         Packed sequences of a batch of one, with their own masks; if given, ``mask`` is not used.
-    mask_rows, bias
+    pairs
         Mask bits and biases of queries and keys.
     """
 
@@ -59,14 +59,7 @@ class Call:
     sequences: Sequence[PackedSequence] | None = None
     scores: str = "scores"
     remedy: str = "a smaller scale"
-    mask_rows: PairRows | None = None
-    bias: Bias | None = None
-
-    @property
-    def pairs(self) -> dict[str, PairRows]:
-        """Mask bits and biases that there are, by name."""
-        found = {"m": self.mask_rows, "b": None if self.bias is None else self.bias.rows}
-        return {name: rows for name, rows in found.items() if rows is not None}
+    pairs: Pairs = field(default_factory=Pairs)
 
 
 def told_of_scores(*, alibi: bool, temperature: bool) -> dict[str, str]:
@@ -116,7 +109,7 @@ def jobs_of(
     """The jobs of a call, or of a part of it that has the call's mask."""
     arguments = config, shape, program, program_address, buffers, factor
     if call.sequences is None:
-        return describe(*arguments, mask=call.mask, bias=call.bias)
+        return describe(*arguments, mask=call.mask, bias=call.pairs.bias)
     return describe_packed(*arguments, sequences=call.sequences)
 
 

@@ -155,7 +155,7 @@ class Driver:
                 work, inner = works[index], part.shape(works[index].shape)
                 rows = {name: part.rows(work.shape, name, array) for name, array in work.arrays.items()}
                 buffers = self._placement.place(rows, inner, blocks, (free, gap[1]))
-                pairs = {name: part.pairs(work.shape, each) for name, each in work.call.pairs.items()}
+                pairs = {name: part.pairs(work.shape, each) for name, each in work.call.pairs.rows.items()}
                 buffers |= self._placement.place_pairs(pairs, inner, buffers, gap[1])
                 free = max(buffer.address + buffer.size for buffer in buffers.values())
                 scale = part.scale(work.shape, work.call.scale)
@@ -188,7 +188,7 @@ class Driver:
 
     def _program(self, call: Call, shape: Shape) -> Program:
         return call.program or compile_program(
-            head_dim=shape.e, value_dim=shape.f, config=self._config, bias=call.bias is not None
+            head_dim=shape.e, value_dim=shape.f, config=self._config, bias=call.pairs.bias is not None
         )
 
     def _give_back_call(self) -> None:
@@ -230,7 +230,7 @@ class Driver:
         for index, part, _ in (piece for step in steps for piece in step):
             work, inner = works[index], part.shape(works[index].shape)
             places = place_arrays(self._config, inner, 0) | self._there(work.there, part)
-            places |= place_pairs(self._config, work.call.pairs, inner, 0)[0]
+            places |= place_pairs(self._config, work.call.pairs.rows, inner, 0)[0]
             call = replace(work.call, mask=part.mask(work.call.mask))
             for job in jobs_of(self._config, inner, programs[index], 0, places, np.float32(1), call):
                 issued = job.key_tiles * (job.groups * (job.group_tiles - 1) + job.large_groups)
@@ -255,7 +255,7 @@ class Driver:
         program = self._program(call, shape)
         relative = place_arrays(self._config, shape, 0)
         behind = max(buffer.address + buffer.size for buffer in relative.values())
-        relative |= place_pairs(self._config, call.pairs, shape, behind)[0]
+        relative |= place_pairs(self._config, call.pairs.rows, shape, behind)[0]
         area = self.reserve("arrays", max(buffer.address + buffer.size for buffer in relative.values()))
         queued = QueuedCall([], scores=call.scores, remedy=call.remedy)
         output = replace(relative["o"], address=area + relative["o"].address)
@@ -267,7 +267,7 @@ class Driver:
             for name, array in (("q", q), ("k", k), ("v", v)):
                 self._arrays.put_rows(buffers[name], shape, name, array)
             self._arrays.put_scale(buffers["q"], shape, call.scale)
-            for name, pairs in call.pairs.items():
+            for name, pairs in call.pairs.rows.items():
                 self._arrays.put_pairs(buffers[name], pairs)
             descriptors = self._describe(shape, program, program_address, buffers, call.scale, call)
             self.queue.add(descriptors, since=since, call=queued)

@@ -11,7 +11,16 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from ..planning.packed_mask import PackedMask
 from .softmax_state import State
 
-__all__ = ["AttentionOptions", "CacheOptions", "CallOptions", "RequestOptions", "SubmitOptions", "VarlenOptions", "check_names"]
+__all__ = [
+    "AttentionOptions",
+    "CacheOptions",
+    "CallOptions",
+    "RequestOptions",
+    "SubmitOptions",
+    "SweepOptions",
+    "VarlenOptions",
+    "check_names",
+]
 
 
 class CommonOptions(TypedDict, total=False):
@@ -24,7 +33,6 @@ class CommonOptions(TypedDict, total=False):
     prefix: int | Sequence[int] | NDArray[Any] | None
     temperature: float | ArrayLike | None
     mask: NDArray[np.bool_] | PackedMask | None
-    bias: NDArray[Any] | None
     state: State | None
     sink: ArrayLike | None
 
@@ -36,24 +44,34 @@ class CallOptions(CommonOptions, total=False):
     progress: Callable[[int, int], None] | None
 
 
-class BiasOptions(TypedDict, total=False):
-    """Options about what is added to scores."""
+class BiasOption(TypedDict, total=False):
+    """A bias of the scores. Functions of the score have one of their own, so it is not among what all have."""
+
+    bias: NDArray[Any] | None
+
+
+class AlibiOption(TypedDict, total=False):
+    """Slopes of ALiBi."""
 
     alibi_slopes: ArrayLike | None
 
 
-class KeyOptions(BiasOptions, total=False):
+class KeyOptions(AlibiOption, total=False):
     """Options about keys that the call brings along, too."""
 
     key_lengths: Sequence[int] | NDArray[Any] | None
     key_start: int | Sequence[int] | NDArray[Any] | None
 
 
-class CacheOptions(CallOptions, BiasOptions, total=False):
+class CacheOptions(CallOptions, AlibiOption, BiasOption, total=False):
     """Options of :meth:`fusemax.KVCache.attend`."""
 
 
-class AttentionOptions(CallOptions, KeyOptions, total=False):
+class SweepOptions(CallOptions, KeyOptions, total=False):
+    """Options of a sweep that computes something else than attention."""
+
+
+class AttentionOptions(SweepOptions, BiasOption, total=False):
     """Options of :func:`fusemax.attention`, but for those that its result's type depends on."""
 
     softcap: float | None
@@ -73,7 +91,7 @@ class VarlenOptions(TypedDict, total=False):
     progress: Callable[[int, int], None] | None
 
 
-class SubmitOptions(CommonOptions, KeyOptions, total=False):
+class SubmitOptions(CommonOptions, KeyOptions, BiasOption, total=False):
     """Options of :meth:`fusemax.Device.submit`."""
 
     scale: float | ArrayLike | None

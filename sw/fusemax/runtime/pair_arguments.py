@@ -11,12 +11,15 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from ..compiler.program import Program
 from ..errors import NonFiniteError
 from ..planning.bias_rows import as_operands, pack_bias
 from ..planning.masks import Mask
 from ..planning.packed_mask import PackedMask
-from ..planning.pair_rows import Bias, PairRows, with_axes
+from ..planning.pair_rows import Bias, PairRows, Pairs, with_axes
 from ..spec import Config
+from .argument_checks import numbers_of
+from .options import RequestOptions
 
 __all__ = ["PairArguments"]
 
@@ -28,50 +31,58 @@ class PairArguments:
 
     Parameters
     ----------
-    mask, bias
-        As :func:`fusemax.attention` takes them.
+    options
+        Of the call. Its temperature has been checked when they are packed.
     shape
         Batch axes, query heads, queries and keys.
     starts
         First key that is seen, of all batch entries or of each.
-
-    Members
-    -------
-    has_bias
-        There is a bias.
+    program
+        The call's own program, if it has one.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not of its type or shape.
+        If an argument is not of its type or shape, or the program takes no bias and there is one, or the other way round.
     NonFiniteError
         If a bias is NaN or +inf.
     """
 
-    def __init__(self, mask: Any, bias: Any, shape: tuple[int, ...], starts: Sequence[int] = (0,)) -> None:
-        self._leading, self._keys, self._pairs = shape[:-2], shape[-1], math.prod(shape)
+    def __init__(
+        self, options: RequestOptions, shape: tuple[int, ...], starts: Sequence[int] = (0,), program: Program | None = None
+    ) -> None:
+        mask, bias = options.get("mask"), options.get("bias")
+        self._given_temperature = options.get("temperature")
+        self._leading, self._queries, self._keys, self._count = shape[:-2], shape[-2], shape[-1], math.prod(shape)
         self._whole = (math.prod(shape[:-3]), shape[-3] if len(shape) > 2 else 1, *shape[-2:])
         self._packed = mask if isinstance(mask, PackedMask) else None
         self._seen: NDArray[np.bool_] | None = None
         self._bias: NDArray[Any] | None = None
         if mask is not None:
-            if self._packed is None and (not isinstance(mask, np.ndarray) or mask.dtype != np.bool_):
-                found = getattr(mask, "dtype", type(mask).__name__)
-                raise TypeError(f"mask must be an array of bool, a fusemax.PackedMask or None, not {found}")
-            _check_shape("mask", mask.shape, shape)
-            if self._packed is None:
-                self._seen = with_axes(_all_keys(mask, self._keys), self._leading)
-            elif mask.shape[-1] != self._keys:
-                raise ValueError(f"a packed mask must be of all {self._keys} keys, not of {mask.shape[-1]}")
+            self._take_mask(mask, shape)
         if bias is not None:
             self._take_bias(bias, shape)
         if self._given and any(starts):
             behind = np.arange(self._keys) >= np.asarray(starts)[:, None, None, None]
             self._seen = behind if self._seen is None else self._seen & behind
+        if program is not None and program.takes_bias != (bias is not None):
+            raise ValueError(
+                "bias must be given with a program that was compiled with bias=True"
+                if program.takes_bias
+                else "program must be one that was compiled with bias=True, since there is a bias"
+            )
 
-    @property
-    def has_bias(self) -> bool:
-        return self._bias is not None
+    def _take_mask(self, mask: Any, shape: tuple[int, ...]) -> None:
+        if self._packed is not None:
+            _check_shape("mask", self._packed.shape, shape)
+            if self._packed.shape[-1] != self._keys:
+                raise ValueError(f"a packed mask must be of all {self._keys} keys, not of {self._packed.shape[-1]}")
+            return
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            found = getattr(mask, "dtype", type(mask).__name__)
+            raise TypeError(f"mask must be an array of bool, a fusemax.PackedMask or None, not {found}")
+        _check_shape("mask", mask.shape, shape)
+        self._seen = with_axes(_all_keys(mask, self._keys), self._leading)
 
     def _take_bias(self, bias: Any, shape: tuple[int, ...]) -> None:
         if not isinstance(bias, np.ndarray) or bias.dtype not in (np.dtype(np.float32), BFLOAT16):
@@ -116,16 +127,19 @@ class PairArguments:
             None if bias is None else np.broadcast_to(bias, self._whole),
         )
 
-    def mask_rows(self, config: Config) -> PairRows | None:
-        """Mask bits for a machine; None if there is no mask.
+    def pack(self, config: Config) -> Pairs:
+        """Pack them for a machine.
 
         Raises
         ------
         ValueError
             If the machine takes no mask, or the mask was packed for another one.
         """
+        return Pairs(self._mask_rows(config), self._bias_rows(config))
+
+    def _mask_rows(self, config: Config) -> PairRows | None:
         rows = None
-        if not self._pairs:
+        if not self._count:
             return None
         if self._packed is not None:
             self._packed.check(config)
@@ -135,17 +149,27 @@ class PairArguments:
             rows = seen if rows is None else rows & seen
         return None if rows is None else PairRows(np.ascontiguousarray(rows))
 
-    def bias_rows(self, config: Config, temperature: NDArray[np.float64] | None) -> Bias | None:
+    @property
+    def _temperature(self) -> NDArray[np.float64] | None:
+        """One number, or one per batch entry, query head and query; None if there is none."""
+        numbers = None if self._given_temperature is None else numbers_of(self._given_temperature)
+        if numbers is None:
+            return None
+        numbers = numbers.astype(np.float64)
+        if (numbers == numbers.flat[0]).all():
+            return numbers.reshape(-1)[0]
+        whole = np.broadcast_to(numbers, (*self._leading, self._queries))
+        return whole.reshape(-1, self._leading[-1] if self._leading else 1, self._queries)
+
+    def _bias_rows(self, config: Config) -> Bias | None:
         """Biases for a machine; None if there are none.
 
-        bfloat16 numbers are scaled by the machine. Others, or if every query has a temperature, are scaled here, in float64, and
-        rounded once, as the machine rounds: to 17 significant bits.
+        bfloat16 numbers are scaled by the machine. Others, or any beside temperatures that differ, are scaled here, in float64,
+        and rounded once, as the machine rounds: to 17 significant bits.
         """
-        if self._bias is None or not self._pairs:
+        if self._bias is None or not self._count:
             return None
-        if temperature is not None and (temperature == temperature.flat[0]).all():
-            temperature = temperature.flat[0]
-        factor = 1 / math.log(2)
+        factor, temperature = 1 / math.log(2), self._temperature
         if temperature is not None and temperature.ndim == 0:
             factor, temperature = factor / float(temperature), None
         if self._bias.dtype == np.uint16 and temperature is None:

@@ -52,21 +52,6 @@ class ProgramFeed:
         if given and self.program is not None and self.program.fixed_reference:
             raise ValueError(f"{given[0]} must not be given with a program without a running maximum")
 
-    def check_bias(self, *, has_bias: bool) -> None:
-        """Check that a program takes a bias if there is one, and only then.
-
-        Raises
-        ------
-        ValueError
-            If it does not.
-        """
-        if self.program is not None and self.program.takes_bias != has_bias:
-            raise ValueError(
-                "bias must be given with a program that was compiled with bias=True"
-                if self.program.takes_bias
-                else "program must be one that was compiled with bias=True, since there is a bias"
-            )
-
     def check(self, config: Config, e: int, f: int) -> None:
         """Check the program against the machine and the head dims of a call.
 

@@ -91,13 +91,12 @@ class Request:
         self.out_dtype = dtype_name("out_dtype", options.get("out_dtype", "bfloat16"))
         self.timeout, self.progress = options.get("timeout"), options.get("progress")
         self.return_lse, self.return_state = options.get("return_lse", False), options.get("return_state", False)
-        self.leading = leading
-        self.heads = leading[-1] if leading else 1
+        self.leading, self.heads = leading, leading[-1] if leading else 1
         self.batch = math.prod(leading[:-1])
         self.queries, self.keys, self.e, self.f = queries, keys, e, f
         self._check_plain(options.get("causal", False))
         self.mask = mask_of(options, self.batch, keys)
-        self.pairs = PairArguments(options.get("mask"), options.get("bias"), (*leading, queries, keys), self.mask.key_starts)
+        self.pairs = PairArguments(options, (*leading, queries, keys), self.mask.key_starts, program)
         self._sequences = sequences
         self._places = Places((self.batch, queries, keys), self.mask, sequences)
         given = options.get("alibi_slopes")
@@ -116,7 +115,6 @@ class Request:
             "alibi_slopes": given is not None,
         }
         self._feed.check_options(softmax_only)
-        self._feed.check_bias(has_bias=self.pairs.has_bias)
 
     @classmethod
     def of(
@@ -198,8 +196,7 @@ class Request:
             progress=self.progress,
             program=self._feed.program,
             sequences=self._sequences,
-            mask_rows=self.pairs.mask_rows(config),
-            bias=self.pairs.bias_rows(config, self.factors.temperature),
+            pairs=self.pairs.pack(config),
             **self._told,
         )
 

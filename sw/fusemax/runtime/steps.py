@@ -31,7 +31,7 @@ def steps_of(
         for gap in gaps:
             end = gap[0]
             for work, some in zip(works, chosen, strict=True):
-                end = placement.end_of(some, work.arrays, work.shape, end, work.call.pairs)
+                end = placement.end_of(some, work.arrays, work.shape, end, work.call.pairs.rows)
             if end <= gap[1]:
                 parts = (split(work.shape, lambda _: True)[0] for work in works)
                 return [list(zip(range(len(works)), parts, chosen, strict=True))], (gap[0], end)
@@ -41,6 +41,6 @@ def steps_of(
         for number, work in enumerate(works)
         for part in split(
             work.shape,
-            lambda part, work=work: placement.end_of([], work.arrays, part, largest[0], work.call.pairs) <= largest[1],
+            lambda part, work=work: placement.end_of([], work.arrays, part, largest[0], work.call.pairs.rows) <= largest[1],
         )
     ], largest

@@ -52,8 +52,8 @@ MICROWORD = Layout(
         Field(
             "index",
             9,
-            "Head dim index: e of QK, f of SLNV, F for SUM; slice of ENT, which is its f; row of BIAS; of SET and ADD the constant's "
-            "significand, two's complement.",
+            "Head dim index: e of QK, f of SLNV, F for SUM; slice of ENT, which is its f; row of BIAS; of SET and ADD the "
+            "constant's significand, two's complement.",
         ),
         Field(
             "first",

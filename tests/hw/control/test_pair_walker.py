@@ -4,6 +4,7 @@ import pytest
 from bench import Bench
 from jobs import heads_of, query_tiles_of, random_job, row_offset
 
+from fusemax.planning.residency import residency
 from fusemax.spec import Config
 from fusemax_hw.control.load_walker import DEADLINE_BITS, LoadKind
 from fusemax_hw.control.pair_walker import PairWalker
@@ -65,10 +66,12 @@ def test_rows(tensor, seed):
     bench = Bench(PairWalker(CONFIG, tensor), seed)
     dut, rng = bench.dut, bench.rng
     jobs = []
-    while len(jobs) < 12:
-        job = random_job(rng, CONFIG, 8, 8, queries=24, keys=40) | {"restart": int(not jobs)}
-        if job["group_tiles"] <= CONFIG.mask_tiles:
-            jobs.append(job)
+    for number in range(12):
+        job = random_job(rng, CONFIG, 8, 8, queries=1, keys=40) | {"restart": int(not number)}
+        keys = (job["key_tiles"] - 1) * CONFIG.rows + job["last_keys"]
+        tiles = residency(CONFIG, 8, 8, rng.randint(1, 24), keys, most_tiles=CONFIG.mask_tiles)
+        names = ("last_queries", "groups", "large_groups", "group_tiles", "group_iterations")
+        jobs.append(job | {name: getattr(tiles, name) for name in names})
     assert {job["groups"] > 1 for job in jobs} == {False, True}
     model = Model(CONFIG, tensor)
     expected = [row for job in jobs for row in model.rows(job)]

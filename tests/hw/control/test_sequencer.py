@@ -321,7 +321,7 @@ class Checker:
         assert self.counts["tiles"] == tiles
         assert self.counts["slots_qk"] == (e + stimulus.case.config.functions) * tiles
         assert self.counts["slots_slnv"] == (f - 3 * stimulus.case.config.entropy) * tiles
-        assert stimulus.resident == dict.fromkeys("qkv", 0)
+        assert stimulus.resident == dict.fromkeys("qkvmb", 0)
         assert not any(stimulus.to_load.values())
 
 

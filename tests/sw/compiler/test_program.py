@@ -157,7 +157,7 @@ def test_text_by_hand() -> None:
         ("0: QK 0 stage=x", "line 1: must be 'slot: operation"),
         ("QK 0", "line 1: must be 'slot: operation"),
         (".g 3", "line 1: must be 'slot: operation"),
-        (".e 1\n0: MUL 0", "line 2: the operation must be one of NOP, QK, EXP, SUM, SLNV, LIN, SET, ADD, ENT, not 'MUL'"),
+        (".e 1\n0: MUL 0", "line 2: the operation must be one of NOP, QK, EXP, SUM, SLNV, LIN, SET, ADD, ENT, BIAS, not 'MUL'"),
         ("0: QK 0 stage=1 third", "line 1: a flag must be one of first, last, max, mask, not 'third'"),
         ("0: QK 0 stage=16", "line 1: Microword.stage must be from 0 to 15, not 16"),
         ("0: QK 512", "line 1: Microword.index must be from 0 to 511, not 512"),
@@ -175,7 +175,7 @@ def test_text_that_is_no_program(text: str, message: str) -> None:
 def test_words_that_text_cannot_say() -> None:
     with pytest.raises(ProgramError, match="the reserved bits of microword 1 must be zero, not 0x80000000"):
         Program(SMALL, 8, 8, (some_operation, 1 << 31)).listing()
-    with pytest.raises(ProgramError, match=r"the operation of microword 1 must be one of NOP, QK, .*, ENT, not 15"):
+    with pytest.raises(ProgramError, match=r"the operation of microword 1 must be one of NOP, QK, .*, BIAS, not 15"):
         Program(SMALL, 8, 8, (some_operation, 15)).listing()
     with pytest.raises(ProgramError, match="must hold an operation"):
         Program(SMALL, 8, 8, (0, 0)).listing()

@@ -131,6 +131,35 @@ def test_a_broken_program_is_refused(rule: str, break_it: Callable[[Words], None
     assert str(caught.value).startswith(f"{rule}, slot {caught.value.slot}: ")
 
 
+@pytest.mark.parametrize(
+    ("rule", "break_it"),
+    [
+        ("bias", exchange((Op.QK, 7), (Op.BIAS, 0))),
+        ("bias", lambda words: words[slot(words, Op.BIAS, 7)].update(stage=1)),
+        ("walk", change(Op.BIAS, 3, index=4)),
+        ("walk", change(Op.BIAS, 3, op=Op.NOP, index=0)),
+        ("walk", exchange((Op.BIAS, 2), (Op.BIAS, 3), indices_only=True)),
+        ("flags", change(Op.BIAS, 0, first=0)),
+        ("flags", change(Op.BIAS, 7, last=0)),
+        ("north bus", change(Op.BIAS, 3, mask=1)),
+    ],
+)
+def test_a_broken_bias_is_refused(rule: str, break_it: Callable[[Words], None]) -> None:
+    micros = lower(ATTENTION, SMALL, 8, 8, bias=True).micros
+    words = [MICROWORD.unpack(word) for word in encode(modulo_schedule(micros, SMALL, 8, 8))]
+    check(pack(words), SMALL, 8, 8)
+    break_it(words)
+    with pytest.raises(RuleError) as caught:
+        check(pack(words), SMALL, 8, 8)
+    assert caught.value.rule == rule, caught.value
+
+
+def test_a_bias_takes_a_slot_per_row() -> None:
+    for e, f, slots in ((64, 64, 146), (16, 16, 50), (128, 128, 274)):
+        micros = lower(ATTENTION, CONFIGS["base"], e, f, bias=True).micros
+        assert modulo_schedule(micros, CONFIGS["base"], e, f).ii == slots
+
+
 @pytest.mark.parametrize("binding", [Binding.SERIAL, Binding.OVERLAPPED])
 def test_the_maximum_may_stand_alone(binding: Binding) -> None:
     """But not beside an operation that is not the first QK, and its tile's QKs come before it."""
@@ -279,6 +308,7 @@ def test_every_rule_is_broken_by_a_test() -> None:
         for test in (
             test_a_broken_program_is_refused,
             test_a_broken_function_is_refused,
+            test_a_broken_bias_is_refused,
             test_sums_of_scores_come_behind_the_denominator,
             test_a_slower_lane_is_noticed,
         )

@@ -1,4 +1,4 @@
-"""Loading: walkers ask for rows of Q, K and V (:mod:`.pairs` for others), an arbiter grants one at a time, a tile is there after its last word."""
+"""Loading: walkers ask for rows, an arbiter grants one at a time, a tile is there after its last word."""
 
 from __future__ import annotations
 

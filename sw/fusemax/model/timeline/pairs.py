@@ -1,4 +1,4 @@
-"""Loading of mask bits and biases: a walker that asks for a row of every query of a group, block of keys after block of keys."""
+"""Loading of mask bits and biases: a walker asks for a row of every query of a group, block of keys after block of keys."""
 
 from __future__ import annotations
 

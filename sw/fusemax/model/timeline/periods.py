@@ -121,7 +121,7 @@ class Periods:
             return UNKNOWN
         half = DEADLINES // 2
         times = UNKNOWN
-        for here, there in zip(now.deadlines[1:], past.deadlines[1:], strict=True):
+        for here, there in zip(now.deadlines[1:3], past.deadlines[1:3], strict=True):
             times = min(times, (half - 1 - (here - now.deadlines[0]) % half) // (here - there))
             if here - there >= half:
                 return 0
