@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..compiler.compilation import compile as compile_program
 from ..compiler.program import Program
-from ..errors import DeviceMemoryError, ProgramFaultError
+from ..errors import DeviceMemoryError, ProgramFaultError, fresh
 from ..planning.descriptors import Keys, describe
 from ..planning.masks import Mask
 from ..planning.memory_map import Buffer, Shape, place_arrays, ring_size_log2
@@ -360,7 +360,7 @@ class Driver:
         if isinstance(pending.queued.error, ProgramFaultError):
             self._programs.rewrite(pending.program)
         if pending.queued.error is not None:
-            raise pending.queued.error
+            raise fresh(pending.queued.error)
         return self._arrays.results(pending.output, pending.shape)
 
     def reserve(self, what: str, size: int) -> int:
