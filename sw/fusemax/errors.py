@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import ClassVar
 
 from .spec import Cause
@@ -32,6 +33,7 @@ __all__ = [
     "WatchdogFaultError",
     "WindowFaultError",
     "WriteFaultError",
+    "fresh",
 ]
 
 
@@ -144,6 +146,9 @@ class DeviceFaultError(DeviceError):
         self.address = address
         self.job = job
 
+    def __reduce__(self) -> tuple[type[DeviceFaultError], tuple[int, int]]:
+        return type(self), (self.address, self.job)
+
     @staticmethod
     def of(cause: Cause, address: int, job: int) -> DeviceFaultError:
         """The error of that cause."""
@@ -224,3 +229,14 @@ class NonFiniteError(DeviceError, ValueError):
 
 class ScoreOverflowError(DeviceError, OverflowError):
     """A score or a scaled query left its range, so the result would be wrong."""
+
+
+def fresh(error: DeviceError) -> DeviceError:
+    """Copy an error that is kept, to be raised.
+
+    An error that was raised has a traceback, whose frames hold everything that was there: kept with a call, it would keep the
+    call alive, and whoever waited for it.
+    """
+    copied = copy.copy(error)
+    copied.__cause__ = error.__cause__
+    return copied

@@ -12,7 +12,7 @@ from ..plan.array import Array, array_of, score_bound
 from ..plan.parts import parts_of
 from ..runtime.argument_checks import is_integer
 from ..runtime.device import Counters, Device
-from ..runtime.options import AttentionOptions
+from ..runtime.options import SweepOptions
 from .checks import check_choice, check_fraction, check_qkv, check_square, heads_of, repeat_heads, softmax_scale
 from .column_sums import column_sums
 
@@ -140,9 +140,7 @@ class _Weights:
     scale: float
     bias: float
 
-    def sums(
-        self, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], **options: Unpack[AttentionOptions]
-    ) -> NDArray[np.float64]:
+    def sums(self, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], **options: Unpack[SweepOptions]) -> NDArray[np.float64]:
         array, scale = self.array, self.scale
         bound = abs(scale) * score_bound(q, k)
         if self.function == "sigmoid":

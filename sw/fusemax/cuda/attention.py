@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from ..errors import ScoreOverflowError
 from ..planning.memory_map import Shape, align, required_bytes
 from ..planning.output_rows import Rows
+from ..runtime.call import Call
 from ..runtime.device import MEMORY_BYTES, Device
-from ..runtime.driver import Call
 from ..runtime.options import RequestOptions
 from ..runtime.request import Request
 from ..spec import PAGE_BYTES, Config, config_named
@@ -29,7 +29,7 @@ __all__ = ["attention"]
 #: Options of a call whose arrays stay on the GPU.
 DIRECT = frozenset("out_dtype causal query_offset window key_lengths prefix temperature alibi_slopes state sink".split())
 #: Options of a call that goes through the memory of a device.
-INDIRECT = frozenset(("key_start", "timeout", "progress"))
+INDIRECT = frozenset(("key_start", "mask", "bias", "timeout", "progress"))
 
 
 def attention(
@@ -55,8 +55,8 @@ def attention(
         As :func:`fusemax.attention`'s; numbers may be tensors too.
     options
         ``out_dtype``, ``causal``, ``query_offset``, ``window``, ``key_lengths``, ``prefix``, ``temperature``,
-        ``alibi_slopes``, ``state`` and ``sink`` as :func:`fusemax.attention`'s. ``key_start``, ``timeout`` and ``progress``
-        too, which like a scale of 0 send the call through a device's memory on the host.
+        ``alibi_slopes``, ``state`` and ``sink`` as :func:`fusemax.attention`'s. ``key_start``, ``mask``, ``bias``,
+        ``timeout`` and ``progress`` too, which like a scale of 0 send the call through a device's memory on the host.
     config
         The machine: a configuration or the name of a shipped one.
 

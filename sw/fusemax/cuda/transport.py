@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..model.bitexact import Segment
-from ..model.model_transport import ModelTransport
+from ..model.bitexact import Head, Segment
+from ..model.model_transport import ModelTransport, softmax_head
 from ..spec import Config, Descriptor
 from .heads import KeySegment, compute_heads
 from .place import default_place
@@ -78,8 +78,19 @@ class GpuHead:
         return self._denominators
 
 
+def gpu_head(
+    config: Config, job: Descriptor, q: Bits, segments: Sequence[Segment], scale: NDArray[np.float32] | np.float32
+) -> GpuHead | Head:
+    """Compute softmax attention of a key head's queries: on the GPU, or in NumPy if there are mask bits or biases."""
+    if any(segment.bits is not None or segment.bias is not None for segment in segments):
+        return softmax_head(config, job, q, segments, scale)
+    return GpuHead(config, job, q, segments, scale)
+
+
 class CudaTransport(ModelTransport):
-    """Transport of the device ``cuda``: the model device with softmax attention on a GPU; other programs run in NumPy.
+    """Transport of the device ``cuda``: the model device with softmax attention on a GPU.
+
+    Other programs, mask bits and biases run in NumPy.
 
     Raises
     ------
@@ -87,7 +98,7 @@ class CudaTransport(ModelTransport):
         If PyTorch sees no GPU.
     """
 
-    _softmax_head: ClassVar[Callable[..., Any]] = GpuHead
+    _softmax_head: ClassVar[Callable[..., Any]] = staticmethod(gpu_head)
 
     def __init__(self, config: Config, memory_bytes: int) -> None:
         default_place()

@@ -68,6 +68,18 @@ def softmax_head(
     return attention_head(config, q, segments, scale)
 
 
+def output_rows(config: Config, job: Descriptor, result: Head, rows: int) -> NDArray[np.uint8]:
+    """Bytes of a head's rows in memory, (rows, bytes), states in front if the job asks for them."""
+    out = result.output(bool(job.float32_out), bool(job.raw_out))
+    image = out.astype(out.dtype.newbyteorder("<"), copy=False).view(np.uint8).reshape(rows, -1)
+    if not job.state_out:
+        return image
+    state = np.zeros((rows, config.bus_bytes), np.uint8)
+    state[:, :4] = result.reference.astype("<i4").view(np.uint8).reshape(rows, 4)
+    state[:, 4:8] = result.denominator_bits().astype("<u4").view(np.uint8).reshape(rows, 4)
+    return np.concatenate([state, image], axis=1)
+
+
 class ModelTransport:
     """Transport of the model device.
 
@@ -329,13 +341,7 @@ class ModelTransport:
         for flags in (self._flags, self._job_flags):
             flags["overflow"] |= int(result.overflow)
             flags["nonfinite"] |= int(result.nonfinite)
-        out = result.output(bool(job.float32_out), bool(job.raw_out))
-        image = out.astype(out.dtype.newbyteorder("<"), copy=False).view(np.uint8).reshape(rows, -1)
-        if job.state_out:
-            state = np.zeros((rows, config.bus_bytes), np.uint8)
-            state[:, :4] = result.reference.astype("<i4").view(np.uint8).reshape(rows, 4)
-            state[:, 4:8] = result.denominator_bits().astype("<u4").view(np.uint8).reshape(rows, 4)
-            image = np.concatenate([state, image], axis=1)
+        image = output_rows(config, job, result, rows)
         memory.write_rows(query_rows(job, "o", entry, head, rows), image)
         self._counters["bytes_written"] += image.size
 

@@ -8,7 +8,7 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.options import AttentionOptions
+from ..runtime.options import SweepOptions
 from .array import Array
 from .weight_scores import score_parts, weight_scores
 
@@ -16,7 +16,7 @@ __all__ = ["dot_products"]
 
 
 def dot_products(
-    array: Array, q: NDArray[np.float64], k: NDArray[np.float64], **options: Unpack[AttentionOptions]
+    array: Array, q: NDArray[np.float64], k: NDArray[np.float64], **options: Unpack[SweepOptions]
 ) -> NDArray[np.float64]:
     """Compute q kᵀ.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..planning.masks import Mask
-from ..runtime.options import AttentionOptions
+from ..runtime.options import SweepOptions
 from ..spec import Config, ceil_div
 from .array import Array, Sums
 from .weight_scores import score_parts, weight_scores
@@ -40,7 +40,8 @@ def weighted_values(
     scores: NDArray[np.float64],
     v: NDArray[Any],
     mask: Mask | None,
-    **options: Unpack[AttentionOptions],
+    /,
+    **options: Unpack[SweepOptions],
 ) -> Sums:
     """Compute Σ exp(s) v and Σ exp(s) for scores s.
 
@@ -81,7 +82,7 @@ def weighted_values(
     if mask is None:
         logarithms = np.concatenate([np.zeros((batch, heads, blocks, 1, block)), logarithms], axis=-2)
         v = np.concatenate([np.zeros((batch, heads, 1, v.shape[-1]), v.dtype), v], axis=-2)
-        given: AttentionOptions = options
+        given: SweepOptions = options
     else:
         given = {**options, **_options(mask, batch, heads, blocks, block, keys)}
     entries = batch * heads * blocks
@@ -101,14 +102,14 @@ def _queries(part: NDArray[np.float64], batch: int, heads: int, queries: int) ->
     return part.reshape(batch, heads, -1, *part.shape[3:])[:, :, :queries]
 
 
-def _options(mask: Mask, batch: int, heads: int, blocks: int, block: int, keys: int) -> AttentionOptions:
+def _options(mask: Mask, batch: int, heads: int, blocks: int, block: int, keys: int) -> SweepOptions:
     """The mask of every block as options of a call with a batch entry for each."""
 
     def each(numbers: tuple[int, ...]) -> NDArray[np.int64]:
         return np.repeat(np.broadcast_to(np.asarray(numbers, np.int64), batch), heads * blocks)
 
     moved = np.tile(np.arange(blocks) * block, batch * heads)
-    found: AttentionOptions = {
+    found: SweepOptions = {
         "window": tuple(-1 if side is None else side for side in (mask.left, mask.right)),  # type: ignore[typeddict-item]
         "query_offset": each(mask.offsets) + moved,
         "prefix": each(mask.prefixes),

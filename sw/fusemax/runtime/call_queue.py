@@ -15,6 +15,7 @@ from ..errors import (
     NonFiniteError,
     RingFaultError,
     ScoreOverflowError,
+    fresh,
 )
 from ..spec import EXACT_CAUSES, Config, Descriptor
 from .job_ring import Deadline, JobRing
@@ -150,7 +151,7 @@ class CallQueue:
         """
         self._wait(lambda: call.complete, deadline, progress)
         if call.error is not None:
-            raise call.error
+            raise fresh(call.error)
 
     def wait_end(self, call: QueuedCall, deadline: Deadline) -> None:
         """Wait until a call is complete, whatever its error.
@@ -368,6 +369,6 @@ class CallQueue:
 
     def _end(self, calls: Sequence[QueuedCall], error: DeviceError | None) -> None:
         for call in list(calls):
-            call.error, call.complete = error, True
+            call.error, call.complete = error and error.with_traceback(None), True
             if call in self._calls:
                 self._calls.remove(call)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from ..compiler.compilation import compile as compile_program
 from ..compiler.program import Program
-from ..errors import DeviceMemoryError, ProgramFaultError
+from ..errors import DeviceMemoryError, ProgramFaultError, fresh
 from ..planning.descriptors import Keys
 from ..planning.memory_map import Buffer, Shape, place_arrays, ring_size_log2
 from ..planning.output_rows import Rows
@@ -289,7 +289,7 @@ class Driver:
         if isinstance(error, ProgramFaultError) and isinstance(placed, Placed):
             self._programs.rewrite(placed.program)
         if error is not None:
-            raise error
+            raise fresh(error)
         return placed if isinstance(placed, Rows) else self._arrays.results(placed.output, placed.shape)
 
     def release(self, pending: Pending) -> None:

@@ -35,10 +35,10 @@ class PairArguments:
         Of the call. Its temperature has been checked when they are packed.
     shape
         Batch axes, query heads, queries and keys.
-    starts
-        First key that is seen, of all batch entries or of each.
     program
         The call's own program, if it has one.
+    starts
+        First key that is seen, of all batch entries or of each.
 
     Raises
     ------
@@ -49,7 +49,7 @@ class PairArguments:
     """
 
     def __init__(
-        self, options: RequestOptions, shape: tuple[int, ...], starts: Sequence[int] = (0,), program: Program | None = None
+        self, options: RequestOptions, shape: tuple[int, ...], program: Program | None = None, starts: Sequence[int] = (0,)
     ) -> None:
         mask, bias = options.get("mask"), options.get("bias")
         self._given_temperature = options.get("temperature")

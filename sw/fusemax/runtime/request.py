@@ -96,7 +96,7 @@ class Request:
         self.queries, self.keys, self.e, self.f = queries, keys, e, f
         self._check_plain(options.get("causal", False))
         self.mask = mask_of(options, self.batch, keys)
-        self.pairs = PairArguments(options, (*leading, queries, keys), self.mask.key_starts, program)
+        self.pairs = PairArguments(options, (*leading, queries, keys), program, self.mask.key_starts)
         self._sequences = sequences
         self._places = Places((self.batch, queries, keys), self.mask, sequences)
         given = options.get("alibi_slopes")

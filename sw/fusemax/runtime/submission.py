@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DeviceError
+from ..errors import DeviceError, fresh
 from .argument_checks import check_seconds
 from .driver import Driver
 from .fair_lock import Turns
@@ -65,7 +65,7 @@ class Submission:
             with self._lock:
                 self._take()
         if self._error is not None:
-            raise self._error
+            raise fresh(self._error)
         return self._result
 
     def _take(self) -> None:
@@ -75,7 +75,7 @@ class Submission:
         try:
             self._result = self._request.finish(self._config, self._driver.rows(self._pending))
         except DeviceError as error:
-            self._error = error
+            self._error = error.with_traceback(None)
         self._taken = True
         if self._forget.detach():
             self._driver.release(self._pending)

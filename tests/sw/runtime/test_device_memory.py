@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import fusemax
-from fusemax.errors import DeviceMemoryError
+from fusemax.errors import AbortFaultError, DeviceMemoryError
 from fusemax.runtime.device_memory import DeviceMemory
 from fusemax.spec import PAGE_BYTES
 
@@ -185,6 +186,31 @@ def test_a_dropped_submission_is_given_back(device: fusemax.Device) -> None:
     x = numbers(1, 400, 8)
     for _ in range(20):
         device.submit(x, x, x)
+
+
+def test_errors_keep_nothing_alive(device: fusemax.Device) -> None:
+    """An abort fails many calls; who waits for one of them holds the others."""
+    x = numbers(1, 100, 8)
+    device.submit(x, x, x).result(30)
+    before = device.driver.memory.reserved_bytes
+
+    def wait() -> None:
+        submissions = [device.submit(x, x, x) for _ in range(3)]
+        device.abort()
+        with pytest.raises(AbortFaultError):
+            submissions[0].result(30)
+
+    for _ in range(5):
+        wait()
+        gc.collect()
+    device.submit(x, x, x).result(30)
+    device.submit(x, x, x).result(30)
+    assert device.driver.memory.reserved_bytes == before
+
+
+def test_errors_are_pickled() -> None:
+    error = pickle.loads(pickle.dumps(AbortFaultError(16, 3)))
+    assert (type(error), error.address, error.job, str(error)) == (AbortFaultError, 16, 3, str(AbortFaultError(16, 3)))
 
 
 def test_a_hole_between_caches_is_used_by_calls(device: fusemax.Device) -> None:
