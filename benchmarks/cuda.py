@@ -1,13 +1,15 @@
 """The bit-exact model on a GPU: bits against the NumPy model, then multiply-adds a second beside it.
 
-PYTHONPATH=sw python benchmarks/cuda.py [-o FILE] [--problems N] [--queries P] [--keys M] [--head-dim E] [--variants]
+    python benchmarks/cuda.py [-o FILE] [--problems N] [--queries P] [--keys M] [--head-dim E] [--variants]
+    python benchmarks/cuda.py --page
+
+The second form needs no GPU: it writes docs/measurements/cuda.md from benchmarks/results/cuda.json.
 """
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportPossiblyUnboundVariable=false
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -16,6 +18,8 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from arguments import parser_of
+from rows import markdown
 
 from fusemax.arith import to_bits
 from fusemax.model.bitexact import Head, Segment, attention_head
@@ -32,6 +36,24 @@ except ImportError as error:
 else:
     MISSING = None
 
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "cuda.json"
+PAGE = ROOT / "docs" / "measurements" / "cuda.md"
+#: The page, with places for numbers.
+TEXT = ROOT / "benchmarks" / "pages" / "cuda.md"
+#: What each kernel does, in the page.
+KERNELS = {
+    "accumulate_sums": "sums of weights by values, and the lanes' states",
+    "compute_scores": "scores, two multiply-adds of float32 per product",
+    "compute_weights": "exponentials",
+    "prepare_queries": "scaling of the queries",
+    "find_local_references": "largest score of every tile",
+    "compute_far_scores": "scores of blocks that may overflow, of which there are none here",
+    "run_references": "running maximum over the tiles",
+    "write_output": "division and rounding",
+    "prepare_keys": "keys as float32",
+    "prepare_values": "values as float64",
+}
 #: Machines of the random problems: the shipped ones, and formats at the ends of what a configuration may have.
 MACHINES = [
     *CONFIGS.values(),
@@ -157,15 +179,53 @@ def kernel_times(function: Any) -> dict[str, float]:
     }
 
 
+def page(result: dict[str, Any]) -> str:
+    """docs/measurements/cuda.md."""
+    found, problems = result["timed"], result["problems"]
+    ways = [
+        ("one head, by `compute_heads`", found["seconds"], 1),
+        ("one head, by `fusemax.cuda.attention`", found["attention_seconds"], 1),
+        ("eight heads, by `compute_heads`", found["eight_heads_seconds"], 8),
+    ]
+    macs = 2 * found["queries"] * found["keys"] * found["head_dim"]
+    lines = [
+        [
+            what,
+            f"{seconds * 1e3:.2f}",
+            f"{heads * macs / seconds / 1e12:.2f}",
+            f"{heads * found['numpy_seconds'] / seconds:.0f}",
+        ]
+        for what, seconds, heads in ways
+    ]
+    kernels = [[f"`{name}`", KERNELS[name], f"{found['kernel_milliseconds'][name]:.3f}"] for name in KERNELS]
+    return TEXT.read_text(encoding="utf-8").format(
+        **{name: result[name] for name in ("date", "device", "torch", "triton", "cuda", "command")},
+        ways=markdown(["", "ms", "10¹² multiply-adds a second", "times NumPy"], lines),
+        kernels=markdown(["kernel", "what it does", "ms"], kernels, left=2),
+        queries=found["queries"],
+        head_dim=found["head_dim"],
+        numpy=f"{found['numpy_seconds']:.1f}",
+        launch=f"{found['launch_seconds'] * 1e3:.2f}",
+        number=problems["number"],
+        compared=f"{problems['compared'] + found['compared']:,}".replace(",", " "),
+        different=problems["different"] + found["different"],
+        overflows=problems["with_overflow"],
+    )
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("-o", "--output", type=Path, help="JSON file")
     parser.add_argument("--problems", type=int, default=200, help="random problems that are compared bit by bit")
     parser.add_argument("--queries", type=int, default=4096)
     parser.add_argument("--keys", type=int, default=4096)
     parser.add_argument("--head-dim", type=int, default=64)
     parser.add_argument("--variants", action="store_true", help="time other sizes of the kernels' blocks too")
+    parser.add_argument("--page", action="store_true", help="only write the page")
     options = parser.parse_args()
+    if options.page:
+        PAGE.write_text(page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
+        return 0
     if MISSING is not None:
         parser.exit(1, f"{parser.prog} needs PyTorch and Triton: pip install 'fusemax[cuda]' ({MISSING})\n")
     device = "cuda"

@@ -198,7 +198,8 @@ class Sequencer(wiring.Component):
         west, north = self._operands(m, slot)
         lane, results = self._results(m, slot, ends)
         self._corner(m, west, north, lane, results)
-        self._report(m, slot, stalls, between)
+        idle = ~slot.running | ~self.words.valid
+        report_events(self.config, m, self.events, slot, stalls, between & self.tiles.valid, idle)
         return m
 
     def _count_arrivals(self, m: Module) -> dict[str, Arrivals]:
@@ -424,21 +425,24 @@ class Sequencer(wiring.Component):
             self.results_issued.eq(results),
         ]
 
-    def _report(self, m: Module, slot: Slot, stalls: Stalls, between: Signal) -> None:
-        """Tell the counters what happened, a cycle later."""
-        word, active, events = slot.word, slot.active, self.events
-        m.d.sync += [
-            events.tiles.eq(between & self.tiles.valid),
-            events.slots_qk.eq(active & slot.qk),
-            events.slots_exp.eq(active & (word.op == OpCode.EXP)),
-            events.slots_sum.eq(active & slot.sums),
-            events.slots_slnv.eq(active & slot.slnv),
-            events.slots_max.eq(slot.maximum),
-            events.slots_function.eq(active & Cat(word.op == op for op in function_ops(self.config)).any()),
-            events.slots_empty.eq(slot.issue & (~slot.present | (word.op == OpCode.NOP))),
-            events.stall_q.eq(stalls.query | stalls.pairs),
-            events.stall_k.eq(stalls.key & ~stalls.query & ~stalls.pairs),
-            events.stall_v.eq(stalls.value & ~stalls.pairs),
-            events.stall_output.eq(stalls.output & ~stalls.value & ~stalls.pairs),
-            events.idle.eq(~slot.running | ~self.words.valid),
-        ]
+
+def report_events(
+    config: Config, m: Module, events: data.View, slot: Slot, stalls: Stalls, tile: ValueLike, idle: ValueLike
+) -> None:
+    """Tell the counters what happened, a cycle later."""
+    word, active = slot.word, slot.active
+    m.d.sync += [
+        events.tiles.eq(tile),
+        events.slots_qk.eq(active & slot.qk),
+        events.slots_exp.eq(active & (word.op == OpCode.EXP)),
+        events.slots_sum.eq(active & slot.sums),
+        events.slots_slnv.eq(active & slot.slnv),
+        events.slots_max.eq(slot.maximum),
+        events.slots_function.eq(active & Cat(word.op == op for op in function_ops(config)).any()),
+        events.slots_empty.eq(slot.issue & (~slot.present | (word.op == OpCode.NOP))),
+        events.stall_q.eq(stalls.query | stalls.pairs),
+        events.stall_k.eq(stalls.key & ~stalls.query & ~stalls.pairs),
+        events.stall_v.eq(stalls.value & ~stalls.pairs),
+        events.stall_output.eq(stalls.output & ~stalls.value & ~stalls.pairs),
+        events.idle.eq(idle),
+    ]
