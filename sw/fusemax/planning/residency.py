@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..spec import Config, Timing, ceil_div
 
@@ -56,6 +57,7 @@ class Residency:
         return {size: count for size, count in sizes.items() if count}
 
 
+@lru_cache(maxsize=1024)
 def residency(
     config: Config, e: int, f: int, queries: int, keys: int, output_bytes: int = 2, *, most_tiles: int | None = None
 ) -> Residency:
