@@ -98,9 +98,9 @@ def explore(options: argparse.Namespace) -> int:
         areas.parts(point.config)  # Found now rather than after the sweep.
 
     results = Results(options.results)
-    results.check_writable()
     extras = ["explore"] * bool(unsaved(points, results)) + ["cli"] * (options.directory is not None)
     require("fusemax explore", extras, unused=("rich",))
+    results.check_writable()
 
     def told(count: int, point: Point, row: dict[str, Any]) -> None:
         print(f"{count} of {len(points)}: {point}: {row['cycles']} cycles", file=sys.stderr, flush=True)
