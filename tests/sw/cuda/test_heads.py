@@ -105,6 +105,15 @@ def test_overflow_is_seen_where_it_is_visible() -> None:
     assert not case.compare(float32=True, raw=False)
 
 
+@pytest.mark.parametrize(("scale", "overflows"), [(1000, False), (8000, True)])
+def test_a_sum_overflows_whose_products_do_not(scale: float, overflows: bool) -> None:
+    """19 products of ``scale``; scores are below 2^15."""
+    case = Case(2, CONFIGS["tiny"], spread=0, power=0, special=False, segments=1)
+    case.q[...] = case.segments[0][0][...] = 0x3F80
+    case.scale[...] = scale
+    assert case.compare(float32=True, raw=False) == overflows
+
+
 def test_as_many_heads_and_queries_as_there_is_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(7, CONFIGS["tiny"], spread=1, power=-1, special=False, segments=2)
     case.q, case.scale = (np.tile(array, (2, 22) + (1,) * (array.ndim - 2)) for array in (case.q, case.scale))
