@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ def weighted_values(
     scores: NDArray[np.float64],
     v: NDArray[Any],
     mask: Mask | None,
-    **options: Unpack[AttentionOptions],
+    timeout: float | None = None,
 ) -> Sums:
     """Compute Σ exp(s) v and Σ exp(s) for scores s.
 
@@ -61,8 +61,8 @@ def weighted_values(
         (batch, heads, M, F), bfloat16 numbers.
     mask
         What says which pairs are seen, if it is the only reason; None if there are others.
-    options
-        ``timeout`` and ``progress`` of every sweep.
+    timeout
+        Seconds after which a sweep fails; no limit if not given.
 
     Returns
     -------
@@ -81,9 +81,10 @@ def weighted_values(
     if mask is None:
         logarithms = np.concatenate([np.zeros((batch, heads, blocks, 1, block)), logarithms], axis=-2)
         v = np.concatenate([np.zeros((batch, heads, 1, v.shape[-1]), v.dtype), v], axis=-2)
-        given: AttentionOptions = options
+        given: AttentionOptions = {}
     else:
-        given = {**options, **_options(mask, batch, heads, blocks, block, keys)}
+        given = _options(mask, batch, heads, blocks, block, keys)
+    given["timeout"] = timeout
     entries = batch * heads * blocks
     key = score_parts(logarithms).reshape(entries, 1, -1, 2 * block)
     value = np.broadcast_to(v[:, :, None], (batch, heads, blocks, *v.shape[-2:])).reshape(entries, 1, *v.shape[-2:])
