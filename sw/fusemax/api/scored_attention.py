@@ -15,7 +15,6 @@ from ..plan.array import Array, Sums
 from ..plan.dot_products import dot_products
 from ..plan.weighted_values import weighted_values
 from ..planning.seen_pairs import part_of, seen_pairs
-from ..runtime.options import AttentionOptions
 from ..runtime.request import Request
 from ..runtime.score_options import ScoreOptions
 from ..runtime.softmax_state import state_of_device
@@ -64,7 +63,6 @@ class ScoredAttention:
     def __init__(self, array: Array, request: Request, wanted: ScoreOptions) -> None:
         self._array, self._request, self._wanted = array, request, wanted
         self._seen, self._bias = request.pairs.whole()
-        self._options: AttentionOptions = {"timeout": request.timeout}
         self._shape = (request.batch, request.heads, request.queries, request.keys)
         #: What was asked for, by its name.
         self._found: dict[str, NDArray[np.float32]] = {}
@@ -147,7 +145,7 @@ class ScoredAttention:
                     if self._seen is None:
                         mask = part_of(request.mask, part.entries, part.rows.start, range(block.start, block.stop))
                     values = np.repeat(v[..., block, :], share, axis=1)
-                    sums = weighted_values(self._array, scores, values, mask, **self._options)
+                    sums = weighted_values(self._array, scores, values, mask, request.timeout)
                     total = sums if total is None else total.merge(sums)
                 if self._wanted.weights:
                     self._found["weights"][part.entries, part.heads, part.rows, block] = scores
@@ -192,7 +190,7 @@ class ScoredAttention:
     def _products(self, part: _Part, q: NDArray[Any], k: NDArray[Any]) -> Matrix:
         """scale · q kᵀ; query heads that share keys follow each other."""
         grouped = q.reshape(*k.shape[:2], -1, q.shape[-1]).astype(np.float64)
-        found = dot_products(self._array, grouped, k.astype(np.float64), **self._options)
+        found = dot_products(self._array, grouped, k.astype(np.float64), self._request.timeout)
         scale = np.broadcast_to(self._request.factors.scale, self._request.heads)[part.heads]
         return found.reshape(*q.shape[:3], -1) * scale[:, None, None]
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.options import SweepOptions
 from .array import Array
 from .weight_scores import score_parts, weight_scores
 
@@ -16,7 +14,7 @@ __all__ = ["dot_products"]
 
 
 def dot_products(
-    array: Array, q: NDArray[np.float64], k: NDArray[np.float64], **options: Unpack[SweepOptions]
+    array: Array, q: NDArray[np.float64], k: NDArray[np.float64], timeout: float | None = None
 ) -> NDArray[np.float64]:
     """Compute q kᵀ.
 
@@ -31,8 +29,8 @@ def dot_products(
         Where it runs.
     q, k
         (..., P, E) and (..., M, E), bfloat16 numbers; equal leading axes.
-    options
-        ``timeout`` and ``progress`` of every sweep.
+    timeout
+        Seconds after which a sweep fails; no limit if not given.
 
     Returns
     -------
@@ -44,7 +42,7 @@ def dot_products(
     size = np.ldexp(1.0, np.frexp(np.where(largest > 0, largest, 1.0))[1])
     values, elements = k.swapaxes(-1, -2), q / size
     if array.config.linear:
-        return size * array.weighted("identity", elements, _identity(q, 1), values, bound=1.0, **options)
+        return size * array.weighted("identity", elements, _identity(q, 1), values, bound=1.0, timeout=timeout)
     block = array.config.max_e // 2
     total = np.zeros((*q.shape[:-1], k.shape[-2]))
     for start in range(0, q.shape[-1], block):
@@ -52,7 +50,7 @@ def dot_products(
         for sign in (1, -1):
             scores = score_parts(weight_scores(array.config, np.maximum(sign * some, 0)))
             weights = scores.reshape(*scores.shape[:-2], -1)
-            sums = array.sums(weights, _identity(some, 2), rows, math.log(2), **options)
+            sums = array.sums(weights, _identity(some, 2), rows, math.log(2), timeout=timeout)
             total += sign * sums.total
     return size * total
 

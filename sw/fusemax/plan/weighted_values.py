@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +39,8 @@ def weighted_values(
     array: Array,
     scores: NDArray[np.float64],
     v: NDArray[Any],
-    intervals: Mask | None,
-    **options: Unpack[SweepOptions],
+    mask: Mask | None,
+    timeout: float | None = None,
 ) -> Sums:
     """Compute Σ exp(s) v and Σ exp(s) for scores s.
 
@@ -59,10 +59,10 @@ def weighted_values(
         (batch, heads, P, M), natural logarithms; -inf for pairs that are not seen.
     v
         (batch, heads, M, F), bfloat16 numbers.
-    intervals
+    mask
         What says which pairs are seen, if it is the only reason; None if there are others.
-    options
-        ``timeout`` and ``progress`` of every sweep.
+    timeout
+        Seconds after which a sweep fails; no limit if not given.
 
     Returns
     -------
@@ -78,19 +78,20 @@ def weighted_values(
     weights = np.pad(weights, [(0, 0), (0, 0), (0, blocks * block - queries), (0, 0)])
     weights = weights.reshape(batch, heads, blocks, block, keys).swapaxes(-1, -2)
     logarithms = weight_scores(array.config, weights)
-    if intervals is None:
+    if mask is None:
         logarithms = np.concatenate([np.zeros((batch, heads, blocks, 1, block)), logarithms], axis=-2)
         v = np.concatenate([np.zeros((batch, heads, 1, v.shape[-1]), v.dtype), v], axis=-2)
-        given: SweepOptions = options
+        given: SweepOptions = {}
     else:
-        given = {**options, **_options(intervals, batch, heads, blocks, block, keys)}
+        given = _options(mask, batch, heads, blocks, block, keys)
+    given["timeout"] = timeout
     entries = batch * heads * blocks
     key = score_parts(logarithms).reshape(entries, 1, -1, 2 * block)
     value = np.broadcast_to(v[:, :, None], (batch, heads, blocks, *v.shape[-2:])).reshape(entries, 1, *v.shape[-2:])
     one = np.broadcast_to(np.repeat(np.eye(block), 2, axis=-1), (entries, 1, block, 2 * block))
     sums = array.sums(one, key, value, math.log(2), **given)
     found = Sums(*(_queries(part, batch, heads, queries) for part in (sums.reference, sums.denominator, sums.numerator)))
-    if intervals is None:
+    if mask is None:
         # The key in front has a weight of 1, and the reference is 0.
         found = replace(found, denominator=found.denominator - 1)
     return replace(found, reference=found.reference + largest / math.log(2))
