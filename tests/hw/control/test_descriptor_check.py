@@ -62,6 +62,13 @@ BAD = (
     {"v_batch_stride": 7},
     *({f"{tensor}_{name}": 4} for tensor in "qkvo" for name in ("address", "row_stride", "head_stride", "batch_stride")),
     {"q_share_stride": 4},
+    {"m_share_stride": 4},
+    {"b_row_stride": 4},
+    {"m_address": 1 << 40},
+    {"bit_mask": 1, "group_tiles": 5, "query_slots": 8, "e": 4, "f": 6, "output_slots": 1},
+    {"bias": 1, "group_tiles": 5, "query_slots": 8, "e": 4, "f": 6, "output_slots": 1},
+    {"bit_mask": 1, "mask_blocks": 0},
+    {"mask_phase": 4},
     {"program_address": 0x1004},
     {"program_address": 1 << 40},
     {"o_address": 1 << 63},
@@ -82,6 +89,7 @@ GOOD = (
     {"mask_lo": 1 << 30, "mask_hi": -(1 << 30)},
     {"share": 256, "tile_phase": 255},
     {"o_address": (1 << 40) - 8},
+    {"bit_mask": 1, "bias": 1, "group_tiles": 4, "query_slots": 4, "f": 8, "output_slots": 1, "mask_phase": 3},
     {"continues": 1, "continued": 1, "heads": 1, "batch": 1, "groups": 1, "large_groups": 1},
 )
 
@@ -109,6 +117,9 @@ def jobs_of(config, count, seed):
     for _ in range(count):
         e, f = rng.randint(1, config.max_e), rng.randint(1, config.max_f)
         job = random_job(rng, config, e, f, queries=40, keys=40, float32_out=rng.getrandbits(1))
+        # What is on chip of masks and biases may be less than of queries.
+        job["bit_mask"] &= job["group_tiles"] <= config.mask_tiles
+        job["bias"] &= job["group_tiles"] <= config.bias_tiles
         address = rng.randrange(1 << config.address_bits) // config.bus_bytes * config.bus_bytes
         yield job | {"ii": rng.randint(1, config.program_words), "program_address": address}
 
@@ -123,7 +134,7 @@ def test_fields():
     """Each case in a job that is right otherwise, in turn with a right one."""
     job = next(jobs_of(CONFIG, 1, 1)) | {"e": 8, "f": 8, "float32_out": 0, "state_out": 0, "share": 1}
     job |= {"tile_positions": 4, "tile_phase": 0, "tile_span": 3, "query_slots": 4, "output_slots": 1}
-    job |= {"groups": 1, "large_groups": 1, "group_tiles": 2}
+    job |= {"groups": 1, "large_groups": 1, "group_tiles": 2, "bit_mask": 0, "bias": 0, "mask_blocks": 1}
     cases = [fields for case in (*BAD, *GOOD) for fields in (case, {})]
     found = verdicts(CONFIG, [job | fields for fields in cases])
     for fields, fits in zip(cases, found, strict=True):
