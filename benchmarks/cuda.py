@@ -284,7 +284,7 @@ def main() -> int:
         return compute_heads(config, eight[0], factor.expand(8, -1), [KeySegment(*eight[1:])], float32=False)
 
     def call_attention() -> torch.Tensor:
-        return attention(*tensors, None, "base")
+        return attention(tensors[0], tensors[1], tensors[2], config="base")
 
     different += int((call_attention()[0].view(torch.int16).cpu().numpy().view(np.uint16) != exact).sum())
     attention_seconds, eight_seconds = timed(call_attention), timed(call_eight, 10)
