@@ -139,5 +139,5 @@ def test_modules_are_those_of_the_project_s_extras(extra: str) -> None:
 
 def test_no_extra_is_left_out() -> None:
     # No command needs these; who imports fusemax.torch and so on is told by that module (runtime/optional.py).
-    libraries = {"onnx", "torch", "transformers"}
+    libraries = {"cuda", "onnx", "torch", "transformers"}
     assert set(MODULES) == set(PROJECT["optional-dependencies"]) - {"dev", "docs"} - libraries
