@@ -22,7 +22,13 @@ from fusemax_hw.bus.reader import beat_layout
 from fusemax_hw.control.dispatcher import Dispatcher
 from fusemax_hw.control.load_walker import LoadKind, load_tag
 
-WALKERS = ("query", "key", "value", "issue", "store")
+WALKERS = ("query", "key", "value", "mask", "bias", "issue", "store")
+#: Of walkers that do not get every job, whether they get one.
+CONCERNED = {
+    "store": lambda job: not job.get("continues"),
+    "mask": lambda job: job.get("bit_mask"),
+    "bias": lambda job: job.get("bias"),
+}
 PULSES = ("program_write", "program_load", "program_start", "fault")
 FAULT = ("fault_cause", "fault_address", "fault_job")
 
@@ -39,6 +45,8 @@ def random_jobs(rng, config, count):
         if rng.random() < 0.3:
             program, float32_out = rng.choice(programs), rng.getrandbits(1)
         job = random_job(rng, config, program["e"], program["f"], queries=20, keys=20, float32_out=float32_out)
+        job["bit_mask"] &= job["group_tiles"] <= config.mask_tiles
+        job["bias"] &= job["group_tiles"] <= config.bias_tiles
         fields = {"program_tag": program["tag"], "program_address": program["address"], "ii": len(program["words"])}
         jobs.append(job | fields | {"program": program["words"]})
         if rng.random() < 0.3:
@@ -227,7 +235,7 @@ class Checker:
             expected = [
                 job | {"restart": restart, "ring_index": index + 1}
                 for index, (job, restart) in enumerate(zip(jobs[:count], restarts, strict=True))
-                if name != "store" or not job.get("continues")
+                if name not in CONCERNED or CONCERNED[name](job)
             ]
             assert sink.received == [{field: job.get(field, 0) for field in fields} for job in expected], name
         programs = self.reader.programs
@@ -257,7 +265,8 @@ class Machine:
         self.reader.refuse_now()
         self.host.announce()
         # No job is done before its program has come, no chain before its last job.
-        given = min(len(sink.received) for name, sink in self.walkers.items() if name != "store") if self.reader.is_idle else 0
+        of_all = [len(sink.received) for name, sink in self.walkers.items() if name not in CONCERNED]
+        given = min(of_all) if self.reader.is_idle else 0
         self.host.complete(given, [job["ring_index"] for job in self.walkers["store"].received])
         self.reader.answer()
 
