@@ -335,12 +335,13 @@ def main() -> int:
                 faulthandler.dump_traceback()
                 print("a thread hangs", file=sys.stderr)
                 os._exit(1)
-        workers.clear()
+        del workers, worker
         for slot in slots:
             if left := left_areas(slot):
                 wrong.append(f"the {slot.kind} device's memory is not balanced: {left}")
             slot.close()
-        del slots
+        # The last one's memory is mapped as long as it has a name.
+        del slots, slot
         gc.collect()
         for what, left in (
             ("processes", processes() - before),
