@@ -14,7 +14,7 @@ from ..runtime.argument_checks import to_bits
 from ..runtime.call import PlacedKeys
 from ..runtime.operands import as_array
 from ..runtime.options import CacheOptions, RequestOptions, check_names
-from ..runtime.page_store import Pages
+from ..runtime.page_store import Pages, Stores
 from ..runtime.paged_sequences import PagedSequences
 from ..runtime.request import Request
 from ..runtime.softmax_state import State
@@ -171,25 +171,27 @@ class KVCache(PagedSequences):
         }  # type: ignore[typeddict-item]
         if isinstance(q, np.ndarray) or not isinstance(q, Sequence):
             q = as_array("q", q)
-            with self.reading(sequences, widened=given.get("alibi_slopes") is not None) as readings:
-                call = self._placed(q, readings, given)
+            with self.reading(sequences, widened=given.get("alibi_slopes") is not None) as (stores, readings):
+                call = self._placed(q, stores, readings, given)
                 rows = self.device.driver.attend([call[1]])
             return call[0].finish(self.device.config, rows[0])
         if len(q) != len(sequences) or not q:
             raise ValueError(f"q must be an array for each of {len(sequences)} sequences, not a list of {len(q)}")
         arrays = [as_array(f"q[{number}]", each) for number, each in enumerate(q)]
         groups = ragged.groups_of(arrays)
-        with self.reading(sequences, widened=given.get("alibi_slopes") is not None) as readings:
+        with self.reading(sequences, widened=given.get("alibi_slopes") is not None) as (stores, readings):
             calls = []
             for group in groups:
                 queries = ragged.stacked(arrays, group)
                 chosen = ragged.options_of(given, group, len(q), (*queries.shape[1:3], self.f))
-                calls.append(self._placed(queries, [readings[entry] for entry in group], chosen))
+                calls.append(self._placed(queries, stores, [readings[entry] for entry in group], chosen))
             rows = self.device.driver.attend([placed for _, placed in calls])
         results = [request.finish(self.device.config, each) for (request, _), each in zip(calls, rows, strict=True)]
         return ragged.gather(groups, results)
 
-    def _placed(self, q: NDArray[Any], readings: Sequence[Reading], options: RequestOptions) -> tuple[Request, PlacedKeys]:
+    def _placed(
+        self, q: NDArray[Any], stores: Stores, readings: Sequence[Reading], options: RequestOptions
+    ) -> tuple[Request, PlacedKeys]:
         """A checked call of sequences that have as many queries, and what the driver is asked for."""
         if q.ndim != 4 or q.shape[0] != len(readings) or q.shape[1] % self.heads or q.shape[3] != self.e:
             raise ValueError(
@@ -204,10 +206,12 @@ class KVCache(PagedSequences):
         longest = max(1, *lengths)
         request = Request(given, q.shape[:2], q.shape[2], longest, self.e, self.f)
         call = request.call(self.device.config)
-        assert self._stores is not None
         runs = [self._tables.runs(reading) for reading in readings]
-        k, v = Pages(self._stores.k, runs), Pages(self._stores.v, runs)
+        k, v = Pages(stores.k, runs), Pages(stores.v, runs)
         bits = to_bits("q", q)
+        if request.factors.flat.any():
+            # A scale of 0: all scores are equal, whatever the queries are.
+            bits = np.where(request.factors.flat.reshape(-1, 1, 1), np.uint16(0), bits)
         if request.alibi is not None:
             bits = request.alibi.extend_queries(bits)
         return request, PlacedKeys(bits, k, v, self.heads, longest, self.f, call)

@@ -25,7 +25,7 @@ class Placed:
     area: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pending:
     """A call that was submitted: its jobs, and what it has in memory, or its rows if there was nothing to compute."""
 

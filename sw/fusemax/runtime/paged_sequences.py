@@ -192,17 +192,18 @@ class PagedSequences:
     # -- for calls -------------------------------------------------------------------------------------------
 
     @contextmanager
-    def reading(self, sequences: Sequence[Hashable], *, widened: bool) -> Iterator[list[Reading]]:
-        """Let a call read the sequences as they are now; keys have columns for ALiBi if they are to be ``widened``."""
+    def reading(self, sequences: Sequence[Hashable], *, widened: bool) -> Iterator[tuple[Stores, list[Reading]]]:
+        """Let a call read the sequences as they are now, in these stores; ``widened``: keys have columns for ALiBi."""
         with self._lock:
             stores = self._check_open()
             for sequence in sequences:
                 self._tables.length(sequence)
             if widened and stores.k.elements == self.e:
                 self._widen(stores)
+            stores = self._check_open()
             readings = [self._tables.read(sequence) for sequence in sequences]
         try:
-            yield readings
+            yield stores, readings
         finally:
             with self._lock:
                 for reading in readings:

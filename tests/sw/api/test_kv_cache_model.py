@@ -367,3 +367,35 @@ def test_a_cache_that_is_dropped(device: fusemax.Device) -> None:
         warnings.simplefilter("error")
         del cache
         gc.collect()
+
+
+def test_a_cache_that_is_closed_or_moved_as_a_call_begins(device: fusemax.Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another thread, between the moment when the call has seen the sequences and the one when it asks where they lie."""
+    q = numbers(3, 1, 4, 2, E)
+    for event in ("close", "move"):
+        cache = cache_of(device, pages=160)
+        keys = grown(cache, "a", 10, 1)
+        expected = alone(device, keys, q[0])
+        placed = cache._placed
+
+        def interrupted(*arguments: Any, cache: KVCache = cache, placed: Any = placed, event: str = event) -> Any:
+            monkeypatch.undo()
+            if event == "close":
+                cache.close()
+            else:
+                cache.attend(q, ["a"], alibi_slopes=[0.5] * 4)
+            return placed(*arguments)
+
+        monkeypatch.setattr(cache, "_placed", interrupted)
+        np.testing.assert_array_equal(cache.attend(q, ["a"])[0].view(np.uint16), expected)
+        cache.close()
+    assert device.driver.memory.reserved_bytes == 0
+
+
+def test_a_scale_of_zero_is_the_mean(device: fusemax.Device) -> None:
+    with cache_of(device) as cache:
+        keys = grown(cache, "a", 11, 1)
+        q = numbers(3, 1, 4, 2, E)
+        for scale in (0, [0.0, 0.3, 0.0, 0.2]):
+            found = cache.attend(q, ["a"], scale)[0].view(np.uint16)
+            np.testing.assert_array_equal(found, alone(device, keys, q[0], scale=scale))
