@@ -4,7 +4,7 @@ Prints, by layer and head, the mean weight of the first token (When Attention Si
 (Entropy-Guided Attention), the bins of the heads, and what ACT makes of the sinks; with a file name, draws the first two.
 """
 
-import sys
+import argparse
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,6 +46,9 @@ def draw(path: str, alpha: np.ndarray, entropy: np.ndarray, layers: Sequence[int
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="Sinks, entropy and calibrated attention of a model's heads.")
+    parser.add_argument("picture", nargs="?", help="file to draw both to; nothing is drawn if it is not given")
+    picture = parser.parse_args().picture
     data, sinks, entropy, causal, calibrated = measure()
     print(f"{len(data.tokens)} tokens; mean weight of the first token (causal) and entropy (not causal, nats), by head")
     for number, layer in enumerate(data.layers):
@@ -55,8 +58,8 @@ def main() -> None:
     print("heads by quarter of the largest entropy:", *(f"{share:.2f}" for share in fusemax.entropy_bins(entropy)))
     change = np.linalg.norm(calibrated - causal.out, axis=(-2, -1)) / np.linalg.norm(causal.out, axis=(-2, -1))
     print("ACT, threshold 0.1: sinks that are turned down change", int((change > 1e-3).sum()), "of", change.size, "heads")
-    if len(sys.argv) > 1:
-        draw(sys.argv[1], sinks.alpha, entropy, data.layers)
+    if picture:
+        draw(picture, sinks.alpha, entropy, data.layers)
 
 
 if __name__ == "__main__":

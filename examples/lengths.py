@@ -4,7 +4,7 @@ Flow attention grows as n, softmax as n²: prints cycles per token and the lengt
 the share of a sequence that is in no cluster, one, or more of routing attention. With a file name, draws both.
 """
 
-import sys
+import argparse
 
 import ml_dtypes
 import numpy as np
@@ -78,6 +78,9 @@ def draw(path: str, found: dict[str, list[float]], shares: dict[str, list[float]
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="Cycles per token over length, and routing attention's occupancy.")
+    parser.add_argument("picture", nargs="?", help="file to draw both to; nothing is drawn if it is not given")
+    picture = parser.parse_args().picture
     found = cycles()
     print("cycles per token and head at", *LENGTHS, "tokens")
     for name, values in found.items():
@@ -87,8 +90,8 @@ def main() -> None:
     shares = {"random tokens": occupancy(0.0), "tokens near centroids": occupancy(12.0)}
     for name, values in shares.items():
         print(f"{name}: in 0, 1, 2, … of {CLUSTERS} clusters:", *(f"{value:.2f}" for value in values))
-    if len(sys.argv) > 1:
-        draw(sys.argv[1], found, shares)
+    if picture:
+        draw(picture, found, shares)
 
 
 if __name__ == "__main__":

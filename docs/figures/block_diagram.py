@@ -7,7 +7,7 @@ The same configuration gives the same bytes, so that a test can compare the comm
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -195,12 +195,13 @@ def draw_legend(drawing: Drawing) -> None:
     drawing.text(470, 650, "Drawn with 4 rows and 4 columns; every machine has the same parts.", 11, "normal", "start")
 
 
-def main() -> int:
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else TARGET
-    config = config_named(sys.argv[2] if len(sys.argv) > 2 else "tiny")
-    target.write_text(block_diagram(config), encoding="utf-8")
-    return 0
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Draw the machine's block diagram.")
+    parser.add_argument("target", nargs="?", type=Path, default=TARGET, help="file to write")
+    parser.add_argument("config", nargs="?", default="tiny", help="name of a configuration")
+    options = parser.parse_args()
+    options.target.write_text(block_diagram(config_named(options.config)), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
