@@ -75,7 +75,7 @@ def memory_bits(config: Config) -> dict[str, int]:
     scaled_query_bits, state_bits = 27, 34
     return {
         "keys and values": config.rows * 2 * (config.key_beats + config.value_beats) * config.bus_bits,
-        "queries": config.columns * config.query_bank_beats * config.beat_elements * scaled_query_bits,
+        "queries": config.columns * config.query_bank_words * config.beat_elements * scaled_query_bits,
         "states": config.columns * config.state_words * state_bits,
         "references": config.columns * config.reference_words * (config.reference_bits + 1),
         "output": config.columns * config.output_beats * config.bus_bits,
