@@ -24,7 +24,7 @@ from bounds import bounds, choice, group_sizes, least_query_tiles, modelled
 from matplotlib.figure import Figure
 from rows import Row, Rows, markdown
 
-import fusemax.runtime.driver
+import fusemax.runtime.call
 from fusemax.cli.options import table
 from fusemax.evaluation.bench import Case
 from fusemax.evaluation.bench.measure import Digests, measure, opened
@@ -56,7 +56,7 @@ STALLS = ("stall_q", "stall_k", "stall_v")
 @contextmanager
 def forced(most_tiles: int) -> Iterator[None]:
     """Let the driver write descriptors with at most so many query tiles in a group."""
-    with patch.object(fusemax.runtime.driver, "describe", partial(describe, most_tiles=most_tiles)):
+    with patch.object(fusemax.runtime.call, "describe", partial(describe, most_tiles=most_tiles)):
         yield
 
 

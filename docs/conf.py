@@ -96,9 +96,18 @@ def write_index(app: Any, exception: Exception | None) -> None:
         (Path(app.outdir) / "index.html").write_text(page, encoding="utf-8")
 
 
+def escape_bars(app: Any, what: str, name: str, found: object, options: object, lines: list[str]) -> None:
+    """A bar in a docstring is that of a size, |S|; reStructuredText would look for a substitution."""
+    for number, line in enumerate(lines):
+        parts = line.split("``")
+        parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
+        lines[number] = "``".join(parts)
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Connect the handlers above."""
     app.connect("doctree-read", unlink_folders)
     app.connect("missing-reference", find_exported)
     app.connect("build-finished", write_index)
+    app.connect("autodoc-process-docstring", escape_bars)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

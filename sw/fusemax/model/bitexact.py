@@ -355,7 +355,7 @@ class Keys:
         return scores, overflow
 
     def _checked_scores(
-        self, block: slice, operand: NDArray[np.int64], shift: NDArray[np.int64], bias: ScaledQuery | None
+        self, block: slice, operand: NDArray[np.int64], shift: NDArray[np.int64], bias: ScaledQuery | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Scores of a block in which some sum or shift may leave its range, looking at every step, and which overflowed."""
         total = np.zeros((block.stop - block.start, operand.shape[1]), np.int64)

@@ -25,7 +25,7 @@ def bias_beats(config: Config, *, wide: bool) -> int:
 
 
 def with_axes(array: NDArray[Any], leading: tuple[int, ...]) -> NDArray[Any]:
-    """``array``, whose shape broadcasts to (*leading, P, M), as (batch or 1, heads or 1, P or 1, M or 1).
+    """``array``, which broadcasts to the leading axes, P and M, as (batch or 1, heads or 1, P or 1, M or 1).
 
     Several batch axes become one, so an array that has only some of them is repeated along the others.
     """

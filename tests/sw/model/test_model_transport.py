@@ -198,7 +198,7 @@ def test_counters(machine: Machine) -> None:
         "slots_max": 6,
         "slots_function": 0,
         # A descriptor, the program with its header, and rows of bus words of 8 bytes; E takes one, F two.
-        "bytes_read": 192 + 16 + -(-4 * ii // 8) * 8 + 8 * (QUERIES + KEYS + 2 * KEYS),
+        "bytes_read": DESCRIPTOR_BYTES + 16 + -(-4 * ii // 8) * 8 + 8 * (QUERIES + KEYS + 2 * KEYS),
         "bytes_written": 2 * F * QUERIES,
     }
     machine.write("COUNTERS_CLEAR", 1)
@@ -214,7 +214,7 @@ def test_keys_are_read_once_per_group_and_a_program_once(machine: Machine) -> No
     machine.write("INTERRUPT", 3)
     machine.write("RING_TAIL", 2)
     machine.transport.wait_interrupt(10, None)
-    assert machine.counter("bytes_read") - before == 192 + 8 * (QUERIES + 2 * 3 * KEYS)
+    assert machine.counter("bytes_read") - before == DESCRIPTOR_BYTES + 8 * (QUERIES + 2 * 3 * KEYS)
     assert machine.counter("jobs") == 2
 
 
@@ -224,7 +224,7 @@ def test_another_output_format_reads_the_program_again(machine: Machine) -> None
     while machine.read("RING_HEAD") != 2:
         pass
     ii = machine.program.ii
-    assert machine.counter("bytes_read") == 2 * (192 + 16 + 4 * ii + ii % 2 * 4 + 8 * (QUERIES + 3 * KEYS))
+    assert machine.counter("bytes_read") == 2 * (DESCRIPTOR_BYTES + 16 + 4 * ii + ii % 2 * 4 + 8 * (QUERIES + 3 * KEYS))
     assert machine.counter("cycles") == machine.expected_time(*jobs)["cycles"]
 
 
@@ -513,7 +513,7 @@ def test_row_factors(machine: Machine) -> None:
     expected = attention(TINY, *machine.bits.values(), scale, False).out_bits
     np.testing.assert_array_equal(machine.output(), expected)
     ii = machine.program.ii
-    assert machine.counter("bytes_read") == 192 + 16 + 4 * ii + ii % 2 * 4 + 8 * (2 * QUERIES + 3 * KEYS)
+    assert machine.counter("bytes_read") == DESCRIPTOR_BYTES + 16 + 4 * ii + ii % 2 * 4 + 8 * (2 * QUERIES + 3 * KEYS)
 
 
 def test_numerators_in_bfloat16(machine: Machine) -> None:
@@ -567,7 +567,7 @@ def test_chain(machine: Machine) -> None:
     # Nothing is left out in a chain.
     assert [machine.counter(name) for name in ("jobs", "tiles", "tiles_skipped")] == [1, 6, 0]
     ii = machine.program.ii
-    assert machine.counter("bytes_read") == 3 * 192 + 16 + 4 * ii + ii % 2 * 4 + 8 * (QUERIES + 3 * KEYS)
+    assert machine.counter("bytes_read") == 3 * DESCRIPTOR_BYTES + 16 + 4 * ii + ii % 2 * 4 + 8 * (QUERIES + 3 * KEYS)
 
 
 @pytest.mark.parametrize(
