@@ -115,6 +115,7 @@ def test_memory_bits_of_a_small_machine():
     assert info.memory_bits(config) == {
         "keys and values": 3 * (2 * 4 + 2 * 5) * 64,
         "queries": 5 * 2 * 16 * 27,
+        "masks and biases": 5 * (2 * 2 + 2 * 2 * 2) * 4 * 27,
         "states": 5 * 2 * 21 * 34,
         "references": 5 * 8 * (17 + 1),
         "output": 5 * 2 * 10 * 64,

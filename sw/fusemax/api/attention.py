@@ -13,14 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from ..compiler.program import Program
 from ..opening import open_device
 from ..plan.array import Array
-from ..planning.memory_map import Shape, align, required_bytes
-from ..runtime.device import MEMORY_BYTES, Counters, Device
+from ..runtime.device import Counters, Device
 from ..runtime.operands import as_operands
 from ..runtime.options import AttentionOptions, RequestOptions, check_names
 from ..runtime.request import Request
+from ..runtime.room import room_of
 from ..runtime.score_options import ScoreOptions
 from ..runtime.softmax_state import State
-from ..spec import PAGE_BYTES, Config, config_named
+from ..spec import Config, config_named
 from .scored_attention import ScoredAttention
 
 __all__ = ["attention", "run_request"]
@@ -292,26 +292,6 @@ def opened(device: Device | None, request: Request, k: NDArray[Any], config: Con
     if device is not None:
         yield device
         return
-    with open_device("model", config, memory_bytes=_room(request, k)) as machine:
+    room = room_of(request, config, k.shape[-3] if k.ndim > 2 else 1)
+    with open_device("model", config, memory_bytes=room) as machine:
         yield machine
-
-
-def _room(request: Request, k: NDArray[Any]) -> int:
-    """Memory of a device that is opened for one call."""
-    if not (request.batch and request.heads and request.queries and request.keys):
-        return MEMORY_BYTES
-    heads = k.shape[-3] if k.ndim > 2 else 1
-    shape = Shape(
-        batch=request.batch,
-        heads=heads,
-        share=request.heads // heads,
-        queries=request.queries,
-        keys=request.keys,
-        e=request.e + request.extra_columns,
-        f=request.output_columns,
-        out_dtype="float32",
-        row_scale=True,
-        state_out=True,
-    )
-    need = required_bytes(config_named("small"), shape)
-    return max(MEMORY_BYTES, align(need, PAGE_BYTES))

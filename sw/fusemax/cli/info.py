@@ -73,9 +73,11 @@ def sizes_of(config: Config) -> dict[str, Any]:
 def memory_bits(config: Config) -> dict[str, int]:
     """Bits of the memories of the whole machine, by what they hold (docs/explanation/microarchitecture.md)."""
     scaled_query_bits, state_bits = 27, 34
+    bank_bits = config.beat_elements * scaled_query_bits
     return {
         "keys and values": config.rows * 2 * (config.key_beats + config.value_beats) * config.bus_bits,
-        "queries": config.columns * config.query_bank_words * config.beat_elements * scaled_query_bits,
+        "queries": config.columns * config.query_bank_beats * bank_bits,
+        "masks and biases": config.columns * (config.query_bank_words - config.query_bank_beats) * bank_bits,
         "states": config.columns * config.state_words * state_bits,
         "references": config.columns * config.reference_words * (config.reference_bits + 1),
         "output": config.columns * config.output_beats * config.bus_bits,

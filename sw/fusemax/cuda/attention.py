@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import ScoreOverflowError
-from ..planning.memory_map import Shape, align, required_bytes
 from ..planning.output_rows import Rows
 from ..runtime.call import Call
-from ..runtime.device import MEMORY_BYTES, Device
+from ..runtime.device import Device
 from ..runtime.options import RequestOptions
 from ..runtime.request import Request
-from ..spec import PAGE_BYTES, Config, config_named
+from ..runtime.room import room_of
+from ..spec import Config, config_named
 from .heads import Heads, KeySegment, compute_heads
 from .place import check_place
 from .transport import CudaTransport
@@ -174,22 +174,7 @@ def _bits(tensor: torch.Tensor) -> torch.Tensor:
 def _through_memory(request: Request, config: Config, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
     """The call on a device ``cuda`` that is opened for it, on arrays of the host."""
     arrays = [_array(tensor) for tensor in (q, k, v)]
-    room = MEMORY_BYTES
-    if q.numel() and k.numel() and v.numel():
-        heads = k.shape[-3] if k.dim() > 2 else 1
-        shape = Shape(
-            batch=request.batch,
-            heads=heads,
-            share=request.heads // heads,
-            queries=request.queries,
-            keys=request.keys,
-            e=request.e + request.extra_columns,
-            f=request.output_columns,
-            out_dtype="float32",
-            row_scale=True,
-            state_out=True,
-        )
-        room = max(room, align(required_bytes(config, shape), PAGE_BYTES))
+    room = room_of(request, config, k.shape[-3] if k.dim() > 2 else 1)
     with Device(CudaTransport(config, room), config) as device:
         call = request.call(config)
         rows = device.driver.attention(*request.operands(arrays[0], arrays[1], arrays[2]), call)

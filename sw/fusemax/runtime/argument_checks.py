@@ -15,6 +15,7 @@ from ..spec import Config
 
 __all__ = [
     "check_array",
+    "check_broadcast",
     "check_count",
     "check_head_dims",
     "check_seconds",
@@ -99,6 +100,22 @@ def check_array(name: str, array: object) -> None:
         raise ValueError(f"{name} must have at least 2 axes, length and head dim, not shape {array.shape}")
     if array.size == 0:
         raise ValueError(f"{name} must have at least one element, not shape {array.shape}")
+
+
+def check_broadcast(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    """A shape that broadcasts to another one.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+    """
+    try:
+        fits = np.broadcast_shapes(shape, wanted) == wanted
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name} must broadcast to {wanted}, not be of shape {shape}")
 
 
 def check_shapes(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> None:

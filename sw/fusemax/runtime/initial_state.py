@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .argument_checks import per_head
+from .argument_checks import check_broadcast, per_head
 from .softmax_state import State
 
 __all__ = ["initial_state"]
@@ -32,12 +32,7 @@ def initial_state(state: State | None, sink: Any, leading: tuple[int, ...], head
     if state is not None:
         if not isinstance(state, State):
             raise TypeError(f"state must be a fusemax.State or None, not {state!r}")
-        try:
-            fits = np.broadcast_shapes(state.shape, shape) == shape
-        except ValueError:
-            fits = False
-        if not fits:
-            raise ValueError(f"state must broadcast to {shape}, not be of shape {state.shape}")
+        check_broadcast("state", state.shape, shape)
         states.append(state)
     if sink is not None:
         logits = per_head("sink", heads, sink, none=True)

@@ -18,7 +18,7 @@ from ..planning.masks import Mask
 from ..planning.packed_mask import PackedMask
 from ..planning.pair_rows import Bias, PairRows, Pairs, with_axes
 from ..spec import Config
-from .argument_checks import numbers_of
+from .argument_checks import check_broadcast
 from .options import RequestOptions
 
 __all__ = ["PairArguments"]
@@ -32,7 +32,7 @@ class PairArguments:
     Parameters
     ----------
     options
-        Of the call. Its temperature has been checked when they are packed.
+        Of the call.
     shape
         Batch axes, query heads, queries and keys.
     program
@@ -52,8 +52,7 @@ class PairArguments:
         self, options: RequestOptions, shape: tuple[int, ...], program: Program | None = None, starts: Sequence[int] = (0,)
     ) -> None:
         mask, bias = options.get("mask"), options.get("bias")
-        self._given_temperature = options.get("temperature")
-        self._leading, self._queries, self._keys, self._count = shape[:-2], shape[-2], shape[-1], math.prod(shape)
+        self._leading, self._keys, self._count = shape[:-2], shape[-1], math.prod(shape)
         self._whole = (math.prod(shape[:-3]), shape[-3] if len(shape) > 2 else 1, *shape[-2:])
         self._packed = mask if isinstance(mask, PackedMask) else None
         self._seen: NDArray[np.bool_] | None = None
@@ -74,21 +73,21 @@ class PairArguments:
 
     def _take_mask(self, mask: Any, shape: tuple[int, ...]) -> None:
         if self._packed is not None:
-            _check_shape("mask", self._packed.shape, shape)
+            check_broadcast("mask", self._packed.shape, shape)
             if self._packed.shape[-1] != self._keys:
                 raise ValueError(f"a packed mask must be of all {self._keys} keys, not of {self._packed.shape[-1]}")
             return
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
             found = getattr(mask, "dtype", type(mask).__name__)
             raise TypeError(f"mask must be an array of bool, a fusemax.PackedMask or None, not {found}")
-        _check_shape("mask", mask.shape, shape)
+        check_broadcast("mask", mask.shape, shape)
         self._seen = with_axes(_all_keys(mask, self._keys), self._leading)
 
     def _take_bias(self, bias: Any, shape: tuple[int, ...]) -> None:
         if not isinstance(bias, np.ndarray) or bias.dtype not in (np.dtype(np.float32), BFLOAT16):
             found = getattr(bias, "dtype", type(bias).__name__)
             raise TypeError(f"bias must be an array of float32 or bfloat16, or None, not {found}")
-        _check_shape("bias", bias.shape, shape)
+        check_broadcast("bias", bias.shape, shape)
         bias = with_axes(_all_keys(bias, self._keys), self._leading)
         # Both say in models that a key is not seen.
         hidden = bias <= ml_dtypes.finfo(bias.dtype).min
@@ -127,15 +126,15 @@ class PairArguments:
             None if bias is None else np.broadcast_to(bias, self._whole),
         )
 
-    def pack(self, config: Config) -> Pairs:
-        """Pack them for a machine.
+    def pack(self, config: Config, temperature: NDArray[np.float64] | None = None) -> Pairs:
+        """Pack them for a machine; ``temperature`` is that of the call, (batch, query heads, P), or None.
 
         Raises
         ------
         ValueError
             If the machine takes no mask, or the mask was packed for another one.
         """
-        return Pairs(self._mask_rows(config), self._bias_rows(config))
+        return Pairs(self._mask_rows(config), self._bias_rows(config, temperature))
 
     def _mask_rows(self, config: Config) -> PairRows | None:
         rows = None
@@ -149,19 +148,7 @@ class PairArguments:
             rows = seen if rows is None else rows & seen
         return None if rows is None else PairRows(np.ascontiguousarray(rows))
 
-    @property
-    def _temperature(self) -> NDArray[np.float64] | None:
-        """One number, or one per batch entry, query head and query; None if there is none."""
-        numbers = None if self._given_temperature is None else numbers_of(self._given_temperature)
-        if numbers is None:
-            return None
-        numbers = numbers.astype(np.float64)
-        if (numbers == numbers.flat[0]).all():
-            return numbers.reshape(-1)[0]
-        whole = np.broadcast_to(numbers, (*self._leading, self._queries))
-        return whole.reshape(-1, self._leading[-1] if self._leading else 1, self._queries)
-
-    def _bias_rows(self, config: Config) -> Bias | None:
+    def _bias_rows(self, config: Config, temperature: NDArray[np.float64] | None) -> Bias | None:
         """Biases for a machine; None if there are none.
 
         bfloat16 numbers are scaled by the machine. Others, or any beside temperatures that differ, are scaled here, in float64,
@@ -169,9 +156,9 @@ class PairArguments:
         """
         if self._bias is None or not self._count:
             return None
-        factor, temperature = 1 / math.log(2), self._temperature
-        if temperature is not None and temperature.ndim == 0:
-            factor, temperature = factor / float(temperature), None
+        factor = 1 / math.log(2)
+        if temperature is not None and (temperature == temperature.flat[0]).all():
+            factor, temperature = factor / float(temperature.flat[0]), None
         if self._bias.dtype == np.uint16 and temperature is None:
             return Bias(PairRows(pack_bias(config, self._bias)), wide=False, scale=np.float32(factor))
         numbers = self._bias.view(BFLOAT16) if self._bias.dtype == np.uint16 else self._bias
@@ -179,15 +166,6 @@ class PairArguments:
         if temperature is not None:
             scaled = scaled / temperature[..., None]
         return Bias(PairRows(pack_bias(config, as_operands(config, scaled))), wide=True, scale=np.float32(1))
-
-
-def _check_shape(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    try:
-        fits = np.broadcast_shapes(shape, wanted) == wanted
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(f"{name} must broadcast to {wanted}, not be of shape {shape}")
 
 
 def _all_keys(array: NDArray[Any], keys: int) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .argument_checks import numbers_of
+from .argument_checks import check_broadcast, numbers_of
 from .softmax_state import State
 
 __all__ = ["gather", "groups_of", "options_of", "stacked"]
@@ -70,10 +70,8 @@ def _broadcast(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     numbers = numbers_of(value)
     if numbers is None:
         raise TypeError(f"{name} must be a number or an array of numbers, not {value!r}")
-    try:
-        return np.broadcast_to(numbers, shape)
-    except ValueError:
-        raise ValueError(f"{name} must broadcast to {shape}, not be of shape {numbers.shape}") from None
+    check_broadcast(name, numbers.shape, shape)
+    return np.broadcast_to(numbers, shape)
 
 
 def _state(states: Sequence[State | None], shape: tuple[int, int, int]) -> State | None:

@@ -196,7 +196,7 @@ class Request:
             progress=self.progress,
             program=self._feed.program,
             sequences=self._sequences,
-            pairs=self.pairs.pack(config),
+            pairs=self.pairs.pack(config, self.factors.temperature),
             **self._told,
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .argument_checks import numbers_of, per_head
+from .argument_checks import check_broadcast, numbers_of, per_head
 
 __all__ = ["ScoreFactors"]
 
@@ -95,10 +95,8 @@ def _temperature(temperature: Any, leading: tuple[int, ...], shape: tuple[int, i
     if numbers is None:
         raise TypeError(f"temperature must be a number or an array of numbers, not {temperature!r}")
     whole = (*leading, shape[2])
-    try:
-        numbers = np.broadcast_to(numbers.astype(np.float64), whole)
-    except ValueError:
-        raise ValueError(f"temperature must broadcast to {whole}, not be of shape {numbers.shape}") from None
+    check_broadcast("temperature", numbers.shape, whole)
+    numbers = np.broadcast_to(numbers.astype(np.float64), whole)
     if not ((numbers > 0) & (numbers < np.inf)).all():
         raise ValueError("temperature must be finite and greater than 0")
     return numbers.reshape(shape)

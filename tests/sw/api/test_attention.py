@@ -121,7 +121,7 @@ def test_without_a_device() -> None:
 
 
 def test_a_device_of_its_own_is_as_large_as_the_call_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["fusemax.api.attention"], "MEMORY_BYTES", 1 << 13)
+    monkeypatch.setattr(sys.modules["fusemax.runtime.room"], "MEMORY_BYTES", 1 << 13)
     for shape in (((3,), 300, 500, 64, 64), ((), 1, 1, 1, 1), ((2, 2), 77, 90, 13, 5)):
         for out_dtype in ("bfloat16", "float32"):
             fusemax.attention(*arrays(*shape), out_dtype=out_dtype)

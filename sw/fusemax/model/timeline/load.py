@@ -11,7 +11,7 @@ from .bus import LONG_AGO, UNKNOWN, ReadPath
 from .latencies import Latencies
 from .walk import TILE, Rows, Walk
 
-__all__ = ["DEADLINES", "Arbiter", "LoadWalker", "Loader"]
+__all__ = ["DEADLINES", "Arbiter", "LoadWalker", "Loader", "RowWalker"]
 
 #: First uses are counted modulo this; the order of two that are half of it apart is the other one.
 DEADLINES = 1 << 16
@@ -19,17 +19,17 @@ DEADLINES = 1 << 16
 QUEUE_DEPTH = 3
 
 
-class LoadWalker(Walk):
-    """Asks for the rows of one tensor, a tile's first one when a buffer is free.
+class RowWalker(Walk):
+    """Asks for rows of one tensor, which are read into buffers; for the first row of each when a buffer is free.
 
     Members
     -------
     valid
         First cycle in which a row is asked for; unknown if there is no job or no buffer.
     deadline
-        Iteration that first uses the tile, modulo ``DEADLINES``.
+        Iteration that first uses what is under way, modulo ``DEADLINES``.
     loaded
-        Of every tile granted in full and not used yet: the first cycle in which it may be used.
+        Of everything granted in full and not used yet: the first cycle in which it may be used.
     """
 
     def __init__(self, config: Config, tensor: str) -> None:
@@ -38,35 +38,63 @@ class LoadWalker(Walk):
         self._config = config
         self._tensor = tensor
         self._latencies = latencies
-        self._loaded_after = {"q": latencies.query_loaded, "k": latencies.key_loaded, "v": latencies.value_loaded}[tensor]
         self.valid = UNKNOWN
-        self.deadline = 1 if tensor == "v" else 0
+        self.deadline = self.group_start = 0
         self.loaded: deque[int] = deque()
-        self.group_start = 0
         self._busy = False  # there is a tile under way
         self._ended = LONG_AGO  # the latest tile's last row was granted
         self._row = self._tile_rows = 0
-        self._group_tiles = self._group_iterations = 0  # of the tile under way; iterations only if it is its group's last
+        self._group_tiles = self._group_iterations = 0  # of the tile under way
         self._ready = LONG_AGO  # the next row could be asked for if a buffer were free
-        self._slots = 0
         self._buffers: deque[int] = deque()  # when each free buffer became so
+
+    @property
+    def _needs_buffer(self) -> bool:
+        """Whether the next row is the first one of a buffer."""
+        return self._row == 0
+
+    def release(self, issued: int) -> None:
+        """The array reads a buffer for the last time in the microword issued in that cycle."""
+        self._buffers.append(issued + self._latencies.release)
+        if self._busy and self._needs_buffer:
+            self._ask()
+
+    def _ask(self) -> None:
+        if not self._needs_buffer:
+            self.valid = self._ready
+        else:
+            self.valid = max(self._ready, self._buffers[0]) if self._buffers else UNKNOWN
+
+    def advance(self, iterations: int) -> None:
+        """The first uses of everything to come move by so many iterations."""
+        self.deadline += iterations
+        self.group_start += iterations
+
+    def state(self) -> tuple[int, ...]:
+        """Every cycle that what comes next may depend on."""
+        return (self.valid, self.offered, self._ready, self._ended, *self._buffers, LONG_AGO, *self.loaded)
+
+
+class LoadWalker(RowWalker):
+    """Asks for the rows of queries, keys or values; a buffer is a tile's. Iterations of a group are told with its last tile."""
+
+    def __init__(self, config: Config, tensor: str) -> None:
+        super().__init__(config, tensor)
+        latencies = self._latencies
+        self._loaded_after = {"q": latencies.query_loaded, "k": latencies.key_loaded, "v": latencies.value_loaded}[tensor]
+        self.deadline = 1 if tensor == "v" else 0
+        self._slots = 0
 
     def start(self) -> None:
         super().start()
         if not self._busy and self.job is not None:
             self._take()
 
-    def release(self, issued: int) -> None:
-        """The array reads a tile for the last time in the microword issued in that cycle."""
-        self._buffers.append(issued + self._latencies.release)
-        if self._busy and self._row == 0:
-            self._ask()
-
     def grant(self, cycle: int, path: ReadPath) -> None:
         """Read the row that is asked for."""
         taken = path.run(cycle, self._rows.bursts)
         self._rows.next_row()
-        if self._row == 0:
+        if self._needs_buffer:
             self._buffers.popleft()
         self._row += 1
         if self._row < self._tile_rows:
@@ -126,18 +154,6 @@ class LoadWalker(Walk):
         if there:
             self._end_tile(self._ready)
 
-    def _ask(self) -> None:
-        self.valid = max(self._ready, self._buffers[0]) if self._buffers else UNKNOWN
-
-    def advance(self, iterations: int) -> None:
-        """The first uses of everything to come move by so many iterations."""
-        self.deadline += iterations
-        self.group_start += iterations
-
-    def state(self) -> tuple[int, ...]:
-        """Every cycle that what comes next may depend on."""
-        return (self.valid, self.offered, self._ready, self._ended, *self._buffers, LONG_AGO, *self.loaded)
-
     def shape(self) -> tuple[int, ...]:
         """What else it depends on, the numbers of the loops aside."""
         tile = (self._busy, self._row, self._tile_rows, self._group_tiles, self._group_iterations, self.arrived)
@@ -177,7 +193,10 @@ class Arbiter:
     @property
     def next_grant(self) -> int:
         """Cycle of the next grant, as far as is known now."""
-        earliest = min(self.control, *(walker.valid for walker in self._walkers))
+        earliest = self.control
+        for walker in self._walkers:
+            if walker.valid < earliest:
+                earliest = walker.valid
         return max(earliest, self._path.free) if earliest < UNKNOWN else UNKNOWN
 
     def choose(self, cycle: int) -> Loader | None:
@@ -185,6 +204,8 @@ class Arbiter:
         if self.control <= cycle:
             return None
         asking = [walker for walker in self._walkers if walker.valid <= cycle]
+        if len(asking) == 1:
+            return asking[0]
         return next(
             walker
             for number, walker in enumerate(asking)

@@ -41,7 +41,10 @@ class Machine:
         self.path = ReadPath(config, memory)
         query, key, value = self.loaders = tuple(LoadWalker(config, tensor) for tensor in "qkv")
         mask, bias = self.pairs = PairWalker(config, "m"), PairWalker(config, "b")
-        self.arbiter = Arbiter((query, key, mask, bias, value), self.path)
+        # The arbiter looks at every walker for every row: at none that never asks.
+        has_mask, has_bias = any(job.bit_mask for job in descriptors), any(job.bias for job in descriptors)
+        asking = query, key, *[mask] * has_mask, *[bias] * has_bias, value
+        self.arbiter = Arbiter(asking, self.path)
         self.store = Store(config, WritePath(config, memory))
         self.on_key_tile: Callable[[bool], None] = lambda masked: None
         self.issue = Issue(config, self.loaders, self.pairs, self.store, lambda masked: self.on_key_tile(masked))

@@ -7,45 +7,24 @@ from collections import deque
 from ...planning.pair_rows import bias_beats
 from ...spec import PAGE_BYTES, Config
 from .bus import LONG_AGO, UNKNOWN, ReadPath, cut
-from .latencies import Latencies
-from .walk import BATCH, GROUP, HEAD, TILE, Descriptor, Walk
+from .load import RowWalker
+from .walk import BATCH, GROUP, HEAD, TILE, Descriptor
 
 __all__ = ["PairWalker"]
 
-#: Jobs that wait in its queue.
-QUEUE_DEPTH = 3
 
-
-class PairWalker(Walk):
-    """Asks for the rows of mask bits (``m``) or biases (``b``); of a block's first one when one of two buffers is free.
+class PairWalker(RowWalker):
+    """Asks for the rows of mask bits (``m``) or biases (``b``); a buffer is that of a block of keys, for a whole group.
 
     The innermost of the loops goes through the query tiles of a group once for every block.
-
-    Members
-    -------
-    valid
-        First cycle in which a row is asked for; unknown if there is no job or no buffer.
-    deadline
-        Iteration that first uses the block, modulo ``DEADLINES``.
-    loaded
-        Of every block granted in full and not used yet: the first cycle in which it may be used.
     """
 
     def __init__(self, config: Config, tensor: str) -> None:
-        latencies = Latencies(config)
-        super().__init__(QUEUE_DEPTH, latencies)
-        self._config, self._tensor, self._latencies = config, tensor, latencies
+        super().__init__(config, tensor)
         self._numbers: deque[int] = deque()
-        self.valid = UNKNOWN
-        self.deadline = self.group_start = 0
-        self.loaded: deque[int] = deque()
-        self._busy = False
-        self._ended = LONG_AGO
-        self._row = self._tile_rows = self._beats = 0
+        self._beats = 0
         self._first = self._block_end = self._group_end = False
-        self._group_tiles = self._group_iterations = 0
-        self._ready = LONG_AGO
-        self._buffers: deque[int] = deque([LONG_AGO] * 2)
+        self._buffers = deque([LONG_AGO] * 2)
         # Places in a page: of the row, of its position's first one, its number in the position; of the group's first row.
         self._query = self._group = (0, 0, 0)
         self._block = self._head_base = self._batch_base = 0
@@ -65,17 +44,15 @@ class PairWalker(Walk):
         if not self._busy and self.job is not None:
             self._take()
 
-    def release(self, issued: int) -> None:
-        """The array reads a block for the last time in the microword issued in that cycle."""
-        self._buffers.append(issued + self._latencies.release)
-        if self._busy and self._first and self._row == 0:
-            self._ask()
+    @property
+    def _needs_buffer(self) -> bool:
+        return self._first and self._row == 0
 
     def grant(self, cycle: int, path: ReadPath) -> None:
         """Read the row that is asked for."""
         taken = path.run(cycle, cut(self._config, (self._query[0] + self._block) % PAGE_BYTES, self._beats))
         self._next_row()
-        if self._first and self._row == 0:
+        if self._needs_buffer:
             self._buffers.popleft()
         self._row += 1
         if self._row < self._tile_rows:
@@ -142,19 +119,6 @@ class PairWalker(Walk):
         elif self.at[TILE] % self.group_tiles == 0:
             self._query = self._group
             self._block = (self._block + self._beats * self._config.bus_bytes) % PAGE_BYTES
-
-    def _ask(self) -> None:
-        needs = self._first and self._row == 0
-        self.valid = UNKNOWN if needs and not self._buffers else max(self._ready, self._buffers[0] if needs else LONG_AGO)
-
-    def advance(self, iterations: int) -> None:
-        """The first uses of everything to come move by so many iterations."""
-        self.deadline += iterations
-        self.group_start += iterations
-
-    def state(self) -> tuple[int, ...]:
-        """Every cycle that what comes next may depend on."""
-        return (self.valid, self.offered, self._ready, self._ended, *self._buffers, LONG_AGO, *self.loaded)
 
     def shape(self) -> tuple[int, ...]:
         """What else it depends on, the numbers of the loops aside."""

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 import threading
 import tty
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "bridge"))
-
 from bridge_model import BridgeModel
 
 from fusemax.model.model_transport import ModelTransport
