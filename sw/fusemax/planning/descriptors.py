@@ -230,7 +230,7 @@ def _of_group(seen_tiles: NDArray[np.bool_], positions: Range) -> NDArray[np.boo
 
 
 def _seen_segments(segments: Sequence[_Segment], seen: NDArray[np.bool_], rows: int) -> list[_Segment]:
-    """Segments without their tiles that nobody sees; as few parts as ``MOST_PARTS`` of each, so the widest gaps are left out."""
+    """Segments without their tiles that nobody sees, in at most ``MOST_PARTS`` parts each: the widest gaps are left out."""
     found = []
     for segment in segments:
         first, last = segment.keys
