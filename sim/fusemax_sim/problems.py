@@ -34,7 +34,7 @@ CONFIGS: dict[str, Config] = {
         spec.CONFIGS["small"],
         spec.CONFIGS["base"],
         Config(name="odd3x5", rows=3, columns=5),
-        Config(name="flat2x7", rows=2, columns=7, max_e=24, max_f=40, bus_bits=32, contexts=2, pe_latency=2, query_tiles=1),
+        Config(name="flat2x7", rows=2, columns=7, max_e=576, max_f=500, bus_bits=32, contexts=2, pe_latency=2, query_tiles=1),
         Config(name="tall9x2", rows=9, columns=2, max_e=37, max_f=5, bus_bits=256, contexts=5, pe_latency=5, query_tiles=3),
         Config(
             name="wide5x6",
@@ -52,8 +52,8 @@ CONFIGS: dict[str, Config] = {
     )
 }
 
-#: Longest P and M.
-MOST_ROWS = 70
+#: Longest P and M, and largest E and F.
+MOST_ROWS, MOST_DIM = 70, 128
 #: Seconds after which a call of some ten thousand cycles has failed.
 TIMEOUT_S = 120.0
 #: Counters that the model has as exactly as the machine with any memory; cycles and stalls depend on it.
@@ -249,8 +249,8 @@ def draw(config: str | Config, seed: int) -> Problem:
         leading=choose((), (1,), (2,), (3,), (2, 2), (1, 2), (2, 1), (1, 2, 1)),
         queries=size(machine.columns, MOST_ROWS),
         keys=size(machine.rows, MOST_ROWS),
-        e=size(machine.beat_elements, machine.max_e),
-        f=size(machine.beat_elements, machine.max_f),
+        e=size(machine.beat_elements, min(machine.max_e, MOST_DIM)),
+        f=size(machine.beat_elements, min(machine.max_f, MOST_DIM)),
         family=str(random.choice(list(FAMILIES), p=CHANCES)),
         scale=choose(None, None, float(np.ldexp(random.uniform(1, 2) * choose(1, -1), int(random.integers(-5, 0))))),
         in_dtype=choose("bfloat16", "float32"),

@@ -38,6 +38,14 @@ def test_every_head_dim(open_pair, arrays) -> None:
         pair(*arrays(6, 7, e, 65 - e, seed=e), out_dtype="float32" if e % 2 else "bfloat16")
 
 
+@pytest.mark.parametrize(("e", "f"), [(576, 500), (511, 1), (1, 500), (256, 256), (513, 255)])
+def test_wide_heads(open_pair, arrays, e: int, f: int) -> None:
+    """Features have numbers of up to ten bits, rows have up to 288 bus words."""
+    pair = open_pair("flat2x7")
+    pair(*arrays(9, 5, e, f, seed=e), out_dtype="float32")
+    pair(*arrays(3, 2, e, f, seed=f))
+
+
 @pytest.mark.parametrize("out_dtype", ["bfloat16", "float32"])
 def test_heads_and_batch_entries_are_one_job(open_pair, arrays, out_dtype: str) -> None:
     pair = open_pair("small", stall_probability=0.1)

@@ -330,7 +330,7 @@
 
 /* Program header: little-endian. First 16 bytes of a program file; microwords of 32 bits follow, little-endian. */
 #define FUSEMAX_PROGRAM_MAGIC_VALUE                      0x58414D46u
-#define FUSEMAX_PROGRAM_VERSION_VALUE                    2u
+#define FUSEMAX_PROGRAM_VERSION_VALUE                    3u
 #define FUSEMAX_PROGRAM_HEADER_BYTES                     16u
 #define FUSEMAX_PROGRAM_MAGIC_OFFSET                     0x00u /* PROGRAM_MAGIC. */
 #define FUSEMAX_PROGRAM_MAGIC_MASK                       0xFFFFFFFFu
@@ -367,21 +367,21 @@
 #define FUSEMAX_MICROWORD_OP_SHIFT                       0
 #define FUSEMAX_MICROWORD_STAGE_MASK                     0x000000F0u /* Stage of the main operation's tile. */
 #define FUSEMAX_MICROWORD_STAGE_SHIFT                    4
-#define FUSEMAX_MICROWORD_INDEX_MASK                     0x0001FF00u /* Head dim index: e of QK, f of SLNV, F for SUM; slice of ENT, which is its f; row of BIAS; of SET and ADD the constant's significand, two's complement. */
+#define FUSEMAX_MICROWORD_INDEX_MASK                     0x0003FF00u /* Head dim index: e of QK, f of SLNV, F for SUM; slice of ENT, which is its f; row of BIAS; of SET and ADD the constant's significand, two's complement. */
 #define FUSEMAX_MICROWORD_INDEX_SHIFT                    8
-#define FUSEMAX_MICROWORD_FIRST_MASK                     0x00020000u /* First operation of its kind for the tile: QK loads S instead of adding; K, V, Q or bias must be there. Of the numerators the first one begins an output row. EXP: of -|S|; LIN: of max(S, 0); ADD: to min(S, 0). */
-#define FUSEMAX_MICROWORD_FIRST_SHIFT                    17
-#define FUSEMAX_MICROWORD_LAST_MASK                      0x00040000u /* Last operation of its kind for the tile: frees the buffer that it read. */
-#define FUSEMAX_MICROWORD_LAST_SHIFT                     18
-#define FUSEMAX_MICROWORD_MAX_MASK                       0x00080000u /* MAX: downward maximum of a tile's scores, which move to its hold register. Of the stage 1 tile, in slot 0, beside the first QK or alone; with dst of the word's own tile, in any slot. */
-#define FUSEMAX_MICROWORD_MAX_SHIFT                      19
-#define FUSEMAX_MICROWORD_MASK_MASK                      0x00100000u /* In SUM's slot, or a slot without operation: the stage 0 tile's key intervals come down the columns. */
-#define FUSEMAX_MICROWORD_MASK_SHIFT                     20
-#define FUSEMAX_MICROWORD_SRC_MASK                       0x00200000u /* Hold register that the operation reads: 0 the tile's, 1 the spare one. QK: 1 for a key of 0, so that with first S is 0; it waits for nothing then. */
-#define FUSEMAX_MICROWORD_SRC_SHIFT                      21
-#define FUSEMAX_MICROWORD_DST_MASK                       0x00400000u /* Hold register that EXP, LIN and SET write, likewise; with max see there. */
-#define FUSEMAX_MICROWORD_DST_SHIFT                      22
-#define FUSEMAX_MICROWORD_CONSTANT_MASK                  0x7F800000u /* EXP with fixed_reference: the reference. SET, ADD: right shift of the product of weight and significand. Else 0. */
-#define FUSEMAX_MICROWORD_CONSTANT_SHIFT                 23 /* two's complement */
+#define FUSEMAX_MICROWORD_FIRST_MASK                     0x00040000u /* First operation of its kind for the tile: QK loads S instead of adding; K, V, Q or bias must be there. Of the numerators the first one begins an output row. EXP: of -|S|; LIN: of max(S, 0); ADD: to min(S, 0). */
+#define FUSEMAX_MICROWORD_FIRST_SHIFT                    18
+#define FUSEMAX_MICROWORD_LAST_MASK                      0x00080000u /* Last operation of its kind for the tile: frees the buffer that it read. */
+#define FUSEMAX_MICROWORD_LAST_SHIFT                     19
+#define FUSEMAX_MICROWORD_MAX_MASK                       0x00100000u /* MAX: downward maximum of a tile's scores, which move to its hold register. Of the stage 1 tile, in slot 0, beside the first QK or alone; with dst of the word's own tile, in any slot. */
+#define FUSEMAX_MICROWORD_MAX_SHIFT                      20
+#define FUSEMAX_MICROWORD_MASK_MASK                      0x00200000u /* In SUM's slot, or a slot without operation: the stage 0 tile's key intervals come down the columns. */
+#define FUSEMAX_MICROWORD_MASK_SHIFT                     21
+#define FUSEMAX_MICROWORD_SRC_MASK                       0x00400000u /* Hold register that the operation reads: 0 the tile's, 1 the spare one. QK: 1 for a key of 0, so that with first S is 0; it waits for nothing then. */
+#define FUSEMAX_MICROWORD_SRC_SHIFT                      22
+#define FUSEMAX_MICROWORD_DST_MASK                       0x00800000u /* Hold register that EXP, LIN and SET write, likewise; with max see there. */
+#define FUSEMAX_MICROWORD_DST_SHIFT                      23
+#define FUSEMAX_MICROWORD_CONSTANT_MASK                  0xFF000000u /* EXP with fixed_reference: the reference. SET, ADD: right shift of the product of weight and significand. Else 0. */
+#define FUSEMAX_MICROWORD_CONSTANT_SHIFT                 24 /* two's complement */
 
 #endif

@@ -42,7 +42,7 @@ def test_help(command, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["info", "--config", "big"], "argument --config: must be one of tiny, small, base, paper, not 'big'"),
+        (["info", "--config", "big"], "argument --config: must be one of tiny, small, base, wide, paper, not 'big'"),
         (["run", "--device", "board"], "invalid choice: 'board'"),
         (["run", "--layer", "1"], "invalid choice: 1"),
         (["compile", "--head-dim", "x"], "argument --head-dim: must be a whole number, not 'x'"),

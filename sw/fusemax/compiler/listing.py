@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ..errors import ProgramError
-from ..spec import MICROWORD, Config, Op
+from ..spec import MICROWORD, MOST_SIG, Config, Op
 from .micro import Constant
 from .microwords import SHIFTS, constant_fields, constant_of, decode, tag_of
 
@@ -71,7 +71,7 @@ def disassemble(microwords: Sequence[int], config: Config, e: int, f: int, flags
     Raises
     ------
     ProgramError
-        If a word has reserved bits or an operation that does not exist: text cannot say so.
+        If a word has an operation that does not exist, or a constant that no machine has: text cannot say so.
     """
     ii = len(microwords)
     stages = decode(microwords, config, e, f).stages
@@ -85,9 +85,9 @@ def disassemble(microwords: Sequence[int], config: Config, e: int, f: int, flags
     ]
     for slot, word in enumerate(microwords):
         fields = MICROWORD.unpack(word)
-        if MICROWORD.pack(fields) != word:
-            raise ProgramError(f"the reserved bits of microword {slot} must be zero, not {word:#010x}")
         op = Op(fields["op"])
+        if op in SHIFTS and abs(sig := constant_of(config, fields).sig) > MOST_SIG:
+            raise ProgramError(f"the significand of microword {slot} must be from {-MOST_SIG} to {MOST_SIG}, not {sig}")
         text = f"{slot:4}: {op.name:4} " + " ".join(_operands(op, fields, config))
         times = [str(fields["stage"] * ii + slot)] if op is not Op.NOP else []
         if fields["max"]:
@@ -195,6 +195,6 @@ def _constant(op: Op, text: str | None, number: int, config: Config) -> dict[str
     sig = int(match["sig"])
     if op not in SHIFTS:
         return {"constant": sig}
-    if abs(sig) > 255:
-        raise ProgramError(f"line {number}: the significand of const must be from -255 to 255, not {sig}")
+    if abs(sig) > MOST_SIG:
+        raise ProgramError(f"line {number}: the significand of const must be from {-MOST_SIG} to {MOST_SIG}, not {sig}")
     return constant_fields(config, op, Constant(sig, int(match["power"])))

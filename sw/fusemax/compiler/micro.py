@@ -49,7 +49,7 @@ class Register(enum.Enum):
 
 
 class Constant(NamedTuple):
-    """sig · 2^shift, |sig| ≤ 255: what the west feeder can put on the bus."""
+    """sig · 2^shift, |sig| ≤ ``spec.MOST_SIG``: what the west feeder can put on the bus."""
 
     sig: int
     shift: int

@@ -120,12 +120,12 @@ def decode(microwords: Sequence[int], config: Config, e: int, f: int, *, fixed_r
 
 def constant_fields(config: Config, op: Op, constant: Constant) -> dict[str, int]:
     """Write the constant of SET or ADD: its significand, two's complement, is in the index."""
-    return {"index": constant.sig % (1 << 9), "constant": SHIFTS[op](config, constant.shift)}
+    return {"index": constant.sig % (1 << 10), "constant": SHIFTS[op](config, constant.shift)}
 
 
 def constant_of(config: Config, fields: Mapping[str, int]) -> Constant:
     """Read the constant of SET or ADD; shift and power of two have the same sum always."""
-    sig = fields["index"] - (fields["index"] >> 8 << 9)
+    sig = fields["index"] - (fields["index"] >> 9 << 10)
     return Constant(sig, SHIFTS[Op(fields["op"])](config, 0) - fields["constant"])
 
 

@@ -168,7 +168,7 @@ class Program:
         Raises
         ------
         ProgramError
-            If a word has reserved bits or an operation that does not exist: text cannot say so.
+            If a word has an operation that does not exist, or a constant that no machine has: text cannot say so.
         """
         flags = [name for name in PROGRAM_FLAGS if getattr(self, name)]
         return disassemble(self.microwords, self.config, self.e, self.f, flags)

@@ -16,7 +16,7 @@ from .descriptor import (
 )
 from .fields import Field, Layout
 from .integers import ceil_div, clog2
-from .isa import MICROWORD, PROGRAM_HEADER, PROGRAM_MAGIC, PROGRAM_VERSION, STAGES, Op
+from .isa import MICROWORD, MOST_SIG, PROGRAM_HEADER, PROGRAM_MAGIC, PROGRAM_VERSION, STAGES, Op
 from .registers import (
     COUNTERS,
     EXACT_CAUSES,
@@ -49,6 +49,7 @@ __all__ = [
     "MASK_LIMIT",
     "MAX_SHARE",
     "MICROWORD",
+    "MOST_SIG",
     "NORTH_BITS",
     "PAGE_BYTES",
     "PROGRAM_HEADER",

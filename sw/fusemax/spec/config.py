@@ -14,6 +14,10 @@ __all__ = ["CONFIGS", "NORTH_BITS", "Config", "config_named"]
 #: Bits of the bus that goes down a column: one per row of a mask, if the rows are no more.
 NORTH_BITS = 27
 BUS_WIDTHS = (32, 64, 128, 256, 512, 1024)
+#: A microword has 10 bits for the number of a feature.
+MAX_HEAD_DIM = 1023
+#: Walkers count the bus words of a row in 9 bits; a float32 row of output has a word more in front.
+MAX_ROW_BEATS = 511
 #: Files have a configuration's name in theirs, which a file system limits.
 LONGEST_NAME = 100
 
@@ -80,8 +84,8 @@ class Config:
         for field, low, high in (
             ("rows", 2, 256),
             ("columns", 2, 256),
-            ("max_e", 1, 256),
-            ("max_f", 1, 256),
+            ("max_e", 1, MAX_HEAD_DIM),
+            ("max_f", 1, MAX_HEAD_DIM),
             ("address_bits", 12, 64),
             ("outstanding_reads", 1, 256),
             ("outstanding_writes", 2, 256),
@@ -101,14 +105,24 @@ class Config:
             raise ValueError(
                 f"contexts must be 3 or more with functions, whose spare hold register no tile has, not {self.contexts}"
             )
-        object.__setattr__(self, "bus_bits", _integer("bus_bits", self.bus_bits))
-        if self.bus_bits not in BUS_WIDTHS:
-            raise ValueError(f"bus_bits must be one of {', '.join(map(str, BUS_WIDTHS))}, not {self.bus_bits!r}")
+        self._check_bus()
         if self.score_bits - self.score_frac_bits < 10:
             raise ValueError(
                 f"score_frac_bits must leave 10 of the {self.score_bits} score_bits to the integer part, "
                 f"not {self.score_bits - self.score_frac_bits}"
             )
+
+    def _check_bus(self) -> None:
+        object.__setattr__(self, "bus_bits", _integer("bus_bits", self.bus_bits))
+        if self.bus_bits not in BUS_WIDTHS:
+            raise ValueError(f"bus_bits must be one of {', '.join(map(str, BUS_WIDTHS))}, not {self.bus_bits!r}")
+        words = MAX_ROW_BEATS * self.bus_bytes
+        for field, most in (("max_e", words // 2), ("max_f", (words - self.bus_bytes) // 4)):
+            if getattr(self, field) > most:
+                raise ValueError(
+                    f"{field} must be at most {most} on a bus of {self.bus_bits} bits, whose rows have at most {MAX_ROW_BEATS} "
+                    f"words, not {getattr(self, field)}"
+                )
 
     def _enough_contexts(self) -> int:
         """A tile's scores stay in a hold register from MAX to the last SLNV; a new tile needs one every initiation interval."""
@@ -294,6 +308,17 @@ CONFIGS: dict[str, Config] = {
             columns=16,
             max_e=128,
             max_f=128,
+            bus_bits=128,
+            contexts=4,
+            outstanding_writes=64,
+        ),
+        # Heads of 256, and latent attention: DeepSeek's keys of 576 and values of 512 columns.
+        Config(
+            name="wide",
+            rows=16,
+            columns=16,
+            max_e=576,
+            max_f=512,
             bus_bits=128,
             contexts=4,
             outstanding_writes=64,

@@ -11,7 +11,7 @@ import enum
 
 from .fields import Field, Layout
 
-__all__ = ["MICROWORD", "PROGRAM_HEADER", "PROGRAM_MAGIC", "PROGRAM_VERSION", "STAGES", "Op"]
+__all__ = ["MICROWORD", "MOST_SIG", "PROGRAM_HEADER", "PROGRAM_MAGIC", "PROGRAM_VERSION", "STAGES", "Op"]
 
 
 class Op(enum.IntEnum):
@@ -51,7 +51,7 @@ MICROWORD = Layout(
         Field("stage", 4, "Stage of the main operation's tile."),
         Field(
             "index",
-            9,
+            10,
             "Head dim index: e of QK, f of SLNV, F for SUM; slice of ENT, which is its f; row of BIAS; of SET and ADD the "
             "constant's significand, two's complement.",
         ),
@@ -82,12 +82,14 @@ MICROWORD = Layout(
             "EXP with fixed_reference: the reference. SET, ADD: right shift of the product of weight and significand. Else 0.",
             signed=True,
         ),
-        Field("_reserved", 1, "Zero."),
     ),
 )
 
+#: Largest size of the significand of a constant, as of a bfloat16 number.
+MOST_SIG = 255
+
 PROGRAM_MAGIC = 0x58414D46  # "FMAX"
-PROGRAM_VERSION = 2
+PROGRAM_VERSION = 3
 
 #: Where each field in front of the microwords lies.
 PROGRAM_HEADER = Layout(

@@ -74,7 +74,7 @@ def test_long_names_are_shortened_and_stay_different() -> None:
         (("--set", "bus_bits=100"), "bus_bits must be one of 32, 64, 128, 256, 512, 1024, not 100"),
         (("--set", "query_tiles=-3"), "query_tiles must be from 1 to 64, not -3"),
         (("--name", "a-b"), "name must be letters, digits and underscores, not 'a-b'"),
-        (("--name", "base"), "--name must not be that of another configuration (tiny, small, base, paper), not 'base'"),
+        (("--name", "base"), "--name must not be that of another configuration (tiny, small, base, wide, paper), not 'base'"),
     ],
 )
 def test_values_that_are_wrong(arguments, message: str) -> None:

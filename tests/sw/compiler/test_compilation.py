@@ -45,7 +45,7 @@ def test_any_configuration() -> None:
         (
             {"head_dim": 8, "config": "huge"},
             ValueError,
-            "config must be one of tiny, small, base, paper or a Config, not 'huge'",
+            "config must be one of tiny, small, base, wide, paper or a Config, not 'huge'",
         ),
         ({"head_dim": 8, "config": 3}, TypeError, "config must be a Config or a name, not 3"),
         ({"head_dim": 8, "binding": "serial"}, TypeError, "binding must be a Binding, not 'serial'"),

@@ -16,14 +16,22 @@ from fusemax.spec import CONFIGS, MICROWORD, PROGRAM_VERSION, Op
 
 SMALL = CONFIGS["small"]
 
+
+def word_of(fields: dict[str, int]) -> int:
+    """A microword; the index of SET and ADD is a significand, -255 to 255, in two's complement."""
+    if fields["op"] in (Op.SET, Op.ADD):
+        fields = {**fields, "index": (fields["index"] % 511 - 255) % 1024}
+    return MICROWORD.pack(fields)
+
+
 words = st.fixed_dictionaries(
     {
         "op": st.sampled_from(list(Op)),
         "stage": st.integers(0, 15),
-        "index": st.integers(0, 511),
+        "index": st.integers(0, 1023),
         **{flag: st.integers(0, 1) for flag in ("first", "last", "max", "mask")},
     }
-).map(MICROWORD.pack)
+).map(word_of)
 some_operation = MICROWORD.pack({"op": Op.EXP, "stage": 2})
 programs = st.builds(
     lambda e, f, before, after: Program(SMALL, e, f, (*before, some_operation, *after)),
@@ -104,7 +112,7 @@ def changed(data: bytes, at: int) -> bytes:
     [
         (lambda data: data[:15], "must have a header of 16 bytes, not 15"),
         (lambda data: changed(data, 0), "magic must be 0x58414d46, not 0x58414d47"),
-        (lambda data: changed(data, 4), "version must be 0x2, not 0x3"),
+        (lambda data: changed(data, 4), "version must be 0x3, not 0x2"),
         (lambda data: data[:-1], "of 18 microwords must have 88 bytes, not 87"),
         (lambda data: data + b"\0", "of 18 microwords must have 88 bytes, not 89"),
         (lambda data: changed(data, 6), "of 19 microwords must have 92 bytes, not 88"),
@@ -160,7 +168,7 @@ def test_text_by_hand() -> None:
         (".e 1\n0: MUL 0", "line 2: the operation must be one of NOP, QK, EXP, SUM, SLNV, LIN, SET, ADD, ENT, BIAS, not 'MUL'"),
         ("0: QK 0 stage=1 third", "line 1: a flag must be one of first, last, max, mask, not 'third'"),
         ("0: QK 0 stage=16", "line 1: Microword.stage must be from 0 to 15, not 16"),
-        ("0: QK 512", "line 1: Microword.index must be from 0 to 511, not 512"),
+        ("0: QK 1024", "line 1: Microword.index must be from 0 to 1023, not 1024"),
         ("0: QK 0\n0: NOP", "line 2: slot 0 must be named once, not again"),
         (".e 4\n0: QK 0", r"must say \.f"),
         (".e 4\n.f 4\n", "must have 1 to"),
@@ -173,8 +181,8 @@ def test_text_that_is_no_program(text: str, message: str) -> None:
 
 
 def test_words_that_text_cannot_say() -> None:
-    with pytest.raises(ProgramError, match="the reserved bits of microword 1 must be zero, not 0x80000000"):
-        Program(SMALL, 8, 8, (some_operation, 1 << 31)).listing()
+    with pytest.raises(ProgramError, match="the significand of microword 1 must be from -255 to 255, not 256"):
+        Program(SMALL, 8, 8, (some_operation, MICROWORD.pack({"op": Op.SET, "index": 256}))).listing()
     with pytest.raises(ProgramError, match=r"the operation of microword 1 must be one of NOP, QK, .*, BIAS, not 15"):
         Program(SMALL, 8, 8, (some_operation, 15)).listing()
     with pytest.raises(ProgramError, match="must hold an operation"):

@@ -21,8 +21,8 @@ def configs(draw) -> Config:
     return Config(
         rows=draw(st.integers(2, 256)),
         columns=draw(st.integers(2, 256)),
-        max_e=draw(st.integers(1, 256)),
-        max_f=draw(st.integers(1, 256)),
+        max_e=draw(st.integers(1, 1022)),
+        max_f=draw(st.integers(1, 510)),
         bus_bits=draw(st.sampled_from((32, 64, 128, 256, 512, 1024))),
         query_tiles=draw(st.integers(1, 64)),
         score_bits=score_bits,
@@ -50,8 +50,13 @@ def configs(draw) -> Config:
         ({"rows": True}, TypeError, "rows must be an integer, not True"),
         ({"columns": 1}, ValueError, "columns must be from 2 to 256, not 1"),
         ({"columns": "4"}, TypeError, "columns must be an integer, not '4'"),
-        ({"max_e": 0}, ValueError, "max_e must be from 1 to 256, not 0"),
-        ({"max_f": 257}, ValueError, "max_f must be from 1 to 256, not 257"),
+        ({"max_e": 0}, ValueError, "max_e must be from 1 to 1023, not 0"),
+        ({"max_f": 1024}, ValueError, "max_f must be from 1 to 1023, not 1024"),
+        (
+            {"max_f": 511, "bus_bits": 32},
+            ValueError,
+            "max_f must be at most 510 on a bus of 32 bits, whose rows have at most 511 words, not 511",
+        ),
         ({"bus_bits": 48}, ValueError, "bus_bits must be one of 32, 64, 128, 256, 512, 1024, not 48"),
         ({"address_bits": 11}, ValueError, "address_bits must be from 12 to 64, not 11"),
         ({"outstanding_reads": 0}, ValueError, "outstanding_reads must be from 1 to 256, not 0"),
@@ -82,16 +87,16 @@ def test_validation_says_field_value_and_what_is_right(fields, error, message):
 
 def test_named_configurations():
     shapes = {name: (c.rows, c.columns) for name, c in CONFIGS.items()}
-    assert shapes == {"tiny": (4, 4), "small": (8, 8), "base": (16, 16), "paper": (256, 256)}
+    assert shapes == {"tiny": (4, 4), "small": (8, 8), "base": (16, 16), "wide": (16, 16), "paper": (256, 256)}
     for name, c in CONFIGS.items():
         assert c.name == name
         assert config_named(name) is c
         assert config_named(c) is c
-        assert min(c.max_e, c.max_f) >= (128 if name in ("base", "paper") else 64)
+        assert min(c.max_e, c.max_f) >= (128 if name in ("base", "wide", "paper") else 64)
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match=r"^config must be one of tiny, small, base, paper or a Config, not 'big'$"):
+    with pytest.raises(ValueError, match=r"^config must be one of tiny, small, base, wide, paper or a Config, not 'big'$"):
         config_named("big")
     with pytest.raises(TypeError, match=r"^config must be a Config or a name, not 4$"):
         config_named(4)  # pyright: ignore[reportArgumentType]
