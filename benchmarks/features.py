@@ -39,6 +39,7 @@ CONFIG = "base"
 BASE = config_named(CONFIG)
 #: Signed weights make scores in a third of the cycles.
 WITH_LINEAR = replace(BASE, name="base_linear", linear=True)
+WIDE = config_named("wide")
 CAUSAL_SHARE = 0.56
 
 Row = dict[str, Any]
@@ -53,7 +54,7 @@ class Call:
     title
         In the table.
     q, k
-        Shapes of queries and keys, (batch, heads, length, head dim); values are shaped like keys.
+        Shapes of queries and keys, (batch, heads, length, head dim); values are shaped like keys, but for ``f``.
     arguments
         Keyword arguments, but for mask and bias.
     sequences
@@ -62,6 +63,8 @@ class Call:
         The machine.
     mask, bias
         Functions that make these; none if there are none. A mask is of (queries, keys).
+    f
+        Head dim of the values; None for that of the keys.
     """
 
     title: str
@@ -72,10 +75,11 @@ class Call:
     config: Config = BASE
     mask: Callable[[], NDArray[np.bool_]] | None = None
     bias: Callable[[], NDArray[Any]] | None = None
+    f: int | None = None
 
     def arrays(self) -> list[NDArray[Any]]:
         """Q, K and V from three seeds."""
-        shapes = (self.q, self.k, self.k)
+        shapes = (self.q, self.k, (*self.k[:3], self.f or self.k[3]))
         return [
             np.random.default_rng(seed).standard_normal(shape, dtype=np.float32).astype(ml_dtypes.bfloat16)
             for seed, shape in enumerate(shapes)
@@ -96,6 +100,12 @@ class Call:
         """Keyword arguments, mask and bias among them."""
         made = {name: make() for name, make in (("mask", self.mask), ("bias", self.bias)) if make is not None}
         return {**self.arguments, **made}
+
+    def program(self) -> fusemax.Program:
+        """That of a call of one sweep."""
+        return fusemax.compile(
+            head_dim=self.q[3], value_dim=self.f or self.q[3], config=self.config, bias=self.bias is not None
+        )
 
     def pairs(self) -> int:
         """Pairs of a query and a key that it sees, in all heads."""
@@ -200,6 +210,8 @@ def calls() -> list[Call]:
         Call("8 documents of 128 tokens, as a mask", long, long, mask=documents),
         Call("tree of 64 candidates behind 448 keys", (1, 8, 64, 64), (1, 8, 512, 64), mask=candidate_tree),
         Call("bias of T5, 512 × 512", (1, 1, 512, 64), (1, 1, 512, 64), bias=t5_bias),
+        Call("head of E = F = 256 on `wide`", (1, 1, 256, 256), (1, 1, 256, 256), config=WIDE),
+        Call("latent attention, E = 576, F = 512, on `wide`", (1, 16, 1, 576), (1, 1, 1024, 576), config=WIDE, f=512),
     ]
 
 
@@ -215,7 +227,7 @@ def measure(call: Call) -> Row:
     pairs = [part if isinstance(part, tuple) else (part,) for part in results.values()]
     row["bits_as_model"] = all(one.tobytes() == other.tobytes() for one, other in zip(*pairs, strict=True))
     pes = call.config.rows * call.config.columns
-    row["utilisation"] = call.pairs() * 2 * call.q[3] / (pes * row["rtl_cycles"])
+    row["utilisation"] = call.pairs() * (call.q[3] + (call.f or call.q[3])) / (pes * row["rtl_cycles"])
     return row
 
 
@@ -254,7 +266,7 @@ def lines(results: list[tuple[Call, Row]]) -> list[list[str]]:
     for call, row in results:
         # A call of several sweeps has tiles of more than one kind.
         several = "softcap" in call.arguments
-        slots = "" if several else fusemax.compile(head_dim=call.q[3], config=CONFIG, bias=call.bias is not None).ii
+        slots = "" if several else call.program().ii
         shapes = ["×".join(map(str, shape[:3])) for shape in (call.q, call.k)]
         figures = [str(row["tiles"]), str(row["tiles_skipped"]), str(row["rtl_cycles"]), str(slots)]
         out.append([call.title, *shapes, *figures, f"{row['utilisation']:.4f}"])
