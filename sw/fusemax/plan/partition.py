@@ -56,6 +56,14 @@ class _Partition:
     def refuse(self, reason: str, at: Position | None) -> ReachError:
         return self.forms.refuse(reason, at)
 
+    def refuse_result(self, name: str) -> ReachError:
+        """Make the error that only the array has a result, or that the host has only a number near it."""
+        lacks = "the array gives only a number near this maximum" if name in self.maxima else "only the array has its numbers"
+        why = "is one of outputs" if self.cascade.outputs else "is a result, as no Einsum reads it"
+        written = (*self.cascade.expressions, *self.cascade.extended, *self.cascade.finally_)
+        at = next(einsum.at for einsum in written if einsum.result.tensor == name)
+        return self.refuse(f"{name} {why}, but {lacks}", at)
+
     # -- what is large -----------------------------------------------------------------------------------------
 
     def _merged(self, variables: Iterable[str]) -> frozenset[str]:
@@ -86,9 +94,9 @@ class _Partition:
         if cascade.iteration is not None:
             self.iterate(cascade.iteration)
             self.place(cascade.finally_)
-        wanted = [name for name in cascade.results if name in self.known or name in self.maxima]
-        if wanted:
-            raise self.refuse(f"{wanted[0]} is a result, but only the array has it, or only nearly", None)
+        for name in cascade.results:
+            if name in self.known or name in self.maxima:
+                raise self.refuse_result(name)
         return Plan(cascade, tuple(self.steps))
 
     def place(self, einsums: Iterable[Einsum]) -> None:
