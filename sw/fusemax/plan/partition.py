@@ -56,14 +56,6 @@ class _Partition:
     def refuse(self, reason: str, at: Position | None) -> ReachError:
         return self.forms.refuse(reason, at)
 
-    def refuse_result(self, name: str) -> ReachError:
-        """Make the error that only the array has a result, or that the host has only a number near it."""
-        lacks = "the array gives only a number near this maximum" if name in self.maxima else "only the array has its numbers"
-        why = "is one of outputs" if self.cascade.outputs else "is a result, as no Einsum reads it"
-        written = (*self.cascade.expressions, *self.cascade.extended, *self.cascade.finally_)
-        at = next(einsum.at for einsum in written if einsum.result.tensor == name)
-        return self.refuse(f"{name} {why}, but {lacks}", at)
-
     # -- what is large -----------------------------------------------------------------------------------------
 
     def _merged(self, variables: Iterable[str]) -> frozenset[str]:
@@ -96,7 +88,8 @@ class _Partition:
             self.place(cascade.finally_)
         for name in cascade.results:
             if name in self.known or name in self.maxima:
-                raise self.refuse_result(name)
+                lacks = "the array gives only a number near this maximum" if name in self.maxima else "only the array has it"
+                raise self.refuse(*_lacking(cascade, name, lacks))
         return Plan(cascade, tuple(self.steps))
 
     def place(self, einsums: Iterable[Einsum]) -> None:
@@ -341,6 +334,13 @@ class _Partition:
                 return number
         self.sweeps.append(self.add(replace(sweep, columns=(column,) if column else ())))
         return len(self.sweeps) - 1
+
+
+def _lacking(cascade: Cascade, name: str, lacks: str) -> tuple[str, Position | None]:
+    """Say why a result cannot be given, and where it is written."""
+    why = "is one of outputs" if cascade.outputs else "is a result, as no Einsum reads it"
+    written = (*cascade.expressions, *cascade.extended, *cascade.finally_)
+    return f"{name} {why}, but {lacks}", next(einsum.at for einsum in written if einsum.result.tensor == name)
 
 
 def _host_bindings(cascade: Cascade) -> frozenset[str]:
