@@ -140,6 +140,11 @@ def half_of_the_pairs() -> NDArray[np.bool_]:
     return np.random.default_rng(5).random((1024, 1024)) < 0.5
 
 
+def documents(length: int = 1024, count: int = 8) -> NDArray[np.bool_]:
+    number = np.arange(length) * count // length
+    return number[:, None] == number
+
+
 def candidate_tree(context: int = 448, candidates: int = 64) -> NDArray[np.bool_]:
     """Mask of a tree of candidate tokens behind a context: each sees the context, its ancestors and itself."""
     random = np.random.default_rng(6)
@@ -192,6 +197,7 @@ def calls() -> list[Call]:
         Call("scores capped at 50, 1024 × 1024", long, long, {"softcap": 50.0}),
         Call("the same on a machine with `linear`", long, long, {"softcap": 50.0}, config=WITH_LINEAR),
         Call("half of the pairs masked at random", long, long, mask=half_of_the_pairs),
+        Call("8 documents of 128 tokens, as a mask", long, long, mask=documents),
         Call("tree of 64 candidates behind 448 keys", (1, 8, 64, 64), (1, 8, 512, 64), mask=candidate_tree),
         Call("bias of T5, 512 × 512", (1, 1, 512, 64), (1, 1, 512, 64), bias=t5_bias),
     ]

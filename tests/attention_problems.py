@@ -51,7 +51,8 @@ class Problem:
         Order of the axes in memory: ``heads`` before length, or ``length`` before heads.
     mask
         Seed of a boolean mask, share of the pairs that are seen, axes in which it differs (those of the queries' batch, heads
-        and queries, and the keys), and whether it is packed before the call; None for none.
+        and queries, and the keys), whether it is packed before the call, and the pairs on a side of a block that is seen as a
+        whole or not at all; None for none.
     bias
         Seed of a bias, its standard deviation, such axes, its format, and the share of pairs that it hides by -inf or the
         lowest number; None for none.
@@ -74,7 +75,7 @@ class Problem:
     layout: str = "heads"
     initial: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    mask: tuple[int, float, tuple[bool, ...], bool] | None = None
+    mask: tuple[int, float, tuple[bool, ...], bool, int] | None = None
     bias: tuple[int, float, tuple[bool, ...], str, float] | None = None
 
     @property
@@ -106,8 +107,12 @@ class Problem:
         """Mask and bias, those that there are."""
         found = {}
         if self.mask is not None:
-            seed, share, axes, _ = self.mask
-            found["mask"] = np.random.default_rng((seed, 11)).random(self._pairs(axes)) < share
+            seed, share, axes, _, block = self.mask
+            shape = self._pairs(axes)
+            blocks = (
+                np.random.default_rng((seed, 11)).random((*shape[:-2], *(-(-size // block) for size in shape[-2:]))) < share
+            )
+            found["mask"] = blocks.repeat(block, -2).repeat(block, -1)[..., : shape[-2], : shape[-1]]
         if self.bias is not None:
             seed, size, axes, form, hidden = self.bias
             random = np.random.default_rng((seed, 12))
@@ -212,7 +217,8 @@ def problems(draw: st.DrawFn, configs: tuple[str, ...] = tuple(MACHINES), most: 
     axes = st.lists(st.booleans(), min_size=len(leading) + 2, max_size=len(leading) + 2).map(tuple)
     mask = bias = None
     if perhaps(2):
-        mask = draw(st.tuples(st.integers(0, 99), st.sampled_from([0.5, 0.1, 0.9]), axes, st.booleans()))
+        share_seen, blocks = st.sampled_from([0.5, 0.1, 0.9]), st.sampled_from([1, 1, 6, 13])
+        mask = draw(st.tuples(st.integers(0, 99), share_seen, axes, st.booleans(), blocks))
     if perhaps(3):
         forms = st.sampled_from(["bfloat16", "float32"])
         bias = draw(st.tuples(st.integers(0, 99), st.sampled_from([1.0, 0.1, 9.0]), axes, forms, st.sampled_from([0, 0, 0.3])))

@@ -172,10 +172,11 @@ def attention(
     prefix
         So many keys from the first are seen by every query; one number, or one per batch entry.
     mask
-        Array of bool that broadcasts to (..., P, M), True is seen; or a :class:`fusemax.PackedMask`, which is taken as it is.
-        Costs no slots. What broadcasts over heads or batch is copied to the device once.
+        bool, broadcasts to (..., P, M), True is seen; or a :class:`fusemax.PackedMask`, which is taken as it is.
+        Costs no slots. What broadcasts over heads or batch is copied to the device once. Key tiles that no query of a group
+        sees, in any head and batch entry, are left out where that takes fewer cycles.
     bias
-        Array of float32 or bfloat16 that broadcasts to (..., P, M): added to scale · q kᵀ before a temperature divides. Every
+        Numbers that broadcast to (..., P, M), in a format as for q: added to scale · q kᵀ before a temperature divides. Every
         tile takes as many slots more as the array has rows. -inf, or the lowest number of its format, says that a key is not
         seen. It is rounded once, to 17 significant bits: by 2^-17 of itself at most (docs/explanation/microarchitecture.md).
     temperature

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..api.attention import attention
-from ..runtime.argument_checks import check_array, numbers_of
+from ..runtime.argument_checks import numbers_of
 from ..runtime.device import Device
+from ..runtime.operands import as_filled_array
 from ..runtime.options import SweepOptions
 from ..runtime.softmax_state import State
 
@@ -17,9 +18,9 @@ __all__ = ["biased_attention"]
 
 
 def biased_attention(
-    q: NDArray[Any],
-    k: NDArray[Any],
-    v: NDArray[Any],
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
     *,
     k_bias: ArrayLike | None = None,
     v_bias: ArrayLike | None = None,
@@ -61,8 +62,7 @@ def biased_attention(
     for name in ("temperature", "state"):
         if name in options:
             raise TypeError(f"biased_attention() got an unexpected keyword argument {name!r}")
-    for name, array in (("q", q), ("k", k), ("v", v)):
-        check_array(name, array)
+    q, k, v = (as_filled_array(name, array) for name, array in (("q", q), ("k", k), ("v", v)))
     heads = q.shape[-3] if q.ndim > 2 else 1
     if k_bias is None:
         if v_bias is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..plan.array import Array, Sums, array_of
 from ..runtime.argument_checks import is_integer
@@ -24,9 +24,9 @@ HIDDEN_LOG2 = 12
 
 
 def calibrated_attention(
-    q: NDArray[Any],
-    k: NDArray[Any],
-    v: NDArray[Any],
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
     *,
     threshold: float = 0.1,
     beta: float = 0.4,
@@ -81,11 +81,11 @@ def calibrated_attention(
         As :func:`fusemax.attention`.
     """
     queries, keys, values = check_qkv(q, k, v)
-    check_square(q, k)
+    check_square(queries, keys)
     threshold, beta = check_fraction("threshold", threshold), check_fraction("beta", beta)
     check_choice("form", form, ("auto", "factored", "masked"))
-    factor = softmax_scale(scale, q.shape[-1])
-    count = q.shape[-3] if q.ndim > 2 else 1
+    factor = softmax_scale(scale, queries.shape[-1])
+    count = queries.shape[-3] if queries.ndim > 2 else 1
     chosen = _chosen(heads, count)
     with array_of(device, counters) as array:
         if form == "masked" and chosen.all():
@@ -93,10 +93,10 @@ def calibrated_attention(
             plain = array.sums(queries, keys, ones, factor, causal=True)
         else:
             plain = array.sums(queries, keys, values, factor, causal=True)
-        shape = (*q.shape[:-1], v.shape[-1])
+        shape = (*queries.shape[:-1], values.shape[-1])
         out = plain.mean if plain.numerator.shape == shape else np.zeros(shape)
-        which = np.flatnonzero(np.broadcast_to(chosen, q.shape[:-2] or (1,)).reshape(-1))
-        operands = (queries, repeat_heads(keys, q), repeat_heads(values, q))
+        which = np.flatnonzero(np.broadcast_to(chosen, queries.shape[:-2] or (1,)).reshape(-1))
+        operands = (queries, repeat_heads(keys, queries), repeat_heads(values, queries))
         query, key, value = (heads_of(x)[which] for x in operands)
         flat = _Calibration(array, query, key, value, scale=factor, threshold=threshold, beta=beta)
         heads_of(out)[which] = flat.run(_some(plain, which), form)

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..plan.parts import bfloat16
-from ..runtime.argument_checks import check_array, check_shapes, is_integer, numbers_of
+from ..runtime.argument_checks import check_shapes, is_integer, numbers_of
+from ..runtime.operands import as_filled_array, as_operands
 
 __all__ = [
     "check_choice",
@@ -25,8 +26,8 @@ __all__ = [
 ]
 
 
-def check_qkv(q: object, k: object, v: object) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Three arrays that go together, as the machine will see them: rounded to bfloat16, in float64.
+def check_qkv(q: ArrayLike, k: ArrayLike, v: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Read three arrays that go together, as the machine will see them: rounded to bfloat16, in float64.
 
     Raises
     ------
@@ -36,9 +37,11 @@ def check_qkv(q: object, k: object, v: object) -> tuple[NDArray[np.float64], NDA
         If a number is not finite in bfloat16: when the array reads it, or here if only the host does.
     """
     for name, array in (("q", q), ("k", k), ("v", v)):
-        check_array(name, array)
-    check_shapes(q, k, v)  # type: ignore[arg-type]
-    return bfloat16(q), bfloat16(k), bfloat16(v)  # type: ignore[arg-type]
+        as_filled_array(name, array)
+    operands = as_operands(q, k, v)
+    check_shapes(*operands)
+    query, key, value = (bfloat16(array) for array in operands)
+    return query, key, value
 
 
 def check_square(q: NDArray[Any], k: NDArray[Any]) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..cascade.builtins import MAPS
 from ..plan.array import Array, array_of, score_bound
@@ -23,9 +23,9 @@ LEAST_MEAN = 0.8
 
 
 def elu_attention(
-    q: NDArray[Any],
-    k: NDArray[Any],
-    v: NDArray[Any],
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
     *,
     normalised: bool = False,
     form: str = "auto",
@@ -76,7 +76,7 @@ def elu_attention(
     check_options("elu_attention", options)
     check_choice("form", form, ("auto", "one", "two"))
     queries, keys, values = check_qkv(q, k, v)
-    factor = softmax_scale(scale, q.shape[-1])
+    factor = softmax_scale(scale, queries.shape[-1])
     bound = abs(factor) * score_bound(queries, keys)
     if form == "one" and bound > MOST_SCORE:
         raise ValueError(f"form must be 'two' or 'auto' for scores that may be above {MOST_SCORE:g}, here {bound:.4g}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,9 +39,9 @@ class AttentionEntropy:
 
 
 def attention_entropy(
-    q: NDArray[Any],
-    k: NDArray[Any],
-    v: NDArray[Any],
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
     *,
     scale: float | None = None,
     device: Device | None = None,
@@ -77,20 +77,20 @@ def attention_entropy(
     """
     check_options("attention_entropy", options, ("temperature",))
     queries, keys, values = check_qkv(q, k, v)
-    factor = softmax_scale(scale, q.shape[-1])
+    factor = softmax_scale(scale, queries.shape[-1])
     with array_of(device, counters) as array:
-        if array.config.entropy and v.shape[-1] + SLICES <= array.config.max_f:
+        if array.config.entropy and values.shape[-1] + SLICES <= array.config.max_f:
             sums, score = array.score_sums(queries, keys, values, factor, **options)
             entropy = np.where(sums.denominator > 0, sums.lse - math.log(2) * score, 0)
             return AttentionEntropy(entropy, sums.mean.astype(np.float32), sums.lse.astype(np.float32))
         sums = array.sums(queries, keys, np.concatenate([values, keys], axis=-1), factor, **options)
     mean = sums.mean
-    score = factor * (queries * mean[..., v.shape[-1] :]).sum(axis=-1)
+    score = factor * (queries * mean[..., values.shape[-1] :]).sum(axis=-1)
     temperature = options.get("temperature")
     if temperature is not None:
         score = score / np.asarray(numbers_of(temperature), np.float64)
     entropy = np.where(sums.denominator > 0, sums.lse - score, 0)
-    return AttentionEntropy(entropy, mean[..., : v.shape[-1]].astype(np.float32), sums.lse.astype(np.float32))
+    return AttentionEntropy(entropy, mean[..., : values.shape[-1]].astype(np.float32), sums.lse.astype(np.float32))
 
 
 def entropy_bins(entropies: ArrayLike) -> NDArray[np.float64]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..cascade.builtins import MAPS
 from ..plan.array import array_of
@@ -55,9 +54,9 @@ FLOW_VARIANTS = {
 
 
 def flow_attention(
-    q: NDArray[Any],
-    k: NDArray[Any],
-    v: NDArray[Any],
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
     *,
     causal: bool = False,
     variant: str = "core",
@@ -114,13 +113,13 @@ def flow_attention(
     check_choice("variant", variant, tuple(FLOW_VARIANTS))
     check_parts(parts)
     if causal:
-        check_square(q, k)
-    flow = Flow.of(queries, repeat_heads(keys, q), FLOW_VARIANTS[variant], causal=causal)
+        check_square(queries, keys)
+    flow = Flow.of(queries, repeat_heads(keys, queries), FLOW_VARIANTS[variant], causal=causal)
     with array_of(device, counters) as array:
         if causal:
-            rows = causal_product(array, flow.queries, flow.keys, repeat_heads(values, q), parts=parts, chunk=chunk)
+            rows = causal_product(array, flow.queries, flow.keys, repeat_heads(values, queries), parts=parts, chunk=chunk)
             return (flow.rows * rows).astype(np.float32)
-        context = array.product(flow.keys.swapaxes(-1, -2), repeat_heads(values, q), parts)
+        context = array.product(flow.keys.swapaxes(-1, -2), repeat_heads(values, queries), parts)
         rows = array.product(flow.queries, context, parts)
     return (flow.rows * rows).astype(np.float32)
 
@@ -161,9 +160,9 @@ class Flow:
         allocated = product(queries, (keys / outgoing).sum(axis=-2, keepdims=True))
         competing = product(keys, (queries / incoming).sum(axis=-2, keepdims=True))
         weights = _competition(competing, variant)
-        length = k.shape[-2]
+        length = keys.shape[-2]
         competition = weights / weights.sum(axis=-2, keepdims=True) * length
-        rows = _sigmoid(allocated * (q.shape[-2] / length)) / incoming
+        rows = _sigmoid(allocated * (queries.shape[-2] / length)) / incoming
         return cls(queries, keys * competition, rows, competing)
 
     @classmethod

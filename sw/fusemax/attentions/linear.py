@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..cascade.builtins import MAPS
 from ..plan.array import Array, array_of
@@ -19,9 +19,9 @@ __all__ = ["linear_attention"]
 
 
 def linear_attention(
-    q: NDArray[Any],
-    k: NDArray[Any],
-    v: NDArray[Any],
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
     *,
     kernel: str = "elu1",
     normaliser: str | None = "sum",
@@ -83,10 +83,10 @@ def linear_attention(
     if (kernel == "mlp") != (weights is not None):
         raise ValueError(f"weights must be given for 'mlp' and nothing else, not for {kernel!r}")
     queries, keys, values = check_qkv(q, k, v)
-    factor = softmax_scale(scale, q.shape[-1])
-    keys, values = repeat_heads(keys, q), repeat_heads(values, q)
+    factor = softmax_scale(scale, queries.shape[-1])
+    keys, values = repeat_heads(keys, queries), repeat_heads(values, queries)
     if causal:
-        check_square(q, k)
+        check_square(queries, keys)
     with array_of(device, counters) as array:
         if kernel == "elu1":
             queries, keys = (MAPS["elu1"].compute(x) for x in (queries, keys))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..cascade.builtins import REDUCTIONS
 from ..plan.array import Array, Sums, array_of
 from ..plan.parts import bfloat16
-from ..runtime.argument_checks import check_array, is_integer
+from ..runtime.argument_checks import is_integer
 from ..runtime.device import Counters, Device
+from ..runtime.operands import as_filled_array
 from .checks import check_choice, check_qkv, check_square
 
 __all__ = ["routing_attention", "routing_members"]
@@ -25,9 +26,9 @@ HIDDEN = -8192.0
 
 
 def routing_attention(
-    q: NDArray[Any],
-    k: NDArray[Any] | None,
-    v: NDArray[Any],
+    q: ArrayLike,
+    k: ArrayLike | None,
+    v: ArrayLike,
     centroids: NDArray[Any],
     *,
     window: int | None = None,
@@ -87,19 +88,19 @@ def routing_attention(
     check_choice("variant", variant, ("google", "lucidrains"))
     queries, keys, values = check_qkv(q, q if k is None else k, v)
     check_square(queries, keys)
-    if q.ndim < 3 or queries.shape[-3] != keys.shape[-3]:
+    if queries.ndim < 3 or queries.shape[-3] != keys.shape[-3]:
         raise ValueError(f"q, k and v must end in (heads, L, head dim) with equal heads, not {queries.shape} and {keys.shape}")
-    size = _window(window, centroids, q)
+    size = _window(window, centroids, queries)
     needs_memory = variant == "lucidrains" and causal and k is not None
     if needs_memory != (memory is not None):
         rule = "be given" if needs_memory else "be None"
         raise ValueError(f"memory must {rule} with {variant!r}, causal={causal} and {'no ' if k is None else ''}keys")
     normal = _layer_norm if variant == "google" else _unit
-    members = routing_members(q, centroids, size, variant=variant)
-    lists = members if k is None or variant == "google" else routing_members(k, centroids, size, variant=variant)
+    members = routing_members(queries, centroids, size, variant=variant)
+    lists = members if k is None or variant == "google" else routing_members(keys, centroids, size, variant=variant)
     score_keys = bfloat16(normal(keys))
     score_queries = bfloat16(normal(queries)) if variant == "google" else queries
-    scale = 1.0 if variant == "google" else q.shape[-1] ** -0.5
+    scale = 1.0 if variant == "google" else queries.shape[-1] ** -0.5
     with array_of(device, counters) as array:
         clusters = _Clusters(array, score_queries, score_keys, values, members, lists, scale)
         if variant == "lucidrains" and k is None:
@@ -135,7 +136,7 @@ def routing_members(x: NDArray[Any], centroids: NDArray[Any], window: int, *, va
         If an argument is not as above.
     """
     check_choice("variant", variant, ("google", "lucidrains"))
-    check_array("x", x)
+    x = as_filled_array("x", x)
     size = _window(window, centroids, x)
     tokens = (_layer_norm if variant == "google" else _unit)(bfloat16(x))
     product = np.asarray(centroids, np.float64) @ tokens.swapaxes(-1, -2)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..plan.array import array_of
 from ..runtime.device import Counters, Device
@@ -16,9 +16,9 @@ __all__ = ["sigmoid_attention"]
 
 
 def sigmoid_attention(
-    q: NDArray[Any],
-    k: NDArray[Any],
-    v: NDArray[Any],
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
     *,
     bias: float = 0.0,
     normalised: bool = False,
@@ -63,7 +63,7 @@ def sigmoid_attention(
     """
     check_options("sigmoid_attention", options)
     queries, keys, values = check_qkv(q, k, v)
-    factor = softmax_scale(scale, q.shape[-1])
+    factor = softmax_scale(scale, queries.shape[-1])
     with array_of(device, counters) as array:
         out = array.weighted("sigmoid", queries, keys, values, factor, bias=float(bias), normalised=normalised, **options)
     return out.astype(np.float32)

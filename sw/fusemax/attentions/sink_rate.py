@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..plan.array import Array, array_of, score_bound
 from ..plan.parts import parts_of
@@ -45,9 +45,9 @@ class SinkRate:
 
 
 def sink_rate(
-    q: NDArray[Any],
-    k: NDArray[Any],
-    v: NDArray[Any] | None = None,
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike | None = None,
     *,
     key: int | None = None,
     weights: str = "softmax",
@@ -71,7 +71,7 @@ def sink_rate(
     Parameters
     ----------
     q, k : arrays (..., T, E)
-        Queries and keys, float32 or bfloat16; leading axes as :func:`fusemax.attention`'s.
+        Queries and keys; formats and leading axes as :func:`fusemax.attention`'s.
     v : array (..., T, F)
         Values; only with ``key`` and ``softmax``.
     key
@@ -105,9 +105,9 @@ def sink_rate(
     if bias and weights != "sigmoid":
         raise ValueError(f"bias must be 0 with weights of {weights!r}, not {bias!r}")
     queries, keys, values = check_qkv(q, k, k if v is None else v)
-    check_square(q, k)
-    epsilon, factor = check_fraction("epsilon", epsilon), softmax_scale(scale, q.shape[-1])
-    length = q.shape[-2]
+    check_square(queries, keys)
+    epsilon, factor = check_fraction("epsilon", epsilon), softmax_scale(scale, queries.shape[-1])
+    length = queries.shape[-2]
     if key is not None and (not is_integer(key) or not 0 <= key < length):
         raise ValueError(f"key must be from 0 to {length - 1}, or None, not {key!r}")
     with array_of(device, counters) as array:

@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..arith.bf16 import round_float64
 from ..spec import Config
 
 __all__ = ["bfloat16", "no_room", "operand", "parts_of"]
@@ -16,8 +17,9 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 def operand(values: ArrayLike) -> NDArray[Any]:
-    """Round to bfloat16, to nearest even: an operand of the machine."""
-    return np.asarray(values).astype(np.float32).astype(BFLOAT16)
+    """Round to bfloat16, to nearest even, once: an operand of the machine."""
+    array = np.asarray(values)
+    return round_float64(array) if array.dtype == np.float64 else array.astype(np.float32).astype(BFLOAT16)
 
 
 def bfloat16(values: ArrayLike) -> NDArray[np.float64]:

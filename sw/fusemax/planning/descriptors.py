@@ -1,8 +1,8 @@
 """From the shape and the mask of a call to the job descriptors that the machine works through; plain arithmetic on addresses.
 
 Only key tiles that some query of a job sees are in it, so a mask that moves from query to query needs a job per group of query
-tiles. Keys that lie apart, the prefix and the window or pages of a cache, make a chain: a job for each, one after the other,
-for every head by itself.
+tiles. Keys that lie apart, the prefix and the window, pages of a cache, or tiles of a boolean mask, make a chain: a job for
+each, one after the other, for every head by itself.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import gcd
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..compiler.program import Program
 from ..spec import MAX_SHARE, Config, Descriptor, ceil_div
 from .masks import UNBOUNDED, Mask, Piece, pieces
 from .memory_map import Buffer, Shape
 from .pair_rows import Bias, bias_beats
-from .residency import residency
+from .residency import Residency, estimate, residency
 
 __all__ = ["Job", "Keys", "cut_jobs", "describe", "plan"]
 
@@ -28,6 +29,11 @@ __all__ = ["Job", "Keys", "cut_jobs", "describe", "plan"]
 MOST = (1 << 16) - 1
 #: Strides are numbers of 32 bits.
 STRIDE_LIMIT = 1 << 32
+
+#: Parts that a boolean mask cuts the keys of a group of queries into, at most; the ring of jobs holds no endless chain.
+MOST_PARTS = 4
+#: What a job more costs, about, when it follows another one.
+JOB_CYCLES = 64
 
 Range = tuple[int, int]
 
@@ -84,6 +90,12 @@ class Job:
     continued: bool = False
 
 
+#: Jobs that follow each other, each from the states that the one before left.
+Chain = list[Job]
+#: Batch entries and heads of a job that is not spread yet.
+NOWHERE: dict[str, Any] = {"batch": (0, 0), "heads": (0, 0)}
+
+
 @dataclass(frozen=True)
 class _Segment:
     """Keys of a job and their mask for position 0 of the call."""
@@ -106,9 +118,14 @@ def cut_jobs(batch: int, heads: int, head_stride: int, batch_stride: int) -> Ite
 
 
 def plan(
-    config: Config, shape: Shape, buffers: Mapping[str, Buffer | Keys], mask: Mask | None = None, most_tiles: int | None = None
+    config: Config,
+    shape: Shape,
+    buffers: Mapping[str, Buffer | Keys],
+    mask: Mask | None = None,
+    most_tiles: int | None = None,
+    seen_tiles: NDArray[np.bool_] | None = None,
 ) -> Iterator[Job]:
-    """The jobs of a call in order. Queries that see no key are in none of them."""
+    """The jobs of a call in order. Queries that see no key by ``mask`` are in none of them."""
     masks = (mask or Mask()).entries(shape.batch, shape.keys)
     key_place = buffers["k"]
     strides = [buffer.batch_stride for buffer in buffers.values()]
@@ -123,8 +140,8 @@ def plan(
         largest_batch = max(stride or 0 for stride in strides)
         parts = list(cut_jobs(entry - start, shape.heads, largest_head, largest_batch))
         for piece in pieces(masks[start], shape.queries):
-            for job in _piece_jobs(config, shape, piece, runs, most_tiles):
-                yield from _spread([_moved_by(link, first) for link in job], start, parts)
+            for chain in _piece_jobs(config, shape, piece, runs, most_tiles, seen_tiles):
+                yield from _spread([_moved_by(link, first) for link in chain], start, parts)
         start = entry
 
 
@@ -139,32 +156,61 @@ def _moved_by(job: Job, first: int) -> Job:
 
 
 def _piece_jobs(
-    config: Config, shape: Shape, piece: Piece, runs: Sequence[Range], most_tiles: int | None
-) -> Iterator[list[Job]]:
+    config: Config,
+    shape: Shape,
+    piece: Piece,
+    runs: Sequence[Range],
+    most_tiles: int | None,
+    seen_tiles: NDArray[np.bool_] | None,
+) -> list[Chain]:
     """Chains of a piece of positions, for all heads of any batch entry; most are of one job."""
-    keys = (0, piece.keys)
-    nowhere = (0, 0)
-    whole = _cut_segments(piece, keys, runs, config.rows)
-    if not piece.masked and len(whole) == 1:
-        for share in _cut(0, shape.share, MAX_SHARE):
-            yield [Job(batch=nowhere, heads=nowhere, share=share, positions=(piece.start, piece.stop), keys=keys)]
-        return
     room = config.resident_query_tiles(shape.e, shape.f)
     if most_tiles is not None:
         room = min(room, most_tiles)
     rows = (piece.stop - piece.start) * shape.share
-    tiles = residency(config, shape.e, shape.f, rows, piece.keys, shape.output_bytes, most_tiles=most_tiles).group_tiles
+    together = residency(config, shape.e, shape.f, rows, piece.keys, shape.output_bytes, most_tiles=most_tiles).group_tiles
+    if not piece.masked and len(_cut_segments(piece, (0, piece.keys), runs, config.rows)) == 1:
+        shares = _cut(0, shape.share, MAX_SHARE)
+        whole = [[Job(**NOWHERE, share=some, positions=(piece.start, piece.stop), keys=(0, piece.keys))] for some in shares]
+    else:
+        whole = list(_chains(config, shape, piece, runs, room, together, None))
+    if seen_tiles is None or seen_tiles[:, : ceil_div(piece.keys, config.rows)].all():
+        return whole
+    # Small groups have fewer tiles that nobody sees, and read keys more often.
+    sizes = [together] + [size for size in (8, 4, 2, 1) if size < together]
+    found = [whole] + [list(_chains(config, shape, piece, runs, room, size, seen_tiles)) for size in sizes]
+    return min(found, key=lambda chains: sum(_estimate(config, shape, job, most_tiles) for chain in chains for job in chain))
+
+
+def _estimate(config: Config, shape: Shape, job: Job, most_tiles: int | None) -> int:
+    """Cycles that a job takes for a head, about."""
+    return estimate(_grouping(config, shape, job, most_tiles), config, shape.e, shape.f, shape.output_bytes) + JOB_CYCLES
+
+
+def _chains(
+    config: Config,
+    shape: Shape,
+    piece: Piece,
+    runs: Sequence[Range],
+    room: int,
+    tiles: int,
+    seen_tiles: NDArray[np.bool_] | None,
+) -> Iterator[Chain]:
+    """Chains of groups of about ``tiles`` query tiles, of which ``room`` stay on chip."""
     for share in _cut(0, shape.share, min(MAX_SHARE, room * config.columns)):
         for positions in _groups(config, piece, share[1] - share[0], tiles):
             window = piece.window(*positions)
-            parts = [_Segment((0, piece.prefix), -UNBOUNDED, UNBOUNDED)] if piece.prefix else []
-            segments = [s for part in parts for s in _cut_segments(part, part.keys, runs, config.rows)]
+            prefix = _Segment((0, piece.prefix), -UNBOUNDED, UNBOUNDED)
+            segments = _cut_segments(prefix, prefix.keys, runs, config.rows) if piece.prefix else []
             segments += _cut_segments(piece, window, runs, config.rows)
+            if seen_tiles is not None:
+                segments = _seen_segments(segments, _of_group(seen_tiles, positions), config.rows)
+            if not segments:
+                continue
             last = len(segments) - 1
             yield [
                 Job(
-                    batch=nowhere,
-                    heads=nowhere,
+                    **NOWHERE,
                     share=share,
                     positions=positions,
                     keys=segment.keys,
@@ -176,6 +222,28 @@ def _piece_jobs(
                 )
                 for number, segment in enumerate(segments)
             ]
+
+
+def _of_group(seen_tiles: NDArray[np.bool_], positions: Range) -> NDArray[np.bool_]:
+    """Key tiles of which some position sees a key."""
+    return np.asarray(seen_tiles[slice(*positions)].any(axis=0)) if len(seen_tiles) > 1 else seen_tiles[0]
+
+
+def _seen_segments(segments: Sequence[_Segment], seen: NDArray[np.bool_], rows: int) -> list[_Segment]:
+    """Segments without their tiles that nobody sees, in at most ``MOST_PARTS`` parts each: the widest gaps are left out."""
+    found = []
+    for segment in segments:
+        first, last = segment.keys
+        numbers = np.flatnonzero(seen[first // rows : ceil_div(last, rows)])
+        if not numbers.size:
+            continue
+        gaps = np.diff(numbers)
+        widest = np.sort(np.argsort(gaps, kind="stable")[::-1][: MOST_PARTS - 1])
+        edges = [0, *(int(gap) + 1 for gap in widest if gaps[gap] > 1), len(numbers)]
+        for start, stop in pairwise(edges):
+            keys = first + int(numbers[start]) * rows, min(last, first + (int(numbers[stop - 1]) + 1) * rows)
+            found.append(replace(segment, keys=keys))
+    return found
 
 
 def _cut_segments(mask: Piece | _Segment, keys: Range, runs: Sequence[Range], rows: int) -> list[_Segment]:
@@ -227,11 +295,12 @@ def describe(
     most_tiles: int | None = None,
     mask: Mask | None = None,
     bias: Bias | None = None,
+    seen_tiles: NDArray[np.bool_] | None = None,
 ) -> list[Descriptor]:
     """The descriptors of a call, in order. Each asks for an interrupt.
 
     ``scale`` includes log2(e); ``most_tiles`` is for :func:`~fusemax.planning.residency`. Buffers ``m`` and ``b`` are those of
-    mask bits and of ``bias``, if there are some.
+    mask bits and of ``bias``, if there are some; ``seen_tiles`` are :meth:`~.pair_rows.Pairs.seen_tiles` of the bits.
 
     Raises
     ------
@@ -260,7 +329,7 @@ def describe(
         common = replace(common, bias=1, bias_wide=int(bias.wide), bias_scale=int(bias.scale.view(np.uint32)))
     return [
         replace(common, **_tiles(config, shape, job, most_tiles), **_places(job, arrays), **_pairs(config, job, buffers, bias))
-        for job in plan(config, shape, arrays, mask, most_tiles)
+        for job in plan(config, shape, arrays, mask, most_tiles, seen_tiles)
     ]
 
 
@@ -300,21 +369,16 @@ def output_beats(config: Config, shape: Shape) -> int:
 def _tiles(config: Config, shape: Shape, job: Job, most_tiles: int | None) -> dict[str, int]:
     """Fields of tiles, mask and shared heads."""
     share = job.share[1] - job.share[0]
-    rows = (job.positions[1] - job.positions[0]) * share
-    keys = job.keys[1] - job.keys[0]
-    tiles = residency(config, shape.e, shape.f, rows, keys, shape.output_bytes, most_tiles=most_tiles)
-    groups, large_groups, group_tiles = tiles.groups, tiles.large_groups, tiles.group_tiles
-    if job.one_group:
-        groups, large_groups, group_tiles = 1, 1, tiles.query_tiles
+    tiles = _grouping(config, shape, job, most_tiles)
     return {
         "query_slots": min(tiles.query_slots, MOST),
         "key_tiles": tiles.key_tiles,
         "last_keys": tiles.last_keys,
         "last_queries": tiles.last_queries,
-        "groups": groups,
-        "large_groups": large_groups,
-        "group_tiles": group_tiles,
-        "group_iterations": tiles.key_tiles * group_tiles,
+        "groups": tiles.groups,
+        "large_groups": tiles.large_groups,
+        "group_tiles": tiles.group_tiles,
+        "group_iterations": tiles.group_iterations,
         "mask_lo": job.lo,
         "mask_hi": job.hi,
         "share": share,
@@ -324,6 +388,14 @@ def _tiles(config: Config, shape: Shape, job: Job, most_tiles: int | None) -> di
         "continues": int(job.continues),
         "continued": int(job.continued),
     }
+
+
+def _grouping(config: Config, shape: Shape, job: Job, most_tiles: int | None) -> Residency:
+    """Tiles of a job, and how its query tiles are grouped."""
+    rows = (job.positions[1] - job.positions[0]) * (job.share[1] - job.share[0])
+    keys = job.keys[1] - job.keys[0]
+    tiles = residency(config, shape.e, shape.f, rows, keys, shape.output_bytes, most_tiles=most_tiles)
+    return replace(tiles, groups=1, large_groups=1, group_tiles=tiles.query_tiles) if job.one_group else tiles
 
 
 def _places(job: Job, buffers: Mapping[str, Buffer | Keys]) -> dict[str, int]:

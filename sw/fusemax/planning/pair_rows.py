@@ -95,6 +95,17 @@ class Pairs:
     mask_rows: PairRows | None = None
     bias: Bias | None = None
 
+    def seen_tiles(self, config: Config) -> NDArray[np.bool_] | None:
+        """Which key tiles have a key that a query sees in some head of some batch entry, (P or 1, key tiles or some more).
+
+        None if there is no mask.
+        """
+        if self.mask_rows is None:
+            return None
+        rows = self.mask_rows.rows
+        seen = np.bitwise_or.reduce(rows.reshape(-1, *rows.shape[2:]), axis=0)
+        return seen.reshape(len(seen), -1, config.mask_field_bits // 8).any(axis=-1)
+
     @property
     def rows(self) -> dict[str, PairRows]:
         """Rows that there are, by name: ``m`` and ``b``."""

@@ -14,7 +14,6 @@ from ..errors import NonFiniteError
 from ..spec import Config
 
 __all__ = [
-    "check_array",
     "check_broadcast",
     "check_count",
     "check_head_dims",
@@ -76,30 +75,6 @@ def check_seconds(name: str, value: object) -> None:
     """
     if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number of seconds or None, not {value!r}")
-
-
-def check_array(name: str, array: object) -> None:
-    """An array of numbers with length and head dim.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is not.
-    """
-    if not isinstance(array, np.ndarray):
-        remedy = f"numpy.from_dlpack({name})" if hasattr(array, "__dlpack__") else f"numpy.asarray({name}, numpy.float32)"
-        raise TypeError(f"{name} must be a NumPy array, not {type(array).__name__}: {remedy} makes one")
-    if isinstance(array, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name} must be an array without a mask, not {type(array).__name__}: say with key_lengths, window or causal which "
-            f"keys a query sees, and give {name}.data"
-        )
-    if array.dtype not in (np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)):
-        raise TypeError(f"{name} must be float32 or bfloat16, not {array.dtype}: {name}.astype(numpy.float32) converts it")
-    if array.ndim < 2:
-        raise ValueError(f"{name} must have at least 2 axes, length and head dim, not shape {array.shape}")
-    if array.size == 0:
-        raise ValueError(f"{name} must have at least one element, not shape {array.shape}")
 
 
 def check_broadcast(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:

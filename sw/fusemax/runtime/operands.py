@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..planning.memory_map import OUTPUT_BYTES
 from .dlpack import copy_bfloat16
 
-__all__ = ["as_array", "as_operands", "dtype_name"]
+__all__ = ["as_array", "as_filled_array", "as_operands", "converted", "dtype_name"]
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 #: Kinds of floats that are rounded to bfloat16.
@@ -42,7 +42,7 @@ def as_array(name: str, value: ArrayLike) -> NDArray[Any]:
             f"{name} must be an array without a mask, not {type(value).__name__}: say with key_lengths, window or causal which "
             f"keys a query sees, and give {name}.data"
         )
-    array = value if isinstance(value, np.ndarray) else _converted(name, value)
+    array = converted(name, value)
     if array.dtype != BFLOAT16 and array.dtype not in FLOATS:
         raise TypeError(
             f"{name} must be of bfloat16, float16, float32 or float64 numbers, not {array.dtype}: "
@@ -55,8 +55,30 @@ def as_array(name: str, value: ArrayLike) -> NDArray[Any]:
     return array
 
 
-def _converted(name: str, value: Any) -> NDArray[Any]:
-    """Through DLPack, else as NumPy does it."""
+def as_filled_array(name: str, value: ArrayLike) -> NDArray[Any]:
+    """Read numbers as :func:`as_array` does, at least one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there are none, and as there.
+    """
+    array = as_array(name, value)
+    if not array.size:
+        raise ValueError(f"{name} must have at least one element, not shape {array.shape}")
+    return array
+
+
+def converted(name: str, value: Any) -> NDArray[Any]:
+    """Read an array as it is, another object through DLPack, else as NumPy does it.
+
+    Raises
+    ------
+    TypeError
+        If that cannot be.
+    """
+    if isinstance(value, np.ndarray):
+        return value
     try:
         if not hasattr(value, "__dlpack__"):
             return np.asarray(value)

@@ -19,11 +19,10 @@ from ..planning.packed_mask import PackedMask
 from ..planning.pair_rows import Bias, PairRows, Pairs, with_axes
 from ..spec import Config
 from .argument_checks import check_broadcast
+from .operands import BFLOAT16, FLOATS, converted
 from .options import RequestOptions
 
 __all__ = ["PairArguments"]
-
-BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 class PairArguments:
@@ -77,32 +76,29 @@ class PairArguments:
             if self._packed.shape[-1] != self._keys:
                 raise ValueError(f"a packed mask must be of all {self._keys} keys, not of {self._packed.shape[-1]}")
             return
-        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-            found = getattr(mask, "dtype", type(mask).__name__)
-            raise TypeError(f"mask must be an array of bool, a fusemax.PackedMask or None, not {found}")
+        mask = _without_own_mask("mask", mask)
+        if mask.dtype != np.bool_:
+            raise TypeError(
+                f"mask must be of bool, a fusemax.PackedMask or None, not of {mask.dtype}: numbers that are added are a bias"
+            )
         check_broadcast("mask", mask.shape, shape)
         self._seen = with_axes(_all_keys(mask, self._keys), self._leading)
 
     def _take_bias(self, bias: Any, shape: tuple[int, ...]) -> None:
-        if not isinstance(bias, np.ndarray) or bias.dtype not in (np.dtype(np.float32), BFLOAT16):
-            found = getattr(bias, "dtype", type(bias).__name__)
-            raise TypeError(f"bias must be an array of float32 or bfloat16, or None, not {found}")
+        bias = _without_own_mask("bias", bias)
+        if bias.dtype != BFLOAT16 and bias.dtype not in FLOATS:
+            raise TypeError(f"bias must be of bfloat16, float16, float32 or float64 numbers, or None, not of {bias.dtype}")
         check_broadcast("bias", bias.shape, shape)
         bias = with_axes(_all_keys(bias, self._keys), self._leading)
-        # Both say in models that a key is not seen.
-        hidden = bias <= ml_dtypes.finfo(bias.dtype).min
-        if not np.isfinite(bias[~hidden].astype(np.float32)).all():
+        # Both say in models that a key is not seen. float64 numbers come from float32 ones, whose lowest number they keep.
+        lowest = ml_dtypes.finfo(np.float32 if bias.dtype == np.float64 else bias.dtype).min
+        hidden = bias <= lowest
+        if not np.isfinite(bias[~hidden].astype(np.float64)).all():
             raise NonFiniteError("bias must be finite, or -inf for keys that are not seen, but holds +inf or NaN")
         if hidden.any():
             bias = np.where(hidden, np.zeros((), bias.dtype), bias)
             self._seen = ~hidden if self._seen is None else self._seen & ~hidden
-        if bias.dtype == BFLOAT16:
-            bits = bias.view(np.uint16)
-        else:
-            bits = np.ascontiguousarray(bias, np.float32).view(np.uint32)
-            if not (bits & 0xFFFF).any():
-                bits = (bits >> 16).astype(np.uint16)
-        self._bias = bits if bits.dtype == np.uint16 else bias
+        self._bias = _as_bits(bias)
 
     @property
     def _given(self) -> bool:
@@ -166,6 +162,25 @@ class PairArguments:
         if temperature is not None:
             scaled = scaled / temperature[..., None]
         return Bias(PairRows(pack_bias(config, as_operands(config, scaled))), wide=True, scale=np.float32(1))
+
+
+def _without_own_mask(name: str, value: Any) -> NDArray[Any]:
+    """Read an array as people have it."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be an array without a mask, not {type(value).__name__}: give {name}.data")
+    return converted(name, value)
+
+
+def _as_bits(bias: NDArray[Any]) -> NDArray[Any]:
+    """bfloat16 bits of numbers that are bfloat16 numbers, else the numbers in float32 or float64."""
+    if bias.dtype == BFLOAT16:
+        return bias.view(np.uint16)
+    with np.errstate(over="ignore"):
+        single = np.ascontiguousarray(bias, np.float32)
+    bits = single.view(np.uint32)
+    if (bits & 0xFFFF).any() or (bias.dtype == np.float64 and (single != bias).any()):
+        return bias if bias.dtype == np.float64 else single
+    return (bits >> 16).astype(np.uint16)
 
 
 def _all_keys(array: NDArray[Any], keys: int) -> NDArray[Any]:

@@ -102,6 +102,43 @@ def test_every_query_sees_its_keys_once(call) -> None:
         assert keys == sorted(visible(shape, mask, entry, position))
 
 
+@settings(max_examples=150, deadline=None)
+@given(calls(), st.integers(0, 99), st.sampled_from([0.1, 0.3, 0.7]), st.integers(1, 9), st.booleans())
+def test_tiles_that_nobody_sees_are_left_out(call, seed: int, share: float, block: int, of_all: bool) -> None:
+    """Each query has all its keys of tiles that somebody sees, once and in order, and none that its window does not have."""
+    config, shape, mask, _ = call
+    key_tiles = -(-shape.keys // config.rows)
+    blocks = np.random.default_rng(seed).random((-(-shape.queries // block), key_tiles)) < share
+    seen = blocks[:1] if of_all else blocks.repeat(block, axis=0)[: shape.queries]
+    done: dict[tuple[int, int, int, int], list[int]] = {}
+    for job in plan(config, shape, place_arrays(config, shape, 0), mask, seen_tiles=seen):
+        for entry, head, share_of, position in product(*(range(*r) for r in (job.batch, job.heads, job.share, job.positions))):
+            done.setdefault((entry, head, share_of, position), []).extend(sorted(job_keys(job, position)))
+    for entry, head, share_of, position in product(*map(range, (shape.batch, shape.heads, shape.share, shape.queries))):
+        keys = done.get((entry, head, share_of, position), [])
+        in_window = visible(shape, mask, entry, position)
+        row = seen[0 if of_all else position]
+        assert keys == sorted(set(keys))
+        assert {key for key in in_window if row[key // config.rows]} <= set(keys) <= in_window
+
+
+def test_documents_in_a_row_are_as_cheap_as_apart() -> None:
+    """A mask of eight documents needs an eighth of the tiles; one of single keys here and there needs them all."""
+    machine = CONFIGS["small"]
+    shape = Shape(batch=1, heads=3, share=1, queries=256, keys=256, e=8, f=8)
+    buffers = place_arrays(machine, shape, 4096)
+    program = fusemax.compile(head_dim=8, value_dim=8, config=machine)
+    documents = np.repeat(np.arange(8), 32)[:, None] == np.repeat(np.arange(8), 32)[:: machine.rows]
+
+    def tiles(seen: np.ndarray | None) -> int:
+        jobs = describe(machine, shape, program, 4096, buffers, seen_tiles=seen)
+        return sum(issued_tiles(machine, job) * job.heads for job in jobs)
+
+    assert tiles(documents) == tiles(None) / 8
+    assert tiles(np.ones_like(documents)) == tiles(None)
+    assert tiles(np.zeros_like(documents)) == 0
+
+
 @settings(max_examples=300, deadline=None)
 @given(calls())
 def test_the_machine_takes_them(call) -> None:

@@ -35,11 +35,12 @@ def mask() -> np.ndarray:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"mask": np.ones((13, 37))}, TypeError, "mask must be an array of bool, a fusemax.PackedMask or None, not float64"),
-        ({"mask": [[True]]}, TypeError, "mask must be an array of bool, a fusemax.PackedMask or None, not list"),
+        ({"mask": np.ones((13, 37))}, TypeError, "mask must be of bool, .* not of float64: numbers that are added are a bias"),
+        ({"mask": [[1]]}, TypeError, "mask must be of bool, a fusemax.PackedMask or None, not of int64"),
+        ({"mask": np.ma.ones((13, 37), np.bool_)}, TypeError, "mask must be an array without a mask, not MaskedArray"),
         ({"mask": np.ones((12, 37), np.bool_)}, ValueError, r"mask must broadcast to \(2, 3, 13, 37\), not .* \(12, 37\)"),
         ({"bias": np.zeros((2, 13, 37), np.float32)}, ValueError, r"bias must broadcast to .*, not be of shape \(2, 13, 37\)"),
-        ({"bias": np.zeros((13, 37), np.int32)}, TypeError, "bias must be an array of float32 or bfloat16, or None, not int32"),
+        ({"bias": np.zeros((13, 37), np.int32)}, TypeError, "bias must be of bfloat16, .* numbers, or None, not of int32"),
         ({"bias": np.full((13, 37), np.nan, np.float32)}, NonFiniteError, "bias must be finite, or -inf for keys that"),
         ({"bias": np.full((13, 37), np.inf, np.float32)}, NonFiniteError, "bias must be finite"),
         ({"mask": fusemax.PackedMask(np.ones((13, 37), np.bool_), "base")}, ValueError, "mask must be packed for 4 rows"),
@@ -49,6 +50,22 @@ def mask() -> np.ndarray:
 def test_what_is_refused(options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         run(**options)
+
+
+def test_masks_and_biases_as_people_have_them(mask: np.ndarray) -> None:
+    """Lists, other formats, objects with DLPack: the same bits as from an array."""
+
+    class Tensor:
+        def __init__(self, array: np.ndarray) -> None:
+            self.__dlpack__, self.__dlpack_device__ = array.__dlpack__, array.__dlpack_device__
+
+    seen, bias = mask[0, 0], np.random.default_rng(5).standard_normal((13, 37)).astype(np.float16)
+    bias[3, 5] = np.finfo(np.float16).min
+    expected = run(mask=seen, bias=np.where(bias < -60000, -np.inf, bias.astype(np.float32)).astype(np.float32))
+    lowest = np.where(bias < -60000, float(np.finfo(np.float32).min), bias.astype(np.float64))
+    for given in (bias, lowest, lowest.tolist(), Tensor(bias)):
+        for as_mask in (seen, seen.tolist(), Tensor(np.ascontiguousarray(seen))):
+            assert run(mask=as_mask, bias=given).tobytes() == expected.tobytes()
 
 
 def test_programs_and_biases_go_together() -> None:
