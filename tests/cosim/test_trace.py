@@ -19,6 +19,7 @@ from fusemax_sim.waveform_values import Values, read_waveform, signal_widths
 pytestmark = pytest.mark.cosim
 
 CONFIG = "tiny"
+TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial" / "first-machine.md"
 #: Three query tiles and two key tiles.
 SHAPE = {"queries": 9, "keys": 6, "e": 7}
 
@@ -176,3 +177,24 @@ def test_the_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "sim_top.device.irq" in names and not any(name.startswith("sim_top.device.machine") for name in names)
     assert main(["run", "--config", CONFIG, "-o", str(tmp_path), "--trace", str(tmp_path / "absent" / "run.fst")]) == 1
     assert "trace cannot be written: No such file or directory" in capsys.readouterr().err
+
+
+def test_the_tutorials_tile_is_the_one_that_is_seen(tmp_path: Path) -> None:
+    """Its table of tile 3, from the run that it shows."""
+    rng = np.random.default_rng(1)
+    q, k, v = (rng.normal(size=(length, 16)).astype(np.float32) for length in (4, 16, 16))
+    path = tmp_path / "tiles.fst"
+    with fusemax.open("rtl", CONFIG, trace=path) as device:
+        fusemax.attention(q, k, v, device=device, timeout=60)
+    values = view(path, "operation", "operation_tile", "max", "max_tile")
+    seen: dict[str, list[int]] = {}
+    for cycle, (operation, tile, maximum, maximum_tile) in enumerate(zip(*values.values(), strict=True)):
+        if tile == 3 and operation:
+            seen.setdefault(Op(operation).name, []).append(cycle)
+        if maximum and maximum_tile == 3:
+            seen.setdefault("max", []).append(cycle)
+    start = seen["QK"][0]
+    spans = {name: (cycles[0] - start, cycles[-1] - start) for name, cycles in seen.items()}
+    section = (TUTORIAL.read_text(encoding="utf-8").partition("## Look at tile 3\n")[2]).partition("\n## ")[0]
+    rows = re.findall(r"^\| (\d+)(?: to (\d+))? \| `?(\w+)", section, re.MULTILINE)
+    assert spans == {name: (int(first), int(last or first)) for first, last, name in rows}

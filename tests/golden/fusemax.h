@@ -375,7 +375,7 @@
 #define FUSEMAX_MICROWORD_LAST_SHIFT                     19
 #define FUSEMAX_MICROWORD_MAX_MASK                       0x00100000u /* MAX: downward maximum of a tile's scores, which move to its hold register. Of the stage 1 tile, in slot 0, beside the first QK or alone; with dst of the word's own tile, in any slot. */
 #define FUSEMAX_MICROWORD_MAX_SHIFT                      20
-#define FUSEMAX_MICROWORD_MASK_MASK                      0x00200000u /* In SUM's slot, or a slot without operation: the stage 0 tile's key intervals come down the columns. */
+#define FUSEMAX_MICROWORD_MASK_MASK                      0x00200000u /* In SUM's slot, or a slot without operation: the rows that the stage 0 tile's queries see come down the columns. */
 #define FUSEMAX_MICROWORD_MASK_SHIFT                     21
 #define FUSEMAX_MICROWORD_SRC_MASK                       0x00400000u /* Hold register that the operation reads: 0 the tile's, 1 the spare one. QK: 1 for a key of 0, so that with first S is 0; it waits for nothing then. */
 #define FUSEMAX_MICROWORD_SRC_SHIFT                      22

@@ -161,7 +161,8 @@ def test_compile_prints_what_it_wrote(tmp_path, capsys):
 def test_compile_says_what_is_around_a_program(tmp_path, capsys):
     common = ["-o", str(tmp_path), "--head-dim", "16"]
     assert main(["compile", "sigmoid_attention", *common]) == 1
-    assert capsys.readouterr().err == "error: sigmoid needs the option linear, which 'base' does not have\n"
+    missing = "error: sigmoid needs the option functions, which 'base' does not have: "
+    assert capsys.readouterr().err == f"{missing}functions=True of a fusemax.Config, or --set functions=1\n"
     assert main(["compile", "sigmoid_attention", "--set", "functions=1", *common]) == 0
     printed = capsys.readouterr().out
     assert "W[m1, m0, p] = sigmoid(QK[m1, m0, p])                      array  weights sigmoid(score)" in printed
@@ -173,8 +174,12 @@ def test_compile_says_what_is_around_a_program(tmp_path, capsys):
     mine.write_text(text.replace("sigmoid(QK[m, p])", "elu1(QK[m, p] / 2 - 3)"), encoding="utf-8")
     assert main(["compile", str(mine), "--set", "functions=1", "--score-bound", "10", *common]) == 0
     printed = capsys.readouterr().out
-    assert "the host multiplies scores by -0.721348\n" in printed
-    assert "the host adds -6 to scores, by two elements of queries and keys\nthe largest score may be 20\n" in printed
+    around = (
+        "the host adds -6 to scores, by two elements of queries and keys",
+        "the host multiplies scores by -0.721348 = -0.5·log2(e)",
+        "the largest score may be 20",
+    )
+    assert "\n".join(["needs linear, functions", *around, ""]) in printed
 
 
 # -- verilog -------------------------------------------------------------------------------------------------------

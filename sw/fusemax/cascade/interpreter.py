@@ -108,11 +108,9 @@ class Interpreter:
         self.functions = {function.name: function for function in cascade.functions}
         wanted = set(cascade.inputs)
         if set(inputs) != wanted:
-            absent, other = sorted(wanted - set(inputs)), sorted(set(inputs) - wanted)
-            wrong = [f"{', '.join(absent)} is missing"] * bool(absent) + [f"{', '.join(other)} is none"] * bool(other)
-            raise CascadeError(
-                f"inputs must be {', '.join(cascade.inputs) or 'none'}; {' and '.join(wrong)}", name=cascade.name
-            )
+            absent, other = (", ".join(sorted(names)) for names in (wanted - set(inputs), set(inputs) - wanted))
+            wrong = [f"; missing: {absent}"] * bool(absent) + [f"; unknown: {other}"] * bool(other)
+            raise CascadeError(f"inputs must be {', '.join(cascade.inputs) or 'none'}{''.join(wrong)}", name=cascade.name)
         self.tensors: dict[str, Array] = {}
         known = dict(sizes)
         for name in cascade.inputs:
@@ -123,7 +121,11 @@ class Interpreter:
                 raise CascadeError(f"{name} must have the ranks {', '.join(ranks)}, not {array.ndim} axes", name=cascade.name)
             for rank, size in zip(ranks, array.shape, strict=True):
                 if known.setdefault(rank, size) != size:
-                    raise CascadeError(f"{rank} must have one size, not {known[rank]} and {size} ({name})", name=cascade.name)
+                    raise CascadeError(
+                        f"{rank} must have one size, not {known[rank]} and {size}: {name} of shape {array.shape} is read as "
+                        f"[{', '.join(ranks)}]",
+                        name=cascade.name,
+                    )
         self.shapes = shapes_of(cascade, known)
         self.bound: dict[str, int] = {}
 

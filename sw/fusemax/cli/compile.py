@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,7 +80,8 @@ def compile_(options: argparse.Namespace) -> int:
     else:
         print(map_cascade(cascade))
         print()
-        print("\n".join(_around(program)))
+        for line in _around(program):
+            print(line)
         print(f"{program.ii} slots a tile, {figures['stages']} stages, utilisation at most {figures['peak_utilisation']:.4f}")
         for path in written:
             print(path)
@@ -100,11 +102,13 @@ def _around(program: Program) -> Iterator[str]:
     feeding, usual = program.feeding, Feeding()
     if program.needs:
         yield f"needs {', '.join(program.needs)}"
-    if feeding.score_factor != usual.score_factor:
-        times = feeding.score_factor / LOG2_E
-        yield f"the host multiplies scores by {feeding.score_factor:.6g}" + (f" = {times:g}·log2(e)" if times % 1 == 0 else "")
+    # In the order of doing: what is added is multiplied too.
     if feeding.score_bias:
         yield f"the host adds {feeding.score_bias:g} to scores, by two elements of queries and keys"
+    if feeding.score_factor != usual.score_factor:
+        times = feeding.score_factor / LOG2_E
+        short = math.isclose(times, float(f"{times:g}"))
+        yield f"the host multiplies scores by {feeding.score_factor:.6g}" + (f" = {times:g}·log2(e)" if short else "")
     if feeding.score_bound is not None:
         yield f"the largest score may be {feeding.score_bound:g}"
     if feeding.raw:

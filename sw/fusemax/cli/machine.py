@@ -67,12 +67,14 @@ def setting(text: str) -> tuple[str, int]:
     try:
         number = int(value)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{name} must be a whole number, not {value!r}") from None
-    if name not in SWITCHES:
-        return name, number
-    if number not in (0, 1):
-        raise argparse.ArgumentTypeError(f"{name} must be 0 or 1, not {value!r}")
-    return name, bool(number)
+        number = None
+    if name in SWITCHES:
+        if number not in (0, 1):
+            raise argparse.ArgumentTypeError(f"{name} must be 0 or 1, not {value!r}")
+        return name, bool(number)
+    if number is None:
+        raise argparse.ArgumentTypeError(f"{name} must be a whole number, not {value!r}")
+    return name, number
 
 
 def machine(options: argparse.Namespace) -> Config:

@@ -104,9 +104,12 @@ def lower(
 
 
 def _need(config: Config, options: tuple[str, ...], what: str) -> None:
-    for option in options:
-        if not getattr(config, option):
-            raise MissingOptionError(option, f"{what} needs the option {option}, which {config.name!r} does not have")
+    """Refuse a machine without the options. ``functions`` brings ``linear``, and is behind it where both are needed."""
+    missing = [option for option in options if not getattr(config, option)]
+    if missing:
+        option = missing[-1]
+        message = f"{what} needs the option {option}, which {config.name!r} does not have: {option}=True of a fusemax.Config"
+        raise MissingOptionError(option, f"{message}, or --set {option}=1")
 
 
 def _bound(name: str, asked: float | None) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from os import PathLike
 from typing import TYPE_CHECKING, Protocol
 
@@ -126,7 +126,7 @@ def plot(schedule: Timetable, path: str | PathLike[str], tiles: int = 5) -> None
     ]
     sums = (Operation.SUM, Operation.SLNV, Operation.ENT)
     lane_add = [(slot + to_lane, operation, tile) for slot, operation, tile in issued if operation in sums]
-    used = {p.operation for p in schedule.placed}
+    legend = meanings({p.operation for p in schedule.placed}, running=running)
     resources: list[tuple[str, list[Run]]] = [
         ("array:\nmain operation", list(_runs(entry for entry in issued if entry[1] not in beside))),
         ("array:\nbeside it", list(_runs(entry for entry in issued if entry[1] in beside))),
@@ -159,14 +159,20 @@ def plot(schedule: Timetable, path: str | PathLike[str], tiles: int = 5) -> None
         f"a tile every {ii} slots, {schedule.stages} stages"
     )
     figure.legend(
-        handles=[
-            Patch(color=COLOURS[operation], label=meaning) for operation, meaning in MEANINGS.items() if operation in used
-        ],
+        handles=[Patch(color=COLOURS[operation], label=meaning) for operation, meaning in legend.items()],
         loc="outside lower center",
-        ncols=len(used) if len(used) <= MOST_IN_A_LINE else -(-len(used) // 2),
+        ncols=len(legend) if len(legend) <= MOST_IN_A_LINE else -(-len(legend) // 2),
         frameon=False,
     )
     save_picture(figure, path, dpi=150)
+
+
+def meanings(used: Set[Operation], *, running: bool) -> dict[Operation, str]:
+    """Name what the operations do; without a running maximum MAX takes none."""
+    found = {operation: meaning for operation, meaning in MEANINGS.items() if operation in used}
+    if Operation.MAX in used and not running:
+        found[Operation.MAX] = "MAX: moves scores"
+    return found
 
 
 def _runs(entries: Iterable[tuple[int, Operation, int]]) -> Iterable[Run]:

@@ -14,7 +14,7 @@ from ..cascade.errors import CascadeError, ReachError
 from ..compiler.compilation import compile as compile_program
 from ..compiler.mapper import map_cascade
 from .array import Array
-from .parts import operand, parts_of
+from .parts import no_room, operand, parts_of
 
 __all__ = ["run_program"]
 
@@ -65,10 +65,8 @@ def run_program(
     queries, keys, values = (
         operand(np.concatenate(pieces, axis=-1)) for pieces in ([a for a, _ in pairs], [b for _, b in pairs], columns)
     )
-    room = array.config.max_e
-    if queries.shape[-1] > room:
-        reason = f"{queries.shape[-1]} contraction elements, of which {array.config.name!r} has {room}; parts=1 takes fewer"
-        raise ReachError(f"no plan for this: {reason}", name=cascade.name)
+    if queries.shape[-1] > array.config.max_e:
+        raise ReachError(f"no plan for this: {no_room(queries.shape[-1], array.config, parts)}", name=cascade.name)
     bound = math.prod(np.linalg.norm(x, axis=-1).max() for x in (q, k)) * 1.01
     dims = {"head_dim": queries.shape[-1], "value_dim": values.shape[-1]}
     limited = compile_program(cascade, **dims, config=array.config)

@@ -86,9 +86,10 @@ class _Partition:
         if cascade.iteration is not None:
             self.iterate(cascade.iteration)
             self.place(cascade.finally_)
-        wanted = [name for name in cascade.results if name in self.known or name in self.maxima]
-        if wanted:
-            raise self.refuse(f"{wanted[0]} is a result, but only the array has it, or only nearly", None)
+        for name in cascade.results:
+            if name in self.known or name in self.maxima:
+                lacks = "the array gives only a number near this maximum" if name in self.maxima else "only the array has it"
+                raise self.refuse(*_lacking(cascade, name, lacks))
         return Plan(cascade, tuple(self.steps))
 
     def place(self, einsums: Iterable[Einsum]) -> None:
@@ -333,6 +334,13 @@ class _Partition:
                 return number
         self.sweeps.append(self.add(replace(sweep, columns=(column,) if column else ())))
         return len(self.sweeps) - 1
+
+
+def _lacking(cascade: Cascade, name: str, lacks: str) -> tuple[str, Position | None]:
+    """Say why a result cannot be given, and where it is written."""
+    why = "is one of outputs" if cascade.outputs else "is a result, as no Einsum reads it"
+    written = (*cascade.expressions, *cascade.extended, *cascade.finally_)
+    return f"{name} {why}, but {lacks}", next(einsum.at for einsum in written if einsum.result.tensor == name)
 
 
 def _host_bindings(cascade: Cascade) -> frozenset[str]:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..arith.bf16 import round_float64
+from ..spec import Config
 
-__all__ = ["bfloat16", "operand", "parts_of"]
+__all__ = ["bfloat16", "no_room", "operand", "parts_of"]
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -50,3 +51,13 @@ def parts_of(values: NDArray[Any], most: int) -> list[NDArray[np.float64]]:
         parts.append(bfloat16(rest))
         rest = rest - parts[-1]
     return parts
+
+
+def no_room(elements: int, config: Config, parts: int) -> str:
+    """Say that queries and keys of ``elements`` elements, split into parts, are more than the machine takes."""
+    split = "" if parts == 1 else " once they are split into bfloat16 numbers"
+    fewer = "" if parts == 1 else "parts=1 takes fewer; "
+    return (
+        f"queries and keys have {elements} elements{split}, and max_e of {config.name!r} is {config.max_e}; "
+        f"{fewer}a configuration with a larger max_e takes more"
+    )

@@ -21,7 +21,7 @@ from ..runtime.device import Counters, Device
 from .array import Array, Sums, array_of
 from .one_program import run_program
 from .partition import partition
-from .parts import parts_of
+from .parts import no_room, parts_of
 from .plan import Assembly, HostLoop, HostStep, Part, Plan, Product, Sweep
 
 __all__ = ["run"]
@@ -215,10 +215,8 @@ class _Run:
             columns += parts_of(found[0], self.parts)
             where[column] = slice(start, sum(c.shape[-1] for c in columns))
         q, k, v = (np.concatenate(arrays, axis=-1) for arrays in (queries, keys, columns))
-        room = self.array.config.max_e
-        if q.shape[-1] > room:
-            more = "; parts=1 takes fewer" if self.parts > 1 else ""
-            raise self.refuse(f"{q.shape[-1]} contraction elements, of which {self.array.config.name!r} has {room}{more}")
+        if q.shape[-1] > self.array.config.max_e:
+            raise self.refuse(no_room(q.shape[-1], self.array.config, self.parts))
         if step.function == "exp":
             return step, self.array.sums(q, k, v, 1.0, **self.mask(step)), where
         total = self.array.weighted(step.function, q, k, v, **self.mask(step))

@@ -68,7 +68,11 @@ MICROWORD = Layout(
             "MAX: downward maximum of a tile's scores, which move to its hold register. Of the stage 1 tile, in slot 0, "
             "beside the first QK or alone; with dst of the word's own tile, in any slot.",
         ),
-        Field("mask", 1, "In SUM's slot, or a slot without operation: the stage 0 tile's key intervals come down the columns."),
+        Field(
+            "mask",
+            1,
+            "In SUM's slot, or a slot without operation: the rows that the stage 0 tile's queries see come down the columns.",
+        ),
         Field(
             "src",
             1,

@@ -281,10 +281,11 @@ def test_shapes() -> None:
 @pytest.mark.parametrize(
     ("change", "sizes", "message"),
     [
-        ({"Q": None}, {"M0": 2}, "inputs must be Q, K, V; Q is missing"),
-        ({"X": np.ones(3)}, {"M0": 2}, "inputs must be Q, K, V; X is none"),
+        ({"Q": None}, {"M0": 2}, "inputs must be Q, K, V; missing: Q$"),
+        ({"X": np.ones(3)}, {"M0": 2}, "inputs must be Q, K, V; unknown: X$"),
+        ({"Q": None, "X": np.ones(3)}, {"M0": 2}, "inputs must be Q, K, V; missing: Q; unknown: X$"),
         ({"Q": np.ones(3)}, {"M0": 2}, "Q must have the ranks E, P, not 1 axes"),
-        ({"K": np.ones((4, 6))}, {"M0": 2}, r"E must have one size, not 2 and 4 \(K\)"),
+        ({"K": np.ones((4, 6))}, {"M0": 2}, r"E must have one size, not 2 and 4: K of shape \(4, 6\) is read as \[E, M\]$"),
         ({}, {}, "the size of M1 must be given: the inputs do not say it"),
         ({}, {"M0": 4}, "M = 6 must be a multiple of M0 = 4"),
         ({}, {"M0": 0}, "the size of M0 must be a positive integer, not 0"),

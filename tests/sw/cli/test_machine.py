@@ -96,6 +96,8 @@ def test_changes_of_nothing(arguments) -> None:
         ("rows=", "rows must be a whole number, not ''"),
         ("rows=x", "rows must be a whole number, not 'x'"),
         ("rows=5.5", "rows must be a whole number, not '5.5'"),
+        ("functions=true", "functions must be 0 or 1, not 'true'"),
+        ("functions=2", "functions must be 0 or 1, not '2'"),
         ("cows=3", f"the field must be one of {', '.join(FIELDS)}, not 'cows'"),
         ("name=3", f"the field must be one of {', '.join(FIELDS)}, not 'name'"),
         ("=3", f"the field must be one of {', '.join(FIELDS)}, not ''"),

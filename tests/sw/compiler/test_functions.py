@@ -62,9 +62,11 @@ def test_few_hold_registers_cost_slots(contexts: int, interval: int) -> None:
 )
 def test_a_machine_without_the_option_is_refused(weight: str, needs: tuple[str, ...]) -> None:
     assert program(weight).needs == needs
-    with pytest.raises(MissingOptionError, match=f"needs the option {needs[0]}, which 'base' does not have") as caught:
+    with pytest.raises(MissingOptionError, match=f"needs the option {needs[-1]}, which 'base' does not have") as caught:
         program(weight, CONFIGS["base"])
-    assert caught.value.option == needs[0]
+    assert caught.value.option == needs[-1]
+    # The one that is named is enough.
+    assert program(weight, replace(CONFIGS["base"], **{needs[-1]: True})).needs == needs
     if "functions" in needs:
         with pytest.raises(MissingOptionError, match="needs the option functions"):
             program(weight, replace(CONFIGS["base"], linear=True))

@@ -9,6 +9,7 @@ import pytest
 
 import fusemax
 from fusemax.compiler import waterfall
+from fusemax.compiler.micro import Operation
 from fusemax.errors import MissingExtraError
 
 
@@ -29,6 +30,12 @@ def test_more_tiles_make_a_higher_picture(tmp_path: Path) -> None:
         waterfall.plot(schedule, tmp_path / f"{tiles}.png", tiles)
         heights.append(image.imread(tmp_path / f"{tiles}.png").shape[0])
     assert heights[1] > heights[0] + 200
+
+
+def test_max_is_no_maximum_where_none_is_running() -> None:
+    used = {Operation.QK, Operation.MAX}
+    assert waterfall.meanings(used, running=True) == {Operation.QK: "QK: scores", Operation.MAX: "MAX: maximum, reference"}
+    assert waterfall.meanings(used, running=False)[Operation.MAX] == "MAX: moves scores"
 
 
 def test_tiles_must_be_positive(tmp_path: Path) -> None:

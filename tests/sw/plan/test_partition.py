@@ -113,6 +113,20 @@ def test_lines_without_a_plan(expressions: list[str], message: str) -> None:
         partition(cascade(declaration, *used))
 
 
+@pytest.mark.parametrize(
+    ("more", "why"), [("", "is a result, as no Einsum reads it"), ("  outputs: [AV, GM]\n", "is one of outputs")]
+)
+def test_a_maximum_of_scores_is_no_result(more: str, why: str) -> None:
+    used = cascade(
+        "Q: [E, P], K: [E, M], V: [F, M], S: [M, P], GM: [P], W: [M, P], AV: [F, P]",
+        *("S[m, p] = Q[e, p] * K[e, m]", "GM[p] = S[m, p] ::max(m)", "W[m, p] = exp(S[m, p])", "AV[f, p] = W[m, p] * V[f, m]"),
+        more=more,
+    )
+    message = f"own, line 5, column 7: no plan for this: GM {why}, but the array gives only a number near this maximum$"
+    with pytest.raises(ReachError, match=message):
+        partition(used)
+
+
 def test_a_tensor_that_is_asked_for_is_one_that_the_host_has() -> None:
     """A map of weights as the result: then the scores are a matrix product, and the rest is the host's."""
     own = cascade("Q: [E, P], K: [E, M], S: [M, P], W: [M, P]", "S[m, p] = Q[e, p] * K[e, m]", "W[m, p] = exp(S[m, p])")

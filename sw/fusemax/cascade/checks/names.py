@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from ..builtins import MAPS
+from ..builtins import MAPS, REDUCTIONS
 from ..cascade import Cascade
 from ..errors import CascadeError, Position
 from ..expression import Call, Expression, Name, Number
 
 __all__ = ["check_node", "unknown"]
+
+#: What to write for functions that people look for, and that are no functions of one element.
+WRITTEN_OTHERWISE = {
+    "mean": "write the sum as an Einsum of its own, and divide by the rank's shape, as in T[p] / M",
+    "softmax": "write it as Einsums: the maximum ::max(m), exp of the difference, its sum, and a division",
+    "sum": "variables that are not on the left are summed over without a word",
+}
 
 
 def unknown(what: str, name: str, known: Iterable[str], at: Position | None) -> CascadeError:
@@ -46,11 +53,14 @@ def _check_call(cascade: Cascade, node: Call) -> None:
         least = most = own[name]
     elif name in MAPS:
         least, most = MAPS[name].least, MAPS[name].most
+    elif name in WRITTEN_OTHERWISE:
+        raise CascadeError(f"expected a function, found {name!r}; {WRITTEN_OTHERWISE[name]}", node.at)
     else:
         raise unknown("a function", name, [*MAPS, *own], node.at)
     if len(arguments) < least or (most is not None and len(arguments) > most):
         wanted = f"{least}" if least == most else f"at least {least}"
-        raise CascadeError(f"expected {wanted} arguments of {name}, found {len(arguments)}", node.at)
+        hint = f"; over a rank it is ::{name}(m) at the end of the line" if name in REDUCTIONS else ""
+        raise CascadeError(f"expected {wanted} arguments of {name}, found {len(arguments)}{hint}", node.at)
     if name == "take":
         which = arguments[-1]
         if not isinstance(which, Number) or not (which.value.is_integer() and 0 <= which.value < len(arguments) - 1):
