@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fusemax_sim.memory import Memory
 
     from .api.attention_varlen import attention_varlen
+    from .api.error_bound import error_bound
     from .attentions.biased import biased_attention
     from .attentions.calibrated import calibrated_attention
     from .attentions.elu import elu_attention
@@ -61,6 +62,7 @@ __all__ = [
     "elu_attention",
     "entropy_bins",
     "entropy_penalty",
+    "error_bound",
     "flow_attention",
     "linear_attention",
     "merge",
@@ -81,6 +83,7 @@ LAZY = {
     "elu_attention": "attentions.elu",
     "entropy_bins": "attentions.entropy",
     "entropy_penalty": "attentions.entropy",
+    "error_bound": "api.error_bound",
     "flow_attention": "attentions.flow",
     "linear_attention": "attentions.linear",
     "routing_attention": "attentions.routing",
