@@ -114,7 +114,7 @@ class _Bound:
         value = self._v[entry, head // self._share]
         seen = self._visible(entry, head, rows)
         exact, score_error = self._scores(entry, head, rows)
-        blind = ~seen.any(axis=-1)
+        blind: NDArray[np.bool_] = ~np.asarray(seen.any(axis=-1))
         top = np.where(blind, 0, np.where(seen, exact, -np.inf).max(axis=-1))
         weight = np.where(seen, np.exp2(np.minimum(exact - top[:, None], 0)), 0)
         weight /= np.where(blind, 1, weight.sum(axis=-1))[:, None]
