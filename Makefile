@@ -8,7 +8,7 @@ VENV := .venv/bin/python
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run verilog bitstream test test-torch regress fuzz soak cosim lint bench area docs site clean
+.PHONY: help install run verilog bitstream test test-torch regress fuzz soak prove mutate cosim lint bench area docs site clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -48,6 +48,13 @@ fuzz: $(INSTALLED) ## A million wrong inputs: cascades, programs, frames, descri
 
 soak: $(INSTALLED) ## An hour of random calls from 8 threads on model and Verilog (SOAK_SECONDS=3600)
 	$(VENV) benchmarks/soak.py --seconds $${SOAK_SECONDS:-3600}
+
+prove: $(INSTALLED) ## What is stated of the hardware's blocks, by solvers; then each statement on hardware with a mistake
+	$(VENV) tests/hw/proofs/prove.py
+	$(VENV) tests/hw/proofs/prove.py --breaks
+
+mutate: $(INSTALLED) ## 2000 changes of the code, one at a time: does a test fail? Resumes; writes benchmarks/results/mutants.jsonl
+	$(VENV) benchmarks/mutate.py
 
 cosim: $(INSTALLED) ## Only the tests that simulate the emitted Verilog
 	$(VENV) -m pytest -m cosim

@@ -1,10 +1,8 @@
 """A row that its query may not see leaves the partial values as they came: proven, and broken to see the proof fail."""
 
-from pathlib import Path
-
 import pytest
 from amaranth.hdl import Cat, Module, Value
-from isolation_proof import prove
+from proofs.isolation import prove_isolation
 
 from fusemax.spec import Config
 from fusemax_hw.pe import Pe
@@ -74,23 +72,23 @@ def tools() -> None:
 
 @pytest.mark.parametrize("contexts", [2, 4])
 @pytest.mark.parametrize("pe_latency", [2, 3, 4, 5])
-def test_proof(pe_latency: int, contexts: int, tmp_path: Path) -> None:
-    assert prove(Pe(Config(**CONFIG, pe_latency=pe_latency, contexts=contexts)), tmp_path)
+def test_proof(pe_latency: int, contexts: int) -> None:
+    assert prove_isolation(Pe(Config(**CONFIG, pe_latency=pe_latency, contexts=contexts))).holds
 
 
 @pytest.mark.parametrize(
     "option", [{"linear": True}, {"functions": True, "entropy": True}], ids=lambda option: "-".join(option)
 )
 @pytest.mark.parametrize("pe_latency", [2, 3, 4, 5])
-def test_proof_with_options(pe_latency: int, option: dict[str, bool], tmp_path: Path) -> None:
-    assert prove(Pe(Config(**CONFIG, pe_latency=pe_latency, contexts=3, **option)), tmp_path)
+def test_proof_with_options(pe_latency: int, option: dict[str, bool]) -> None:
+    assert prove_isolation(Pe(Config(**CONFIG, pe_latency=pe_latency, contexts=3, **option))).holds
 
 
 @pytest.mark.parametrize(("broken", "statement"), [(MeasuresUnseen, "range"), (KeepsRounding, "score")])
-def test_the_proof_with_options_fails_if_it_is_not_so(broken: type[Pe], statement: str, tmp_path: Path) -> None:
-    assert not prove(broken(Config(**CONFIG, contexts=3, functions=True)), tmp_path, [statement])
+def test_the_proof_with_options_fails_if_it_is_not_so(broken: type[Pe], statement: str) -> None:
+    assert not prove_isolation(broken(Config(**CONFIG, contexts=3, functions=True)), [statement]).holds
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda pe: pe.__name__)
-def test_the_proof_fails_if_it_is_not_so(broken: type[Pe], tmp_path: Path) -> None:
-    assert not prove(broken(Config(**CONFIG)), tmp_path, [BROKEN[broken]])
+def test_the_proof_fails_if_it_is_not_so(broken: type[Pe]) -> None:
+    assert not prove_isolation(broken(Config(**CONFIG)), [BROKEN[broken]]).holds

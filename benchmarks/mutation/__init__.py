@@ -1,0 +1,1 @@
+"""Mutation testing: one change of the code at a time, and whether a test notices it."""
