@@ -54,15 +54,25 @@ def read(results: Path) -> dict[str, Row]:
     return {row["name"]: row for row in map(json.loads, lines)}
 
 
+def _is_open(row: Row | None, now: str, near: bool) -> bool:
+    """Whether a change is to be tried: for the first time, anew, or on tests that it was not tried on."""
+    return row is None or row["digest"] != now or (row["status"] == "passed" and row["near"] and not near)
+
+
 def summary(rows: Sequence[Row], judged: dict[str, str]) -> str:
     """A table of what became of the changes, by area."""
     counts = Counter((area, row["status"]) for row in rows for area in AREAS if row["name"].startswith(area + "/"))
-    lines = ["| folder | changes | a test failed | too slow | not noticed, judged | not judged |", "|---|---:|---:|---:|---:|---:|"]
+    lines = [
+        "| folder | changes | a test failed | too slow | not noticed, judged | not judged |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
     for area in AREAS:
         mine = [row for row in rows if row["name"].startswith(area + "/") and row["status"] == "passed"]
         known = sum(row["name"] in judged for row in mine)
         total = sum(counts[area, status] for status in ("failed", "late", "passed"))
-        lines.append(f"| {area} | {total} | {counts[area, 'failed']} | {counts[area, 'late']} | {known} | {len(mine) - known} |")
+        lines.append(
+            f"| {area} | {total} | {counts[area, 'failed']} | {counts[area, 'late']} | {known} | {len(mine) - known} |"
+        )
     return "\n".join(lines)
 
 
@@ -77,10 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     rows = read(options.results)
     names = [(path, name, f"{path} {name}") for path, name in drawn(options.area or AREAS, options.count)]
-    todo = [
-        (path, name, full) for path, name, full in names
-        if full not in rows or rows[full]["digest"] != digest(path) or (rows[full]["status"] == "passed" and rows[full]["near"] > options.near)
-    ]  # fmt: skip
+    todo = [pair for pair in names if _is_open(rows.get(pair[2]), digest(pair[0]), options.near)]
     chosen = {path: stages(path, options.near) for path, _, _ in todo}
     options.results.parent.mkdir(parents=True, exist_ok=True)
     left = len(todo)

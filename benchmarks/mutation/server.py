@@ -29,7 +29,14 @@ CODE = ("sw", "hw", "sim")
 #: What the code imports besides itself.
 PRELOAD = (
     *("numpy", "ml_dtypes", "pytest", "pytest_timeout", "hypothesis", "yaml"),
-    *("amaranth.sim", "amaranth.sim.pysim", "amaranth.lib.fifo", "amaranth.lib.memory", "amaranth.back.rtlil", "amaranth.back.verilog"),
+    *(
+        "amaranth.sim",
+        "amaranth.sim.pysim",
+        "amaranth.lib.fifo",
+        "amaranth.lib.memory",
+        "amaranth.back.rtlil",
+        "amaranth.back.verilog",
+    ),
 )
 #: Bytes of memory that a run may have.
 MEMORY = 6 << 30
@@ -51,13 +58,22 @@ class Server:
                 shutil.copy2(source, target)
         path = os.pathsep.join(str(self.directory / part) for part in CODE)
         environment = os.environ | {
-            **{"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "FUSEMAX_CACHE": str(self.directory / "cache")},
+            "PYTHONPATH": path,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "FUSEMAX_CACHE": str(self.directory / "cache"),
             "HYPOTHESIS_STORAGE_DIRECTORY": str(self.directory / "hypothesis"),
         }
         # Files that are not changed need not be compiled in every run.
-        subprocess.run([sys.executable, "-m", "compileall", "-q", *(str(self.directory / part) for part in (*CODE, "tests"))], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "compileall", "-q", *(str(self.directory / part) for part in (*CODE, "tests"))], check=True
+        )
         self._process = subprocess.Popen(
-            [sys.executable, __file__], cwd=self.directory, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, __file__],
+            cwd=self.directory,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def run(self, path: str, text: str | None, tests: Sequence[str], seconds: float, marks: str = DESELECT) -> dict[str, Any]:
@@ -65,8 +81,13 @@ class Server:
 
         Returns
         -------
-        ``status`` (``passed``, ``failed``, ``late``: not done after ``seconds`` of processor time), ``seconds``, and ``by``, the test that
-        failed.
+        ``status`` (``passed``, ``failed``, or ``late``: not done after ``seconds`` of processor time), ``seconds``, and ``by``,
+        the test that failed.
+
+        Raises
+        ------
+        RuntimeError
+            If the process has ended.
         """
         assert self._process.stdin is not None and self._process.stdout is not None
         file, original = self.directory / path, (ROOT / path).read_text(encoding="utf-8")
@@ -74,7 +95,10 @@ class Server:
             file.write_text(text, encoding="utf-8")
         try:
             print(json.dumps({"tests": list(tests), "seconds": seconds, "marks": marks}), file=self._process.stdin, flush=True)
-            return json.loads(self._process.stdout.readline())
+            answer = self._process.stdout.readline()
+            if not answer:
+                raise RuntimeError(f"the process that runs tests has ended, with {self._process.wait()}; call again to go on")
+            return json.loads(answer)
         finally:
             if text is not None:
                 file.write_text(original, encoding="utf-8")
@@ -102,7 +126,11 @@ def serve() -> None:
             status = _wait(child, begin + WAIT * order["seconds"])
             text = output.read_text(errors="replace") if output.exists() else ""
         found = re.search(r"^(?:FAILED|ERROR) (\S+)", text, flags=re.MULTILINE)
-        answer = {"status": status, "seconds": round(time.monotonic() - begin, 2), "by": found[1] if found else text[-300:] if status == "failed" else ""}
+        answer = {
+            "status": status,
+            "seconds": round(time.monotonic() - begin, 2),
+            "by": found[1] if found else text[-300:] if status == "failed" else "",
+        }
         print(json.dumps(answer), file=answers, flush=True)
     shutil.rmtree(Path.cwd(), ignore_errors=True)
 

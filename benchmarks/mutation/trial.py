@@ -6,7 +6,6 @@ import ast
 import atexit
 import hashlib
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from .changes import changes
@@ -51,7 +50,11 @@ def stages(path: str, near: bool) -> list[Stage]:
 @cache
 def digest(path: str) -> str:
     """Digest of a file and of all tests of the folders that its stages are in."""
-    folders = {ROOT / test if (ROOT / test).is_dir() else (ROOT / test).parent for tests, _ in stages(path, near=True) for test in tests}
+    folders = {
+        ROOT / test if (ROOT / test).is_dir() else (ROOT / test).parent
+        for tests, _ in stages(path, near=True)
+        for test in tests
+    }
     files = [ROOT / path, *sorted({file for folder in folders for file in folder.rglob("*.py")})]
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
 

@@ -312,3 +312,10 @@ def test_latencies_are_the_timetable_s(monkeypatch):
     monkeypatch.setattr("fusemax_hw.lane.lane.Output.latency", 3)
     with pytest.raises(ValueError, match="latency of Output must be 6, not 3"):
         Lane(config_with(3, 64))
+
+
+def test_output_latency_is_the_timetable_s():
+    """Beside the way to the lane, and a cycle from the lane's answer to the store engine."""
+    config = config_with(3, 64)
+    way = Timing(config).feeder + config.rows + config.pe_latency - 1
+    assert Timing(config).corner_to_output == way + Lane(config).output_latency + 1

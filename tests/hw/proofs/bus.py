@@ -6,7 +6,6 @@ from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 
-
 from fusemax.spec import PAGE_BYTES, Config
 from fusemax_hw.bus.bursts import BurstSplitter
 from fusemax_hw.bus.reader import Reader
@@ -179,7 +178,9 @@ class WritePort(Harness):
             "strobes from the first byte on": (strobe & (strobe + 1)[:WORD]) == 0,
             "drained words write nothing": ~(w.valid & writer.drain) | (strobe == 0) | last(m, w.valid & ~w.ready),
             "nothing is taken that was not asked for": ~b.ready | (open_ != 0),
-            "answers are taken": ~(b.valid & last(m, b.valid, 1) & last(m, b.valid, 2) & ~last(m, answered, 1) & ~last(m, answered, 2))
+            "answers are taken": ~(
+                b.valid & last(m, b.valid, 1) & last(m, b.valid, 2) & ~last(m, answered, 1) & ~last(m, answered, 2)
+            )
             | b.ready,
         }
 

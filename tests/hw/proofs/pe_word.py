@@ -40,7 +40,9 @@ class PeWord(Isolation):
         control, west, north, out = pe.west.control, pe.west, pe.north, pe.partial_out
         word = self._at(m, 0, control, "word")
         score, overflow, visible = (self._at(m, last, getattr(registers, n), n) for n in ("score", "overflow", "visible"))
-        value, valid, range_ = (self._at(m, last, getattr(pe.partial, n), f"partial_{n}") for n in ("value", "valid", "overflow"))
+        value, valid, range_ = (
+            self._at(m, last, getattr(pe.partial, n), f"partial_{n}") for n in ("value", "valid", "overflow")
+        )
 
         # QK.
         shift = self._at(m, 0, north.exponent + west.exponent, "shift")

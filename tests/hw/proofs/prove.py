@@ -23,14 +23,13 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from fusemax.spec import Config
+from fusemax_hw.pe import Pe
 from proofs import bus, descriptors, streams
 from proofs.breaks import BREAKS, Break
 from proofs.isolation import STATEMENTS, Isolation
 from proofs.pe_word import PeSum, PeWord
 from proofs.solver import Harness, Verdict, check, prove
-
-from fusemax.spec import Config
-from fusemax_hw.pe import Pe
 
 __all__ = ["PROOFS", "Proof", "find_break", "main"]
 
@@ -132,12 +131,12 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
     ),
     "request arbiter": (
         Proof(
-            bus.Arbiter, ("offers stay", "one at a time", "order, nothing lost", "nothing invented", "somebody goes"), _unbounded
+            bus.Arbiter,
+            ("offers stay", "one at a time", "order, nothing lost", "nothing invented", "somebody goes"),
+            _unbounded,
         ),
     ),
-    "descriptor check": (
-        Proof(descriptors.Twin, ("it takes what its twin takes", "its twin takes what it takes"), _at_once),
-    ),
+    "descriptor check": (Proof(descriptors.Twin, ("it takes what its twin takes", "its twin takes what it takes"), _at_once),),
     "PE and its model": (
         Proof(
             one_word,

@@ -145,7 +145,9 @@ def prove(harness: Harness, seconds: int = 600) -> Verdict:
         Path(directory, "any.v").write_text("module any(input a, b, output y); assign y = a & b; endmodule")
         commands = f"read_aiger,harness.aig;fold;pdr,-T,{seconds};write_status,status"
         aiger = "techmap; setundef -anyseq; aigmap; opt_clean; write_aiger -zinit harness.aig"
-        _prepare(harness, Path(directory), f"{aiger}; design -reset; read_verilog any.v; proc; simplemap; abc -script +{commands}")
+        _prepare(
+            harness, Path(directory), f"{aiger}; design -reset; read_verilog any.v; proc; simplemap; abc -script +{commands}"
+        )
         status = Path(directory, "status").read_text()
     if status.startswith("snl_UNSAT"):
         return Verdict(True, "for all time, by an invariant")
@@ -180,5 +182,10 @@ def _run(tool: str, *arguments: str, directory: Path) -> subprocess.CompletedPro
     # Solvers are beside the other tools; the one that comes as a library is beside this file.
     path = os.pathsep.join((str(program.parent), str(Path(__file__).parent / "bin"), os.environ.get("PATH", "")))
     return subprocess.run(
-        [str(program), *arguments], cwd=directory, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=LIMIT
+        [str(program), *arguments],
+        cwd=directory,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
     )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.sim import Simulator
+
 from proofs.breaks import BREAKS
 from proofs.prove import PROOFS, ROOT, ask, ask_broken, find_break, main
 from proofs.solver import Harness, check, induct, prove
