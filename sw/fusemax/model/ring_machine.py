@@ -229,9 +229,9 @@ class RingMachine:
         wanted = settings(job)
         if wanted == self._settings:
             return
-        header_bytes = max(PROGRAM_HEADER.bits // 8, self._config.bus_bytes)
-        start = job.program_address - header_bytes & (1 << self._config.address_bits) - 1  # As the machine subtracts.
-        image = self._read(start, header_bytes + job.ii * MICROWORD.bits // 8)
+        header_bytes = self._header_bytes
+        start, size = self._program_place(job)
+        image = self._read(start, size)
         header = PROGRAM_HEADER.unpack(
             int.from_bytes(image[header_bytes - PROGRAM_HEADER.bits // 8 : header_bytes].tobytes(), "little")
         )
@@ -240,6 +240,16 @@ class RingMachine:
             raise Stop(Cause.PROGRAM, start)
         self._program = tuple(int(word) for word in image[header_bytes:].view("<u4"))
         self._settings = wanted
+
+    @property
+    def _header_bytes(self) -> int:
+        """Bytes of a program in front of its first microword."""
+        return max(PROGRAM_HEADER.bits // 8, self._config.bus_bytes)
+
+    def _program_place(self, job: Descriptor) -> tuple[int, int]:
+        """Address and bytes of a job's program."""
+        start = job.program_address - self._header_bytes & (1 << self._config.address_bits) - 1  # As the machine subtracts.
+        return start, self._header_bytes + job.ii * MICROWORD.bits // 8
 
     def _complete(self, job: Descriptor, number: int) -> None:
         """All jobs up to that number are complete; ``job`` is the last one."""
