@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from fusemax.errors import FusemaxError
 
-__all__ = ["BuildError", "ProtocolViolation", "RegisterError", "SimulationError", "SimulationTimeout", "SimulatorDied", "WorkerLost"]
+__all__ = [
+    "BuildError",
+    "ProtocolViolation",
+    "RegisterError",
+    "SimulationError",
+    "SimulationTimeout",
+    "SimulatorDied",
+    "WorkerLost",
+]
 
 
 class SimulationError(FusemaxError):

@@ -44,14 +44,14 @@ class Machine:
     config, memory, memory_bytes
         Of each simulator.
     digest
-        Of what the Verilog is made from.
+        Of what the Verilog is made from, to be compared with that in another process; None in the pool's own.
     """
 
     pool: str
     config: Config
     memory: Memory | None
     memory_bytes: int
-    digest: str
+    digest: str | None
 
 
 class Simulator:
@@ -135,8 +135,7 @@ class Simulators:
             As :class:`fusemax_sim.RtlTransport`.
         """
         machine = self._machine
-        digest = emission_digest(machine.config)
-        if digest != machine.digest:
+        if machine.digest is not None and (digest := emission_digest(machine.config)) != machine.digest:
             raise MismatchError(f"all workers must have the sources of the pool's Verilog, {machine.digest}, not {digest}")
         transport = RtlTransport(machine.config, machine.memory, memory_bytes=machine.memory_bytes)
         simulator = Simulator(transport)
@@ -150,8 +149,21 @@ class Simulators:
         self._check_open(simulator)
         return simulator
 
-    def take(self) -> Simulator:
-        """A simulator that nobody uses."""
+    def run(self, piece: Piece, check: Callable[[], None]) -> PieceResult:
+        """Run a piece on a simulator that nobody uses."""
+        simulator = self._take()
+        clean = False
+        try:
+            result = simulator.run(piece, check)
+            clean = result.fault is None
+        finally:
+            if not clean:
+                self._drop(simulator)
+        if clean:
+            self.give_back(simulator)
+        return result
+
+    def _take(self) -> Simulator:
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
@@ -170,7 +182,7 @@ class Simulators:
             self._timer.start()
         self._check_open(simulator)
 
-    def drop(self, simulator: Simulator) -> None:
+    def _drop(self, simulator: Simulator) -> None:
         """End a simulator whose machine may be at something."""
         with self._lock:
             self._all.discard(simulator)
@@ -181,7 +193,7 @@ class Simulators:
         with self._lock:
             idle, self._idle = self._idle, []
         for simulator in idle:
-            self.drop(simulator)
+            self._drop(simulator)
 
     def end(self) -> None:
         """End all of them; pieces that are under way fail."""
@@ -196,7 +208,7 @@ class Simulators:
     def _check_open(self, simulator: Simulator) -> None:
         """The pool may have been closed meanwhile."""
         if self.ended:
-            self.drop(simulator)
+            self._drop(simulator)
             raise PieceStopped("the pool was closed")
 
 
@@ -257,21 +269,10 @@ def run_piece(machine: Machine, piece: Piece) -> PieceResult:
 
     for attempt in range(1, ATTEMPTS + 1):
         check()
-        simulator = simulators.take()
         try:
-            result = simulator.run(piece, check)
+            return simulators.run(piece, check)
         except SimulatorDied as error:
-            simulators.drop(simulator)
             check()
             if attempt == ATTEMPTS:
                 raise SimulatorDied(f"{ATTEMPTS} simulators have died under the same part of a call; {error}") from error
-        except BaseException:
-            simulators.drop(simulator)
-            raise
-        else:
-            if result.fault is None:
-                simulators.give_back(simulator)
-            else:
-                simulators.drop(simulator)
-            return result
     raise AssertionError

@@ -81,26 +81,27 @@ def connected(scheduler: str | None, workers: int, *, processes: bool = True) ->
     OSError
         If the scheduler does not answer.
     """
-    import dask
+    from dask import config
     from distributed import Client, LocalCluster
 
     with ExitStack() as stack:
-        stack.enter_context(dask.config.set({} if processes else QUIET))
         where: Any = scheduler
         if scheduler is None:
             # Dask would leave files in a folder that all its clusters share.
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fusemax-cluster-"))
-            where = stack.enter_context(
-                LocalCluster(
-                    n_workers=workers if processes else 1,
-                    threads_per_worker=1 if processes else workers,
-                    processes=processes,
-                    # Any free port: another cluster may run beside this one.
-                    dashboard_address="127.0.0.1:0" if processes else None,
-                    silence_logs=logging.ERROR,
-                    local_directory=folder,
+            with config.set({"temporary-directory": folder} | ({} if processes else QUIET)):
+                where = stack.enter_context(
+                    LocalCluster(
+                        n_workers=workers if processes else 1,
+                        threads_per_worker=1 if processes else workers,
+                        processes=processes,
+                        # Any free port: another cluster may run beside this one.
+                        dashboard_address="127.0.0.1:0",
+                        worker_dashboard_address="127.0.0.1:0",
+                        # What a task in a thread of this process raises is logged there, and raised where it is waited for.
+                        silence_logs=logging.ERROR if processes else logging.CRITICAL,
+                    )
                 )
-            )
         yield stack.enter_context(Client(where, timeout=CONNECT_SECONDS, set_as_default=False))
 
 
