@@ -9,7 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .errors import BuildError, ProtocolViolation, RegisterError, SimulationError, SimulationTimeout, SimulatorDied
+    from .errors import (
+        BuildError,
+        ProtocolViolation,
+        RegisterError,
+        SimulationError,
+        SimulationTimeout,
+        SimulatorDied,
+        WorkerLost,
+    )
     from .memory import Failure, Memory
     from .rtl_transport import RtlTransport
 
@@ -23,6 +31,7 @@ __all__ = [
     "SimulationError",
     "SimulationTimeout",
     "SimulatorDied",
+    "WorkerLost",
 ]
 
 

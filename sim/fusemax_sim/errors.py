@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from fusemax.errors import FusemaxError
 
-__all__ = ["BuildError", "ProtocolViolation", "RegisterError", "SimulationError", "SimulationTimeout", "SimulatorDied"]
+__all__ = [
+    "BuildError",
+    "ProtocolViolation",
+    "RegisterError",
+    "SimulationError",
+    "SimulationTimeout",
+    "SimulatorDied",
+    "WorkerLost",
+]
 
 
 class SimulationError(FusemaxError):
@@ -29,3 +37,7 @@ class ProtocolViolation(SimulationError):
 
 class RegisterError(SimulationError):
     """The device answered a register access with SLVERR or DECERR."""
+
+
+class WorkerLost(SimulationError):
+    """Workers of a pool were lost, and what they were at could not be done by others; the pool can still be used."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 __all__ = ["imported_files"]
+
+#: Python up to 3.11.7 and 3.12.1 cannot parse in two threads at once: https://github.com/python/cpython/issues/106905.
+PARSING = threading.Lock()
 
 
 def imported_files(modules: tuple[str, ...], packages: Mapping[str, Path]) -> list[Path]:
@@ -64,7 +68,9 @@ def _source(name: str, packages: Mapping[str, Path]) -> Path | None:
 def _imports(name: str, path: Path, packages: Mapping[str, Path]) -> Iterator[str]:
     """Names of the modules of ``packages`` that a module imports."""
     inside = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    with PARSING:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             origins = [(alias.name, ()) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -32,6 +32,8 @@ def open_device(
     baud: int | None = None,
     latency_s: float | None = None,
     transfer_progress: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> Device:
     """Open a device.
 
@@ -62,17 +64,24 @@ def open_device(
         line, 0.05 s; ``board`` only. Time-outs follow from both.
     transfer_progress
         Called during transfers to and from the board's memory with the bytes done and all; ``board`` only.
+    workers
+        So many simulators on this machine that are one device: heads and batch entries of every job are shared among them.
+        Bits are as from one (``pip install 'fusemax[sim,explore]'``); ``rtl`` only, without ``trace``.
+    scheduler
+        Address of a running ``dask scheduler``, as in ``tcp://host:8786``: as ``workers``, on all of its workers, which need
+        the same version of this package; ``rtl`` only, without ``trace``.
 
     Raises
     ------
     TypeError, ValueError
         If an argument is not as above.
     MissingExtraError
-        If the simulator, PyTorch and Triton, or pyserial are not installed.
+        If the simulator, Dask, PyTorch and Triton, or pyserial are not installed.
     DeviceError
         If PyTorch sees no GPU.
     OSError
-        If the trace cannot be written; nothing has been built or simulated then.
+        If the trace cannot be written; nothing has been built or simulated then. If the scheduler does not answer, or has no
+        workers.
     PortError, BoardTimeoutError, BitstreamError
         If the board's port is absent, nothing answers there, or another machine does (:mod:`fusemax.board`).
     """
@@ -86,7 +95,8 @@ def open_device(
             rule = f"a multiple of {machine.bus_bytes} from {LEAST_MEMORY_BYTES} to 2^{machine.address_bits}"
             raise ValueError(f"memory_bytes must be {rule}, not {memory_bytes}")
     traced = {"trace": trace, "trace_depth": trace_depth, "trace_cycles": trace_cycles}
-    simulated = {"memory": memory, **traced}
+    pool = {"workers": workers, "scheduler": scheduler}
+    simulated = {"memory": memory, **traced, **pool}
     serial = {"port": port, "baud": baud, "latency_s": latency_s, "transfer_progress": transfer_progress}
     refused, what = {
         "model": (simulated | serial, "the model, which has no signals"),
@@ -106,7 +116,12 @@ def open_device(
         return open_board(machine, memory_bytes=memory_bytes, **given)
     memory_bytes = MEMORY_BYTES if memory_bytes is None else memory_bytes
     if kind == "rtl":
-        return Device(_rtl_transport(machine, memory, memory_bytes, **traced), machine)
+        if workers is None and scheduler is None:
+            return Device(_rtl_transport(machine, memory, memory_bytes, **traced), machine)
+        for name, value in traced.items():
+            if value is not None:
+                raise ValueError(f"{name} must be None for a pool, since a waveform is of one simulator, not {value!r}")
+        return Device(_pool_transport(machine, memory, memory_bytes, **pool), machine)
     if kind == "cuda":
         from .cuda import CudaTransport
 
@@ -129,11 +144,30 @@ def simulated_memory() -> type[Memory]:
     return Memory
 
 
-def _rtl_transport(config: Config, memory: Memory | None, memory_bytes: int, **traced: Any) -> Transport:
+def _check_memory(memory: object) -> None:
     if memory is not None and not isinstance(memory, simulated_memory()):
         raise TypeError(f"memory must be a fusemax.Memory or None, not {memory!r}")
+
+
+def _rtl_transport(config: Config, memory: Memory | None, memory_bytes: int, **traced: Any) -> Transport:
+    _check_memory(memory)
     try:
         from fusemax_sim.rtl_transport import RtlTransport
     except ImportError as error:
         raise MissingExtraError(f"the rtl device needs the simulator: pip install 'fusemax[sim]' ({error})") from error
     return RtlTransport(config, memory=memory, memory_bytes=memory_bytes, **traced)
+
+
+def _pool_transport(
+    config: Config, memory: Memory | None, memory_bytes: int, workers: int | None, scheduler: str | None
+) -> Transport:
+    _check_memory(memory)
+    if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool)):
+        raise TypeError(f"workers must be an integer, not {workers!r}")
+    if scheduler is not None and not isinstance(scheduler, str):
+        raise TypeError(f"scheduler must be the address of a Dask scheduler, not {scheduler!r}")
+    try:
+        from fusemax_sim.pool import PoolTransport
+    except ImportError as error:
+        raise MissingExtraError(f"a pool needs the simulator: pip install 'fusemax[sim,explore]' ({error})") from error
+    return PoolTransport(config, memory, memory_bytes, workers=workers, scheduler=scheduler)

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dask_cluster import cluster
 
 import fusemax
 from fusemax.spec import DESCRIPTOR, DESCRIPTOR_BYTES, DESCRIPTOR_STRIDE_BYTES, register
 from fusemax_sim.problems import CONFIGS
+
+__all__ = ["arrays", "cluster", "open_pair"]
 
 #: Seconds for a call that takes one.
 TIMEOUT_S = 60.0

@@ -103,11 +103,11 @@ def attention(
     states = heads.states.cpu().numpy().reshape(request.batch, request.heads, request.queries, 2)
     shape = (*states.shape[:-1], v.shape[-1])
     kind = np.uint32 if call.float32_out else np.uint16
-    # Only numerators are worked on further on the host.
-    rows = heads.out.cpu().numpy().view(kind).reshape(shape) if call.raw_out else np.empty(shape, kind)
+    finishes = request.finishes_output
+    rows = heads.out.cpu().numpy().view(kind).reshape(shape) if finishes else np.empty(shape, kind)
     reference, denominator = (np.ascontiguousarray(states[..., part]) for part in (0, 1))
     results = list(_tuple(request.finish(machine, Rows(rows, reference, denominator.view(np.float32)))))
-    return _results([results[0] if call.raw_out else out, *results[1:]], q.device)
+    return _results([results[0] if finishes else out, *results[1:]], q.device)
 
 
 def _compute(machine: Config, request: Request, call: Call, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Heads:

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Task", "cores", "work_through"]
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["Task", "check_where", "connected", "cores", "work_through"]
 
 #: Seconds until a scheduler must have answered.
 CONNECT_SECONDS = 10
+#: Threads of this process that only wait need not be watched: that takes 4 % of a core.
+QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.system-monitor.gil.enabled": False,
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,62 @@ class Task:
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def check_where(scheduler: str | None, workers: int | None) -> None:
+    """Check the arguments that say where tasks run.
+
+    Raises
+    ------
+    ValueError
+        If ``workers`` is less than 1 or is given with ``scheduler``.
+    """
+    if workers is not None and scheduler is not None:
+        raise ValueError("workers must be given for a local cluster only, not with a scheduler")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers!r}")
+
+
+@contextmanager
+def connected(scheduler: str | None, workers: int, *, processes: bool = True) -> Iterator[Client]:
+    """Connect to a cluster, or start one on this machine for as long as this lasts.
+
+    Parameters
+    ----------
+    scheduler
+        Address of a running scheduler, or None.
+    workers
+        Tasks that the local cluster calls at a time.
+    processes
+        Each in a process of its own; else in threads of this one, for tasks that only wait for other processes.
+
+    Raises
+    ------
+    OSError
+        If the scheduler does not answer.
+    """
+    from dask import config
+    from distributed import Client, LocalCluster
+
+    with ExitStack() as stack:
+        where: Any = scheduler
+        if scheduler is None:
+            # Dask would leave files in a folder that all its clusters share.
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fusemax-cluster-"))
+            with config.set({"temporary-directory": folder} | ({} if processes else QUIET)):
+                where = stack.enter_context(
+                    LocalCluster(
+                        n_workers=workers if processes else 1,
+                        threads_per_worker=1 if processes else workers,
+                        processes=processes,
+                        # Any free port: another cluster may run beside this one.
+                        dashboard_address="127.0.0.1:0",
+                        worker_dashboard_address="127.0.0.1:0",
+                        # What a task in a thread of this process raises is logged there, and raised where it is waited for.
+                        silence_logs=logging.ERROR if processes else logging.CRITICAL,
+                    )
+                )
+        yield stack.enter_context(Client(where, timeout=CONNECT_SECONDS, set_as_default=False))
 
 
 def work_through(
@@ -74,30 +141,14 @@ def work_through(
     for task in tasks:
         if by_name.setdefault(task.name, task) is not task:
             raise ValueError(f"the name of a task must be its own, not {task.name!r} again")
-    if workers is not None and scheduler is not None:
-        raise ValueError("workers must be given for a local cluster only, not with a scheduler")
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers!r}")
+    check_where(scheduler, workers)
     if not by_name:
         return
 
-    from distributed import Client, LocalCluster, as_completed
+    from distributed import as_completed
 
-    with ExitStack() as stack:
-        if scheduler is None:
-            where = stack.enter_context(
-                LocalCluster(
-                    n_workers=min(workers or cores(), len(by_name)),
-                    threads_per_worker=1,
-                    # Any free port: another cluster may run beside this one.
-                    dashboard_address="127.0.0.1:0",
-                    silence_logs=logging.ERROR,
-                )
-            )
-        else:
-            where = scheduler
-        client = stack.enter_context(Client(where, timeout=CONNECT_SECONDS))
+    with connected(scheduler, min(workers or cores(), len(by_name))) as client:
         # Keys are the cluster's, which may know others of these names.
         pending = {client.submit(task.function, *task.arguments, pure=False): task for task in by_name.values()}
-        for future, result in as_completed(list(pending), with_results=True):
+        for future, result in as_completed(list(pending), loop=client.loop, with_results=True):
             done(pending.pop(future), result)

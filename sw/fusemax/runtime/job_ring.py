@@ -102,13 +102,7 @@ class JobRing:
         DeviceDrainError
             If the memory does not answer; the machine takes no job then.
         """
-        self.queued = self.complete = self._rung = 0
-        self.write("CONTROL", 1)
-        deadline = Deadline(DRAIN_SECONDS)
-        while self.status()["draining"]:
-            if deadline.over:
-                raise DeviceDrainError("the machine must be empty after its reset, but its memory does not answer")
-        self.write("INTERRUPT", 3)
+        self.empty()
         for name, value in (
             ("RING_BASE", 0),
             ("READ_WINDOW_FIRST", 0),
@@ -120,6 +114,16 @@ class JobRing:
         self.write("RING_SIZE_LOG2", self._size_log2)
         self.write("WATCHDOG", self.watchdog_cycles)
         self.write("INTERRUPT_ENABLE", 3)
+
+    def empty(self) -> None:
+        """Empty the machine, which keeps what :meth:`start` has told it; raises as that."""
+        self.queued = self.complete = self._rung = 0
+        self.write("CONTROL", 1)
+        deadline = Deadline(DRAIN_SECONDS)
+        while self.status()["draining"]:
+            if deadline.over:
+                raise DeviceDrainError("the machine must be empty after its reset, but its memory does not answer")
+        self.write("INTERRUPT", 3)
 
     def _write_address(self, name: str, value: int) -> None:
         self.write(f"{name}_LOW", value & 0xFFFF_FFFF)

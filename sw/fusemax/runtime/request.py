@@ -162,6 +162,11 @@ class Request:
         """Whether numerators are asked for. A state's are the quotient times the denominator, which float32 always holds."""
         return self._feed.feeding.raw or (self._with_state and not self._feed.divides_plainly)
 
+    @property
+    def finishes_output(self) -> bool:
+        """Whether :meth:`finish` makes the output of what the machine gives; otherwise it hands that on."""
+        return self._raw or self._with_state
+
     def call(self, config: Config) -> Call:
         """What the driver is asked for.
 
@@ -189,7 +194,7 @@ class Request:
         return Call(
             scale=self.factors.of_queries,
             mask=self.pairs.without_starts(self.mask),
-            float32_out=self._raw or self._with_state or self.out_dtype == "float32",
+            float32_out=self.finishes_output or self.out_dtype == "float32",
             state_out=state_out,
             raw_out=self._raw,
             timeout=self.timeout,
