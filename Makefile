@@ -6,6 +6,9 @@ BOARD ?= ulx3s_85f
 TORCH_INDEX ?=
 VENV := .venv/bin/python
 INSTALLED := .venv/installed
+# PyTorch has an environment of its own, so that `make test` runs without it.
+TORCH := .venv-torch/bin/python
+TORCH_INSTALLED := .venv-torch/installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install run verilog bitstream test test-torch regress fuzz soak prove mutate cosim lint bench area docs site clean
@@ -38,10 +41,16 @@ regress: $(INSTALLED) ## The random problems in full numbers, on all cores; resu
 	FUSEMAX_PROBLEMS=2000 FUSEMAX_RTL_PROBLEMS=200 $(VENV) -m pytest --timeout 3600 tests/sw/api/test_features.py tests/cosim/test_features.py \
 		tests/sw/api/test_isolation.py tests/cosim/test_isolation.py
 
-test-torch: $(INSTALLED) ## Tests with PyTorch and transformers, in .venv too (TORCH_INDEX=URL of an index with PyTorch's small CPU build)
-	$(VENV) -m pip install --quiet --disable-pip-version-check torch --constraint constraints.txt $(TORCH_INDEX:%=--index-url %)
-	$(VENV) -m pip install --quiet --disable-pip-version-check --editable '.[torch,transformers]' --constraint constraints.txt
-	$(VENV) -m pytest -rs tests/sw/torch tests/sw/transformers tests/docs/test_snippets.py
+$(TORCH_INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-torch
+	$(TORCH) -m pip install --quiet --disable-pip-version-check --no-compile torch --constraint constraints.txt $(TORCH_INDEX:%=--index-url %)
+	$(TORCH) -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[cli,cuda,explore,sim,transformers]' \
+		hypothesis pytest pytest-timeout pytest-xdist sybil --constraint constraints.txt
+	@touch $@
+
+test-torch: $(TORCH_INSTALLED) ## Tests with PyTorch, Triton and transformers, in .venv-torch (TORCH_INDEX=URL of an index with PyTorch's small CPU build)
+	FUSEMAX_CUDA_PROBLEMS=$${FUSEMAX_CUDA_PROBLEMS:-1} $(TORCH) -m pytest -n auto --dist worksteal \
+		tests/sw/torch tests/sw/transformers tests/sw/cuda tests/docs/test_snippets.py
 
 fuzz: $(INSTALLED) ## A million wrong inputs: cascades, programs, frames, descriptors, command lines (FUSEMAX_FUZZ=170000 each)
 	FUSEMAX_FUZZ=$${FUSEMAX_FUZZ:-170000} $(VENV) -m pytest -n auto --timeout 36000 tests/fuzz
@@ -83,4 +92,4 @@ site: $(INSTALLED) ## The pages and an API reference as a site in build/site; wa
 	$(VENV) -m sphinx --builder html --conf-dir docs --doctree-dir build/doctrees --fail-on-warning --keep-going --quiet . build/site
 
 clean: ## Remove what was built, .venv included
-	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-torch build dist .pytest_cache .ruff_cache .hypothesis

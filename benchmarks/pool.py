@@ -78,12 +78,24 @@ def page(result: dict[str, Any]) -> str:
         length=LENGTH,
         head_dim=HEAD_DIM,
         table=markdown(head, lines),
+        workers=result["workers"],
+        by_cpu=f"{by_cpu(result):.2f}",
     )
 
 
 def ratio(runs: dict[str, list[dict[str, float]]], name: str) -> float:
     """How many times as fast as a pool of one a device is."""
     return median(run["seconds"] for run in runs["pool of 1"]) / median(run["seconds"] for run in runs[name])
+
+
+def by_cpu(result: dict[str, Any]) -> float:
+    """What :func:`ratio` would be if the pool's CPU seconds were all that counts, and were shared by as many cores as workers."""
+
+    def cpu(name: str, *keys: str) -> float:
+        return median(sum(run[key] for key in keys) for run in result["runs"][name])
+
+    workers = result["workers"]
+    return workers * cpu("pool of 1", "simulator_cpu") / cpu(f"pool of {workers}", "simulator_cpu", "host_cpu")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,6 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "cores": cores(),
             "load": round(os.getloadavg()[0], 1),
             "config": options.config,
+            "workers": options.workers,
             "equal": equal,
             "ratio": round(ratio(runs, last), 3),
             "runs": runs,
