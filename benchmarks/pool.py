@@ -89,7 +89,7 @@ def ratio(runs: dict[str, list[dict[str, float]]], name: str) -> float:
 
 
 def by_cpu(result: dict[str, Any]) -> float:
-    """What :func:`ratio` would be if only the pool's CPU seconds counted, and as many cores as workers shared them."""
+    """What :func:`ratio` would be if CPU seconds were all that counts, shared by as many cores as workers."""
 
     def cpu(name: str, *keys: str) -> float:
         return median(sum(run[key] for key in keys) for run in result["runs"][name])

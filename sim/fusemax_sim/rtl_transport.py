@@ -54,6 +54,8 @@ class RtlTransport:
         Size of the memory, from address 0; a multiple of the bus word.
     verilog : Path or None
         Directory of ``*.v`` files to simulate, instead of what :mod:`fusemax_hw` emits for ``config``.
+    executable : Path or None
+        What :func:`fusemax_sim.build.build` has given for this configuration without a waveform, if it is known already.
     trace_depth : int or None
         Levels of the hierarchy in the waveform, from 1; :data:`fusemax_sim.waveform.DEFAULT_DEPTH` if None.
     trace_cycles : (int, int) or None
@@ -91,6 +93,7 @@ class RtlTransport:
         memory_bytes: int = 1 << 26,
         *,
         verilog: Path | None = None,
+        executable: Path | None = None,
         trace_depth: int | None = None,
         trace_cycles: tuple[int, int] | None = None,
     ) -> None:
@@ -106,7 +109,8 @@ class RtlTransport:
             waveform.check_writable()
         elif trace_depth is not None or trace_cycles is not None:
             raise ValueError("trace must be a path if trace_depth or trace_cycles is given")
-        executable = build(self.config, waveform, verilog=verilog)
+        if executable is None:
+            executable = build(self.config, waveform, verilog=verilog)
         arguments = [*timing.plusargs(), f"+doorbell={register('RING_TAIL').offset}"]
         if waveform is not None:
             arguments += waveform.plusargs()

@@ -202,13 +202,14 @@ def test_timeout_and_abort(pool: fusemax.Device, model: fusemax.Device, arrays) 
     with pytest.raises(DeviceTimeoutError):
         fusemax.attention(*long, device=pool, timeout=0.2)
     assert time.monotonic() - start < 2
+    assert_equal(fusemax.attention(*short, device=pool), expected)
+    mine = simulators_under(os.getpid())
     threading.Timer(0.3, pool.abort).start()
     with pytest.raises(AbortFaultError):
-        fusemax.attention(*long, device=pool)
-    start = time.monotonic()
+        fusemax.attention(*arrays(900, 900, 64, leading=(4,)), device=pool)
+    # A head of these takes a minute, and is not waited for.
+    wait_until(lambda: not any(map(running, mine)), 20)
     assert_equal(fusemax.attention(*short, device=pool), expected)
-    # What was aborted is not waited for.
-    assert time.monotonic() - start < 10
 
 
 def test_ctrl_c(pool: fusemax.Device, model: fusemax.Device, arrays) -> None:
@@ -292,7 +293,7 @@ def test_a_worker_that_is_killed_too_often(request, monkeypatch, model: fusemax.
 
 def test_workers_with_other_sources(monkeypatch) -> None:
     monkeypatch.setattr(simulators, "emission_digest", lambda config: "another")
-    machine = simulators.Machine("pool", CONFIGS["tiny"], None, 1 << 16, "ours")
+    machine = simulators.Machine("pool", CONFIGS["tiny"], None, 1 << 16, None, "ours")
     with pytest.raises(MismatchError, match="all workers must have the sources of the pool's Verilog, ours, not another"):
         simulators.begin_simulator(machine)
     simulators.end_simulators("pool")

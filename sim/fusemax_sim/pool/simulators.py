@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -43,14 +44,17 @@ class Machine:
         Name of the pool; no other has it.
     config, memory, memory_bytes
         Of each simulator.
+    executable
+        Of the simulator, in the pool's own process; None in others, which find or build it.
     digest
-        Of what the Verilog is made from, to be compared with that in another process; None in the pool's own.
+        Of what the Verilog is made from, for other processes to compare with; None in the pool's own.
     """
 
     pool: str
     config: Config
     memory: Memory | None
     memory_bytes: int
+    executable: Path | None
     digest: str | None
 
 
@@ -137,7 +141,8 @@ class Simulators:
         machine = self._machine
         if machine.digest is not None and (digest := emission_digest(machine.config)) != machine.digest:
             raise MismatchError(f"all workers must have the sources of the pool's Verilog, {machine.digest}, not {digest}")
-        transport = RtlTransport(machine.config, machine.memory, memory_bytes=machine.memory_bytes)
+        where = {"memory_bytes": machine.memory_bytes, "executable": machine.executable}
+        transport = RtlTransport(machine.config, machine.memory, **where)
         simulator = Simulator(transport)
         try:
             check_machine(transport.read_register, machine.config)

@@ -67,12 +67,10 @@ class Workers:
         check_where(scheduler, workers)
         self.news = threading.Event()
         self._local = scheduler is None
-        if self._local:
-            # Once, before all workers do it.
-            build(config)
-        self._machine = Machine(
-            uuid.uuid4().hex, config, memory, memory_bytes, None if self._local else emission_digest(config)
-        )
+        # Once, for all workers on this machine.
+        executable = build(config) if self._local else None
+        digest = None if self._local else emission_digest(config)
+        self._machine = Machine(uuid.uuid4().hex, config, memory, memory_bytes, executable, digest)
         with ExitStack() as stack:
             try:
                 # Typed by Dask for asynchronous use, too.
