@@ -20,6 +20,7 @@ class Break:
 BUS, CONTROL = "hw/fusemax_hw/bus", "hw/fusemax_hw/control"
 SKID, BURSTS, READER, WRITER = (f"{BUS}/{name}.py" for name in ("skid", "bursts", "reader", "writer"))
 REGISTERS, ARBITER, CHECK = (f"{CONTROL}/{name}.py" for name in ("registers", "request_arbiter", "descriptor_check"))
+LOAD, ISSUE = (f"{CONTROL}/{name}.py" for name in ("load_walker", "issue_walker"))
 PE = "hw/fusemax_hw/pe/pe.py"
 TOO_LONG = (BURSTS, "length.eq(Mux(last, more, room))", "length.eq(Mux(last, more, room + 1))")
 UNCHECKED = (f"{BUS}/window.py", "~(old.before | old.behind |", "~(old.behind |")
@@ -119,12 +120,28 @@ BREAKS: dict[str, tuple[Break, ...]] = {
         Break(SKID, "valid.eq(spare_valid | self.sink.valid)", "valid.eq(1)", ("nothing invented",)),
         Break(ARBITER, "(before | ~ports[other].valid)", "before", ("somebody goes",)),
     ),
+    "loading K": (
+        Break(LOAD, "free.eq(free - starts + self.release)", "free.eq(free - starts)", ("the next row comes",)),
+        Break(LOAD, "room.eq(self.release | Mux(starts, free > 1, free != 0))", "room.eq(1)", ("no more than two tiles",)),
+    ),
+    "loading V": (
+        Break(LOAD, "free.eq(free - starts + self.release)", "free.eq(free - starts)", ("the next row comes",)),
+        Break(LOAD, "free.eq(free - starts + self.release)", "free.eq(free + self.release)", ("no more than two tiles",)),
+    ),
+    "issue": (
+        Break(ISSUE, "Cat(walk.running, settling", "Cat(walk.running & ~self.tiles.ready, settling", ("the next tile comes",)),
+        Break(ISSUE, "settled & (~walk.needed | ~self.tiles.valid)", "settled", ("offers stay",)),
+    ),
+    "descriptor check of an odd machine": (
+        Break(CHECK, "job.f < most(", "job.f <= most(", ("its twin takes what it takes",)),
+        Break(CHECK, "job.query_slots <= most(", "job.query_slots < most(", ("it takes what its twin takes",)),
+    ),
     "descriptor check": (
         Break(CHECK, "& (job[name] <= limit)", "& (job[name] < limit)", ("it takes what its twin takes",)),
         Break(CHECK, "(job[name] != 0) & (job[name] <= limit)", "job[name] <= limit", ("its twin takes what it takes",)),
     ),
     "PE and its model": (
-        Break(PE, "p.carry = placed.carry", "p.carry = placed.carry & ~p.product[0]", ("score of QK", "value of SUM")),
+        Break(PE, "p.carry = placed.carry", "p.carry = placed.carry & ~p.product[7]", ("score of QK", "value of SUM")),
         Break(PE, "| p.negative |", "|", ("overflow of QK",)),
         Break(PE, "~partial.valid | ~above[-1]", "~above[-1]", ("maximum",)),
         Break(

@@ -15,13 +15,14 @@ from fusemax_hw.control.job import descriptor_layout
 from .solver import Harness, last
 from .symbols import Number, formula
 
-__all__ = ["CONFIGS", "Twin"]
+__all__ = ["CONFIGS", "STATEMENTS", "OddTwin", "Twin"]
 
 #: `tiny`, and a machine of which little is a power of two.
 CONFIGS = {
     "tiny": Config(rows=4, columns=4, contexts=3),
     "odd": Config(rows=3, columns=5, max_e=5, max_f=3, bus_bits=32, contexts=3, query_tiles=1, functions=True),
 }
+STATEMENTS = ("it takes what its twin takes", "its twin takes what it takes")
 
 
 class Twin(Harness):
@@ -71,7 +72,10 @@ class Twin(Harness):
         known = last(m, 1, DescriptorCheck.latency)
         # The twin has no such field.
         taken_too = taken & (job["_flags"] == 0)
-        return {
-            "it takes what its twin takes": ~known | ~taken_too | check.fits,
-            "its twin takes what it takes": ~known | ~check.fits | taken_too,
-        }
+        return dict(zip(STATEMENTS, (~known | ~taken_too | check.fits, ~known | ~check.fits | taken_too), strict=True))
+
+
+class OddTwin(Twin):
+    """The same on the other machine."""
+
+    config = CONFIGS["odd"]

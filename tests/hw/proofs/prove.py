@@ -25,7 +25,7 @@ if __name__ == "__main__":
 
 from fusemax.spec import Config
 from fusemax_hw.pe import Pe
-from proofs import bus, descriptors, streams
+from proofs import bus, descriptors, progress, streams
 from proofs.breaks import BREAKS, Break
 from proofs.isolation import STATEMENTS, Isolation
 from proofs.pe_word import PeSum, PeWord
@@ -136,7 +136,14 @@ PROOFS: dict[str, tuple[Proof, ...]] = {
             _unbounded,
         ),
     ),
-    "descriptor check": (Proof(descriptors.Twin, ("it takes what its twin takes", "its twin takes what it takes"), _at_once),),
+    "loading K": (Proof(progress.Loading, ("the next row comes", "no more than two tiles"), _unbounded),),
+    "loading V": (Proof(progress.LoadingValues, ("the next row comes", "no more than two tiles"), _unbounded),),
+    "issue": (
+        Proof(progress.Issue, ("offers stay",), _unbounded),
+        Proof(progress.Issue, ("the next tile comes",), _bounded),
+    ),
+    "descriptor check": (Proof(descriptors.Twin, descriptors.STATEMENTS, _at_once),),
+    "descriptor check of an odd machine": (Proof(descriptors.OddTwin, descriptors.STATEMENTS, _at_once),),
     "PE and its model": (
         Proof(
             one_word,
