@@ -164,9 +164,15 @@ class CallQueue:
         self._wait(lambda: call.complete, deadline, None)
 
     def abandon(self, call: QueuedCall) -> None:
-        """Nobody wants a call's result any more: jobs that are not in the ring never get there."""
+        """Nobody wants a call's result any more: jobs that are not in the ring never get there.
+
+        A call that never came into the queue, since the machine was taken, is over at once.
+        """
+        call.abandoned = True
+        if not any(each is call for each in self._calls):
+            call.complete = True
+            return
         with self._turns.turn():
-            call.abandoned = True
             call.jobs = call.jobs[: call.put]
             if not call.put and not call.complete:
                 self._end([call], None)

@@ -20,6 +20,8 @@ from fusemax.spec import CONFIGS, COUNTERS, DESCRIPTOR_BYTES, Config
 from fusemax_sim import problems
 
 MACHINES = {**CONFIGS, **problems.CONFIGS}
+# With few query tiles on chip, so that there are many groups.
+MACHINES["flat2x7"] = replace(MACHINES["flat2x7"], max_e=24, max_f=40)
 
 
 def count(config: str, shape: Shape, memory: IdealMemory | None = None, **options: bool) -> CycleCounts:

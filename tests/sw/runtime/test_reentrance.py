@@ -119,6 +119,13 @@ def test_abort_from_a_signal_handler(device: fusemax.Device, delay: float) -> No
     works(device)
 
 
+def test_a_call_that_finds_the_machine_taken_leaves_nothing(device: fusemax.Device) -> None:
+    """As one from a signal handler while its thread has the machine, but not in a call of its own."""
+    with device.driver.queue._turns.turn(), pytest.raises(ReentrantCallError):
+        fusemax.attention(X, X, X, device=device)
+    works(device)
+
+
 def test_calls_from_a_signal_handler_end(device: fusemax.Device) -> None:
     """At whatever moment it comes: a result or an error, no hang."""
     outcomes: set[str] = set()
