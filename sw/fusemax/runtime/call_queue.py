@@ -42,7 +42,7 @@ class QueuedCall:
     measured
         Alone, and the machine's counters are cleared before.
     complete
-        All jobs are complete, or there is an error.
+        The machine has nothing of it to do: it is not queued yet, all jobs are complete, or there is an error.
     error
         Why it has failed, if it has.
     cycles
@@ -54,7 +54,7 @@ class QueuedCall:
     jobs: Sequence[Descriptor]
     alone: bool = False
     measured: bool = False
-    complete: bool = False
+    complete: bool = True
     error: DeviceError | None = None
     cycles: int = 0
     scores: str = "scores"
@@ -128,6 +128,7 @@ class CallQueue:
         call.jobs, call.alone, call.measured = jobs, alone or measured, measured
         with self._turns.turn():
             self._calls.append(call)
+            call.complete = False
             if since not in (None, self.aborts):
                 self._end([call], AbortFaultError(0, self.ring.complete))
             self._pump()
@@ -164,13 +165,9 @@ class CallQueue:
         self._wait(lambda: call.complete, deadline, None)
 
     def abandon(self, call: QueuedCall) -> None:
-        """Nobody wants a call's result any more: jobs that are not in the ring never get there.
-
-        A call that never came into the queue, since the machine was taken, is over at once.
-        """
+        """Nobody wants a call's result any more: jobs that are not in the ring never get there."""
         call.abandoned = True
-        if not any(each is call for each in self._calls):
-            call.complete = True
+        if call.complete:
             return
         with self._turns.turn():
             call.jobs = call.jobs[: call.put]
