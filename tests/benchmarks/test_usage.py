@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from import_path import import_path
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "benchmarks"
 SCRIPTS = sorted(path.name for path in DIRECTORY.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
 
 
 def called(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    variables = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    variables = os.environ | {"PYTHONPATH": import_path()}
     command = [sys.executable, str(DIRECTORY / script), *arguments]
     return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=60, check=False)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from import_path import import_path
 
 import fusemax
 from fusemax.errors import DeviceTimeoutError
@@ -87,7 +88,7 @@ def test_a_host_that_ends_leaves_no_process(open_pair, signal_number: signal.Sig
     open_pair()  # Builds the simulator if need be.
     host = subprocess.Popen(
         [sys.executable, "-c", SCRIPT],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env=os.environ | {"PYTHONPATH": import_path()},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

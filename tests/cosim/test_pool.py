@@ -18,6 +18,7 @@ import psutil
 import pytest
 from attention_problems import Problem, problems
 from hypothesis import HealthCheck, given, settings
+from import_path import import_path
 
 import fusemax
 from fusemax import State
@@ -359,7 +360,7 @@ def test_a_host_that_ends_leaves_no_simulator(pool: fusemax.Device, number: sign
     """A script without a guard around its main part, which opens a pool and never closes it."""
     host = subprocess.Popen(
         [sys.executable, "-c", SCRIPT],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env=os.environ | {"PYTHONPATH": import_path()},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

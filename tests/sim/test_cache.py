@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from import_path import import_path
 
 from fusemax_sim import BuildError
 from fusemax_sim.cache import cache_directory, cached, writable_cache
@@ -27,7 +28,7 @@ print((cached("thing", make, "a thing") / "result").read_text())
 
 def test_of_parallel_builds_one_works_and_the_others_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUSEMAX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PYTHONPATH", ":".join(path for path in sys.path if path))
+    monkeypatch.setenv("PYTHONPATH", import_path())
     command = [sys.executable, "-c", LOCK_SCRIPT, str(tmp_path / "log")]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     assert [process.communicate(timeout=20)[0] for process in processes] == ["complete\n"] * 3

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from import_path import import_path
 
 from fusemax_sim import Memory, ProtocolViolation, RegisterError, RtlTransport, SimulationTimeout, SimulatorDied
 
@@ -248,7 +249,7 @@ if sys.argv[2] != "exit":
 
 
 def start_host(standin: Path, action: str) -> tuple[subprocess.Popen[str], int]:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    environment = os.environ | {"PYTHONPATH": import_path()}
     host = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(standin), action],
         env=environment,

@@ -87,10 +87,8 @@ class _Bound:
 
     def __init__(self, request: Request, config: Config, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]) -> None:
         self._request, self._config = request, config
-        plain = [_numbers(bits) for bits in request.bits(q, k, v)]
-        self._plain, self._v = plain[:2], plain[2]
-        extended = request.operands(q, k, v)
-        self._extended = [_numbers(bits) for bits in extended[:2]]
+        # Those of queries and keys with ALiBi's columns behind their own.
+        self._q, self._k, self._v = (_numbers(bits) for bits in request.operands(q, k, v))
         self._share = max(1, request.heads // self._v.shape[1])
         self._seen, self._bias = request.pairs.whole()
         sizes = (request.batch, request.heads, request.queries)
@@ -103,16 +101,17 @@ class _Bound:
         request = self._request
         found = np.zeros((request.batch, request.heads, request.queries, request.f))
         step = max(1, MOST_PAIRS // max(1, request.keys))
-        for entry, head in np.ndindex(request.batch, request.heads):
-            for first in range(0, request.queries if request.keys else 0, step):
-                rows = slice(first, min(first + step, request.queries))
-                found[entry, head, rows] = self._rows(entry, head, rows)
+        for first in range(0, request.queries if request.keys else 0, step):
+            rows = slice(first, min(first + step, request.queries))
+            near = seen_pairs(request.mask, request.batch, range(rows.start, rows.stop), request.keys)
+            for entry, head in np.ndindex(request.batch, request.heads):
+                seen = near[entry] if self._seen is None else near[entry] & self._seen[entry, head, rows]
+                found[entry, head, rows] = self._rows(entry, head, rows, seen)
         return found.reshape(*request.leading, request.queries, request.f)
 
-    def _rows(self, entry: int, head: int, rows: slice) -> Matrix:
-        """Of some queries of a head."""
+    def _rows(self, entry: int, head: int, rows: slice, seen: NDArray[np.bool_]) -> Matrix:
+        """Of some queries of a head, which see those keys."""
         value = self._v[entry, head // self._share]
-        seen = self._visible(entry, head, rows)
         exact, score_error = self._scores(entry, head, rows)
         blind: NDArray[np.bool_] = ~np.asarray(seen.any(axis=-1))
         top = np.where(blind, 0, np.where(seen, exact, -np.inf).max(axis=-1))
@@ -122,32 +121,25 @@ class _Bound:
         wrong = (1 + TABLE) * np.exp2(score_error) - 1
         lost = weight * wrong + np.where(seen, LEAST_WEIGHT, 0)
         share = lost.sum(axis=-1, keepdims=True)
-        out, size = weight @ value, weight @ np.abs(value)
+        out, size, lost_size = np.abs(weight @ value), weight @ np.abs(value), lost @ np.abs(value)
         sums = self._sums()
         left = 1 - share - sums
         with np.errstate(divide="ignore", invalid="ignore"):
-            moved = (lost @ np.abs(value) + share * np.abs(out) + sums * (size + lost @ np.abs(value) + np.abs(out))) / left
+            moved = (lost_size + share * out + sums * (size + lost_size + out)) / left
         moved = np.where(left > 0, moved, np.inf)
-        rounding = ROUNDING[self._request.out_dtype]
-        bound = moved + (3 * STATE + rounding) * (np.abs(out) + moved) + SMALLEST
+        bound = moved + (3 * STATE + ROUNDING[self._request.out_dtype]) * (out + moved) + SMALLEST
         return np.where(blind[:, None], 0, bound)
-
-    def _visible(self, entry: int, head: int, rows: slice) -> NDArray[np.bool_]:
-        request = self._request
-        seen = seen_pairs(request.mask, request.batch, range(rows.start, rows.stop), request.keys)[entry]
-        return seen if self._seen is None else seen & self._seen[entry, head, rows]
 
     def _scores(self, entry: int, head: int, rows: slice) -> tuple[Matrix, Matrix]:
         """Exact scores to base 2, and what the machine's can be away from them, but for what all of a query have in common."""
         request, config = self._request, self._config
-        query, key = self._plain[0][entry, head, rows], self._plain[1][entry, head // self._share]
+        query, key = self._q[entry, head, rows], self._k[entry, head // self._share]
         temperature = self._temperature[entry, head, rows, None] * math.log(2)
-        natural = self._scale[head] * (query @ key.T)
+        natural = self._scale[head] * (query[:, : request.e] @ key[:, : request.e].T)
         if request.slopes is not None:
             natural = natural + float(request.slopes[head]) * request.distances(rows)[entry, 0]
         bias = None if self._bias is None else self._bias[entry, head, rows] / temperature
         exact = natural / temperature + (0 if bias is None else bias)
-        query, key = self._extended[0][entry, head, rows], self._extended[1][entry, head // self._share]
         factor = self._factor[entry, head, rows, None]
         taken = factor * (query @ key.T) + (0 if bias is None else bias)
         off = taken - exact

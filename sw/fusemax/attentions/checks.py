@@ -36,9 +36,7 @@ def check_qkv(q: ArrayLike, k: ArrayLike, v: ArrayLike) -> tuple[NDArray[np.floa
     NonFiniteError
         If a number is not finite in bfloat16: when the array reads it, or here if only the host does.
     """
-    for name, array in (("q", q), ("k", k), ("v", v)):
-        as_filled_array(name, array)
-    operands = as_operands(q, k, v)
+    operands = as_operands(*(as_filled_array(name, array) for name, array in (("q", q), ("k", k), ("v", v))))
     check_shapes(*operands)
     query, key, value = (bfloat16(array) for array in operands)
     return query, key, value

@@ -300,7 +300,7 @@ def describe(
     """The descriptors of a call, in order. Each asks for an interrupt.
 
     ``scale`` includes log2(e); ``most_tiles`` is for :func:`~fusemax.planning.residency`. Buffers ``m`` and ``b`` are those of
-    mask bits and of ``bias``, if there are some; ``seen_tiles`` are :meth:`~.pair_rows.Pairs.seen_tiles` of the bits.
+    mask bits and of ``bias``, if there are some; ``seen_tiles`` are :func:`~.pair_rows.seen_tiles` of the bits.
 
     Raises
     ------

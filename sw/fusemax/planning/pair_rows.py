@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..spec import Config, ceil_div
 from .memory_map import Buffer, Shape, align, alignment
 
-__all__ = ["Bias", "PairRows", "Pairs", "bias_beats", "place_pairs", "with_axes"]
+__all__ = ["Bias", "PairRows", "Pairs", "bias_beats", "place_pairs", "seen_tiles", "with_axes"]
 
 
 def bias_beats(config: Config, *, wide: bool) -> int:
@@ -90,27 +90,26 @@ class Pairs:
     -------
     mask_rows, bias
         Each, or None if there are none.
+    seen_tiles
+        :func:`seen_tiles` of the mask; None if there is none.
     """
 
     mask_rows: PairRows | None = None
     bias: Bias | None = None
-
-    def seen_tiles(self, config: Config) -> NDArray[np.bool_] | None:
-        """Which key tiles have a key that a query sees in some head of some batch entry, (P or 1, key tiles or some more).
-
-        None if there is no mask.
-        """
-        if self.mask_rows is None:
-            return None
-        rows = self.mask_rows.rows
-        seen = np.bitwise_or.reduce(rows.reshape(-1, *rows.shape[2:]), axis=0)
-        return seen.reshape(len(seen), -1, config.mask_field_bits // 8).any(axis=-1)
+    seen_tiles: NDArray[np.bool_] | None = None
 
     @property
     def rows(self) -> dict[str, PairRows]:
         """Rows that there are, by name: ``m`` and ``b``."""
         found = {"m": self.mask_rows, "b": None if self.bias is None else self.bias.rows}
         return {name: rows for name, rows in found.items() if rows is not None}
+
+
+def seen_tiles(config: Config, mask_rows: PairRows) -> NDArray[np.bool_]:
+    """Tell which key tiles have a key that a query sees in some head of some batch entry: (P or 1, key tiles or some more)."""
+    rows = mask_rows.rows
+    seen = np.bitwise_or.reduce(rows.reshape(-1, *rows.shape[2:]), axis=0)
+    return seen.reshape(len(seen), -1, config.mask_field_bits // 8).any(axis=-1)
 
 
 def place_pairs(config: Config, pairs: Mapping[str, PairRows], shape: Shape, free: int) -> tuple[dict[str, Buffer], int]:

@@ -109,7 +109,7 @@ def jobs_of(
     """The jobs of a call, or of a part of it that has the call's mask."""
     arguments = config, shape, program, program_address, buffers, factor
     if call.sequences is None:
-        return describe(*arguments, mask=call.mask, bias=call.pairs.bias, seen_tiles=call.pairs.seen_tiles(config))
+        return describe(*arguments, mask=call.mask, bias=call.pairs.bias, seen_tiles=call.pairs.seen_tiles)
     return describe_packed(*arguments, sequences=call.sequences)
 
 

@@ -16,7 +16,7 @@ from ..errors import NonFiniteError
 from ..planning.bias_rows import as_operands, pack_bias
 from ..planning.masks import Mask
 from ..planning.packed_mask import PackedMask
-from ..planning.pair_rows import Bias, PairRows, Pairs, with_axes
+from ..planning.pair_rows import Bias, PairRows, Pairs, seen_tiles, with_axes
 from ..spec import Config
 from .argument_checks import check_broadcast
 from .operands import BFLOAT16, FLOATS, converted
@@ -130,7 +130,9 @@ class PairArguments:
         ValueError
             If the machine takes no mask, or the mask was packed for another one.
         """
-        return Pairs(self._mask_rows(config), self._bias_rows(config, temperature))
+        mask_rows = self._mask_rows(config)
+        tiles = None if mask_rows is None else seen_tiles(config, mask_rows)
+        return Pairs(mask_rows, self._bias_rows(config, temperature), tiles)
 
     def _mask_rows(self, config: Config) -> PairRows | None:
         rows = None

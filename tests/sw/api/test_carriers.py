@@ -21,14 +21,6 @@ from fusemax.spec import Config
 PROBLEMS = max(1, int(os.environ.get("FUSEMAX_PROBLEMS", "200")) // 8)
 
 
-@pytest.fixture(scope="module")
-def devices():
-    opened = {name: fusemax.open("model", machine, memory_bytes=1 << 22) for name, machine in MACHINES.items()}
-    yield opened
-    for each in opened.values():
-        each.close()
-
-
 def many(test: Callable[..., None]) -> Callable[..., None]:
     return settings(
         max_examples=PROBLEMS, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]

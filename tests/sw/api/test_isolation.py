@@ -24,14 +24,6 @@ def device(request: pytest.FixtureRequest):
         yield opened
 
 
-@pytest.fixture(scope="module")
-def devices():
-    opened = {name: fusemax.open("model", machine, memory_bytes=1 << 22) for name, machine in MACHINES.items()}
-    yield opened
-    for each in opened.values():
-        each.close()
-
-
 def test_nothing_that_a_query_may_not_see_counts(devices: dict[str, fusemax.Device]) -> None:
     changed = []
 

