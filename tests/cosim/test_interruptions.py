@@ -41,8 +41,8 @@ def test_a_timeout_comes_in_time_and_the_next_call_is_right(open_pair, arrays) -
         DeviceTimeoutError,
         match=r"^the device must be done within 0.1 s, but is not; give it more",
     ):
-        fusemax.attention(*arrays(**LONG), device=pair.rtl, timeout=0.1)
-    assert 0.1 <= time.monotonic() - start < 0.6
+        fusemax.attention(*arrays(**LONG, leading=(2,)), device=pair.rtl, timeout=0.1)
+    assert 0.1 <= time.monotonic() - start < 2
     # This one, too, ends while the machine is still at work.
     with pytest.raises(DeviceTimeoutError):
         fusemax.attention(*small, device=pair.rtl, timeout=0.01)
@@ -57,7 +57,7 @@ def test_ctrl_c_and_the_next_call_is_right(open_pair, arrays) -> None:
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         fusemax.attention(*arrays(**LONG, leading=(4,)), device=pair.rtl)
-    assert time.monotonic() - start < 1.5
+    assert time.monotonic() - start < 2.5
     pair(*arrays(5, 6, 7))
     assert pair.rtl.counters.jobs == 1
 

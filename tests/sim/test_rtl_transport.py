@@ -200,7 +200,7 @@ def test_close_ends_a_process_that_does_not_react(open_copier: Open) -> None:
     start = time.monotonic()
     device.close()
     assert not running(device._simulator.pid)
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 5
 
 
 def test_another_thread_may_close(open_copier: Open) -> None:

@@ -63,6 +63,19 @@ def check_where(scheduler: str | None, workers: int | None) -> None:
         raise ValueError(f"workers must be at least 1, not {workers!r}")
 
 
+def _check_address(scheduler: str) -> None:
+    """Check the address of a scheduler before a thread is started to find out."""
+    from distributed.comm.addressing import parse_address, parse_host_port
+
+    scheme, where = parse_address(scheduler)
+    if scheme == "inproc":
+        return
+    try:
+        parse_host_port(where)
+    except ValueError:
+        raise ValueError(f"the scheduler must be an address as in tcp://host:8786, not {scheduler!r}") from None
+
+
 @contextmanager
 def connected(scheduler: str | None, workers: int, *, processes: bool = True) -> Iterator[Client]:
     """Connect to a cluster, or start one on this machine for as long as this lasts.
@@ -78,12 +91,16 @@ def connected(scheduler: str | None, workers: int, *, processes: bool = True) ->
 
     Raises
     ------
+    ValueError
+        If ``scheduler`` is no address.
     OSError
         If the scheduler does not answer.
     """
     from dask import config
     from distributed import Client, LocalCluster
 
+    if scheduler is not None:
+        _check_address(scheduler)
     with ExitStack() as stack:
         where: Any = scheduler
         if scheduler is None:
@@ -131,7 +148,8 @@ def work_through(
     Raises
     ------
     ValueError
-        If ``workers`` is less than 1 or is given with ``scheduler``, or two tasks have the same name.
+        If ``workers`` is less than 1 or is given with ``scheduler``, ``scheduler`` is no address, or two tasks have the same
+        name.
     OSError
         If the scheduler does not answer.
     Exception
