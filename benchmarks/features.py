@@ -40,6 +40,7 @@ BASE = config_named(CONFIG)
 #: Signed weights make scores in a third of the cycles.
 WITH_LINEAR = replace(BASE, name="base_linear", linear=True)
 WIDE = config_named("wide")
+LATENT = "latent attention on `wide`: 576 columns, values in 512 of them"
 CAUSAL_SHARE = 0.56
 
 Row = dict[str, Any]
@@ -65,6 +66,8 @@ class Call:
         Functions that make these; none if there are none. A mask is of (queries, keys).
     f
         Head dim of the values; None for that of the keys.
+    in_keys
+        The values are the first columns of the keys.
     """
 
     title: str
@@ -76,14 +79,16 @@ class Call:
     mask: Callable[[], NDArray[np.bool_]] | None = None
     bias: Callable[[], NDArray[Any]] | None = None
     f: int | None = None
+    in_keys: bool = False
 
     def arrays(self) -> list[NDArray[Any]]:
         """Q, K and V from three seeds."""
         shapes = (self.q, self.k, (*self.k[:3], self.f or self.k[3]))
-        return [
+        q, k, v = (
             np.random.default_rng(seed).standard_normal(shape, dtype=np.float32).astype(ml_dtypes.bfloat16)
             for seed, shape in enumerate(shapes)
-        ]
+        )
+        return [q, k, k[..., : v.shape[3]] if self.in_keys else v]
 
     def run(self, device: fusemax.Device) -> tuple[Any, Counter[str]]:
         """The call's result on a device, and what the counters of its sweeps come to."""
@@ -211,7 +216,8 @@ def calls() -> list[Call]:
         Call("tree of 64 candidates behind 448 keys", (1, 8, 64, 64), (1, 8, 512, 64), mask=candidate_tree),
         Call("bias of T5, 512 × 512", (1, 1, 512, 64), (1, 1, 512, 64), bias=t5_bias),
         Call("head of E = F = 256 on `wide`", (1, 1, 256, 256), (1, 1, 256, 256), config=WIDE),
-        Call("latent attention, E = 576, F = 512, on `wide`", (1, 16, 1, 576), (1, 1, 1024, 576), config=WIDE, f=512),
+        Call(LATENT, (1, 16, 1, 576), (1, 1, 1024, 576), config=WIDE, f=512, in_keys=True),
+        Call("the same, values of their own", (1, 16, 1, 576), (1, 1, 1024, 576), config=WIDE, f=512),
     ]
 
 

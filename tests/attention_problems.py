@@ -56,6 +56,8 @@ class Problem:
     bias
         Seed of a bias, its standard deviation, such axes, its format, and the share of pairs that it hides by -inf or the
         lowest number; None for none.
+    in_keys
+        The values are the first columns of the keys, in the same memory, if there are enough.
     initial
         Seed of the state that the call begins with; None for none.
     options
@@ -73,6 +75,7 @@ class Problem:
     factor: float = 1.0
     in_dtype: str = "bfloat16"
     layout: str = "heads"
+    in_keys: bool = False
     initial: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
     mask: tuple[int, float, tuple[bool, ...], bool, int] | None = None
@@ -97,6 +100,8 @@ class Problem:
             if self.layout == "length" and self.leading:
                 array = np.ascontiguousarray(array.swapaxes(-2, -3)).swapaxes(-2, -3)
             found.append(array)
+        if self.in_keys and self.f <= self.e:
+            found[2] = found[1][..., : self.f]
         return found
 
     def _pairs(self, axes: tuple[bool, ...]) -> tuple[int, ...]:
@@ -245,6 +250,7 @@ def problems(draw: st.DrawFn, configs: tuple[str, ...] = tuple(MACHINES), most: 
         factor=draw(st.sampled_from([1.0, 1.0, 0.2, 4.0])),
         in_dtype=draw(st.sampled_from(["bfloat16", "float32"])),
         layout=draw(st.sampled_from(["heads", "length"])),
+        in_keys=draw(st.sampled_from([False, False, True])),
         initial=draw(st.one_of(st.none(), st.none(), st.none(), st.integers(0, 99))),
         options=options,
         mask=mask,

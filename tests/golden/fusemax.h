@@ -179,6 +179,9 @@
 #define FUSEMAX_DESCRIPTOR_BIAS_WIDE_OFFSET              0x00u /* Bias rows have the north operands of 32 bits each instead of bfloat16 numbers. */
 #define FUSEMAX_DESCRIPTOR_BIAS_WIDE_MASK                0x08000000u
 #define FUSEMAX_DESCRIPTOR_BIAS_WIDE_SHIFT               27
+#define FUSEMAX_DESCRIPTOR_VALUES_IN_KEYS_OFFSET         0x00u /* The values are the first f elements of the keys, and are not read again: v_ fields count for nothing; f <= e. */
+#define FUSEMAX_DESCRIPTOR_VALUES_IN_KEYS_MASK           0x10000000u
+#define FUSEMAX_DESCRIPTOR_VALUES_IN_KEYS_SHIFT          28
 #define FUSEMAX_DESCRIPTOR_PROGRAM_TAG_OFFSET            0x04u /* Tag of the program; it is fetched only when another one is loaded. */
 #define FUSEMAX_DESCRIPTOR_PROGRAM_TAG_MASK              0xFFFFFFFFu
 #define FUSEMAX_DESCRIPTOR_PROGRAM_TAG_SHIFT             0

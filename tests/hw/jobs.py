@@ -35,7 +35,7 @@ def random_job(rng: Any, config: Config, e: int, f: int, *, queries: int, keys: 
         "batch": rng.randint(1, 2),
         "output_slots": config.output_beats // config.beats(f, 4 if float32_out else 2),
         "group_iterations": tiles.group_iterations,
-        **dict.fromkeys(("state_out", "raw_out", "row_scale", "continues", "continued"), 0),
+        **dict.fromkeys(("state_out", "raw_out", "row_scale", "continues", "continued", "values_in_keys"), 0),
         **UNBOUNDED,
         **share_fields(config, rng.choice((1, 1, 2, 3, config.columns, config.columns + 2))),
     }
@@ -123,9 +123,9 @@ def tiles_of(config: Config, jobs: list[dict[str, int]]) -> Iterator[dict[str, i
 
     Buffers alternate and the query ring goes on from job to job until a restart.
     """
-    buffer = ring = block = 0
+    buffer = ring = block = bias_buffer = 0
     for job in jobs:
-        ring = 0 if job["restart"] else ring
+        ring, buffer = (0, 0) if job["restart"] else (ring, buffer)
         for _ in range(job["batch"] * job["heads"]):
             groups = query_tiles_of(job)
             for group in groups:
@@ -145,6 +145,7 @@ def tiles_of(config: Config, jobs: list[dict[str, int]]) -> Iterator[dict[str, i
                         start = position - key_tile * config.rows
                         yield {
                             "buffer": buffer,
+                            "bias_buffer": bias_buffer,
                             "query": (ring + number) % job["query_slots"] * config.beats(job["e"]),
                             "reference": number,
                             "state": number * (job["f"] + 1),
@@ -166,7 +167,8 @@ def tiles_of(config: Config, jobs: list[dict[str, int]]) -> Iterator[dict[str, i
                             **{name: job[name] for name in ("float32_out", "state_out", "raw_out", "bias_wide")},
                             "output_slots": job["output_slots"],
                         }
-                    buffer ^= 1
+                    buffer = (buffer + 1) % (3 if job["values_in_keys"] else 2)
+                    bias_buffer ^= job["bias"]
                     block ^= int(block_ends)
                 if not job["continues"]:
                     ring = (ring + len(group)) % job["query_slots"]

@@ -116,6 +116,7 @@ class DescriptorCheck(wiring.Component):
             yield ~job.fixed_reference
         if not self.config.functions:
             yield ~job.spare_hold
+        yield ~job.values_in_keys | (job.f <= job.e if self.config.values_in_keys else 0)
         # Chains are of one head and one group.
         yield ~(job.continues | job.continued) | ((job.heads == 1) & (job.batch == 1) & (job.groups == 1))
         if self.config.bus_bits < ROW_STATE_BITS:

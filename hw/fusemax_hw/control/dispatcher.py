@@ -270,6 +270,8 @@ class Dispatcher(wiring.Component):
         descriptor, queues = job.descriptor, []
         push = Signal()
         concerned = {"store": ~descriptor.continues, "mask": descriptor.bit_mask, "bias": descriptor.bias}
+        if self.config.values_in_keys:
+            concerned["value"] = ~descriptor.values_in_keys
         for name, layout in self._jobs.items():
             queue = SyncFIFOBuffered(width=layout.size, depth=QUEUE_DEPTHS[name])
             m.submodules[f"{name}_jobs"] = queue

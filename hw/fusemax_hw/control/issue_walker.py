@@ -20,7 +20,8 @@ def tile_layout(config: Config) -> data.StructLayout:
     north, lane, descriptor = north_word(config), lane_word(config), descriptor_layout()
     return data.StructLayout(
         {
-            "buffer": 1,  #: which of the two K and V buffers
+            "buffer": 2,  #: which of the two K and V buffers; with values in the keys of three for both
+            "bias_buffer": 1,  #: which of the two buffers of biases
             "query": north["beat"].shape,  #: query bank address of the query tile
             "reference": lane["reference"].shape,  #: number of the query tile in its group
             "state": lane["state"].shape,  #: state memory address of the query tile
@@ -81,7 +82,8 @@ class Loops(NamedTuple):
 
 
 class QueryRing(NamedTuple):
-    """Bus words of a query, slot and bank address of the tile and of its group's first, its addresses, and the K/V buffer."""
+    """Bus words of a query, slot and bank address of the tile and of its group's first, its addresses, and the buffers of keys
+    and values and of biases."""
 
     beats: Signal
     slot: Signal
@@ -91,6 +93,7 @@ class QueryRing(NamedTuple):
     number: Signal
     state: Signal
     buffer: Signal
+    bias_buffer: Signal
 
 
 class MaskBlock(NamedTuple):
@@ -233,7 +236,8 @@ class IssueWalker(wiring.Component):
         base, group_base = Signal.like(out.query), Signal.like(out.query)
         next_slot, next_base = Signal.like(slot), Signal.like(base)
         number, state, state_words = Signal.like(out.reference), Signal.like(out.state), Signal.like(out.state)
-        buffer, wrap = Signal(), Signal()
+        buffer, bias_buffer, wrap = Signal(2), Signal(), Signal()
+        buffer_last = buffer == (Mux(job.values_in_keys, 2, 1) if self.config.values_in_keys else 1)
         m.d.sync += [wrap.eq(slot == job.query_slots), state_words.eq(job.f + 1)]
         m.d.comb += [next_slot.eq(Mux(wrap, 1, slot + 1)), next_base.eq(Mux(wrap, 0, base + beats))]
         with m.If(walk.step):
@@ -243,10 +247,11 @@ class IssueWalker(wiring.Component):
             with m.Elif(loops.key_end):
                 m.d.sync += [slot.eq(group_slot), base.eq(group_base)]
             with m.If(loops.key_end):
-                m.d.sync += [number.eq(0), state.eq(0), buffer.eq(~buffer)]
+                m.d.sync += [number.eq(0), state.eq(0), buffer.eq(Mux(buffer_last, 0, buffer + 1))]
+                m.d.sync += bias_buffer.eq(bias_buffer ^ job.bias)
             with m.If(loops.job_end):
                 m.d.sync += walk.running.eq(0)
-        return QueryRing(beats, slot, group_slot, base, group_base, number, state, buffer)
+        return QueryRing(beats, slot, group_slot, base, group_base, number, state, buffer, bias_buffer)
 
     def _position(self, m: Module, walk: Walk, loops: Loops) -> Position:
         """Follow the position of the tile's first query, and what of the keys it sees, relative to the key tile."""
@@ -327,6 +332,7 @@ class IssueWalker(wiring.Component):
         ]
         m.d.comb += [
             out.buffer.eq(ring.buffer),
+            out.bias_buffer.eq(ring.bias_buffer),
             out.query.eq(ring.base),
             out.reference.eq(ring.number),
             out.state.eq(ring.state),
@@ -367,4 +373,4 @@ class IssueWalker(wiring.Component):
                 block.element.eq(new.mask_phase),
             ]
             with m.If(new.restart):
-                m.d.sync += [ring.slot.eq(1), ring.group_slot.eq(1), ring.base.eq(0), ring.group_base.eq(0)]
+                m.d.sync += [ring.slot.eq(1), ring.group_slot.eq(1), ring.base.eq(0), ring.group_base.eq(0), ring.buffer.eq(0)]

@@ -17,7 +17,7 @@ ISSUE_FIELDS = (
     *(*_LOOPS, "key_tiles", "last_keys", "last_queries", "e", "f", "query_slots"),
     *("float32_out", "state_out", "raw_out", "output_slots", "continues", "continued"),
     *("mask_lo", "mask_hi", "share", "tile_positions", "tile_phase", "tile_span"),
-    *("bit_mask", "mask_phase", "bias_wide"),
+    *("bit_mask", "mask_phase", "bias", "bias_wide", "values_in_keys"),
 )
 #: What whoever walks through the rows of a tensor's tiles needs of a job.
 ROW_FIELDS = {
@@ -25,7 +25,7 @@ ROW_FIELDS = {
         *("q_row_stride", "q_share_stride", "share", "e", "query_slots", "group_iterations", "key_tiles"),
         *("scale", "row_scale", "continued"),
     ),
-    "k": ("k_row_stride", "e"),
+    "k": ("k_row_stride", "e", "values_in_keys"),
     "v": ("v_row_stride", "f"),
     "m": ("m_row_stride", "m_share_stride", "share", "group_iterations", "key_tiles"),
     "b": ("b_row_stride", "b_share_stride", "share", "group_iterations", "key_tiles", "bias_scale", "bias_wide"),
@@ -43,7 +43,8 @@ def tensor_fields(tensor: str) -> tuple[str, ...]:
 
 def array_flags(config: Config) -> tuple[str, ...]:
     """Descriptor fields that the sequencer is set to, of those that the machine has."""
-    return ("fixed_reference",) * config.linear + ("spare_hold",) * config.functions
+    options = {"fixed_reference": config.linear, "spare_hold": config.functions, "values_in_keys": config.values_in_keys}
+    return tuple(name for name, there in options.items() if there)
 
 
 def descriptor_layout() -> data.StructLayout:

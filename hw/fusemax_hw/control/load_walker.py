@@ -96,7 +96,7 @@ class LoadWalker(wiring.Component):
 
     The loops are ``for batch: for head: for group: for tile: for row``. K and V are read once per query group; a query once. A
     tile's first row is asked for only when a buffer for the whole tile is free: two for K, two for V, the job's ``query_slots``
-    for Q. There is a row a cycle within a tile, and a cycle between tiles.
+    for Q; or three for K if the values are in the keys. There is a row a cycle within a tile, and a cycle between tiles.
 
     Parameters
     ----------
@@ -152,14 +152,13 @@ class LoadWalker(wiring.Component):
         Between tiles a cycle passes in which the next one is taken. So its deadline is there a cycle before its first row is
         asked for, as the arbiter wants it, and the tile walker does not wait for the arbiter in the same cycle.
         """
-        query = self.tensor == "q"
         next_tile = tiles.tiles.payload
         tile = Signal(next_tile.shape())
         running, first = Signal(), Signal()
         rows = Countdown(m, 8, "rows")
         row = Signal(8)
         accepted, take, void, next_void = Signal(), Signal(), Signal(), Signal()
-        if query:
+        if self.tensor == "q":
             m.d.comb += [void.eq(running & tile.job.continued), next_void.eq(next_tile.job.continued)]
         m.d.comb += [
             accepted.eq(void | (self.rows.valid & self.rows.ready)),
@@ -173,7 +172,7 @@ class LoadWalker(wiring.Component):
                 m.d.sync += running.eq(0)
         with m.If(take):
             m.d.sync += [tile.eq(next_tile), running.eq(1), row.eq(0), first.eq(1)]
-            rows.start(Mux(next_tile.job.continued, 0, next_tile.rows) if query else next_tile.rows)
+            rows.start(Mux(next_void, 0, next_tile.rows))
         return Walk(tile, next_tile, running, first, row, rows.last, accepted, take, void, next_void, accepted & rows.last)
 
     def _memory_address(self, m: Module, walk: Walk) -> Signal:
@@ -190,7 +189,7 @@ class LoadWalker(wiring.Component):
         return address
 
     def _bank_address(self, m: Module, walk: Walk) -> tuple[Signal, Signal, Signal]:
-        """Bus words of a row, elements of its last one, its address in the bank; Q has a ring of slots, K and V two buffers."""
+        """Bus words of a row, elements of its last one, its address in the bank; Q has a ring of slots, K and V of buffers."""
         config, next_tile = self.config, walk.next_tile
         element_log2 = exact_log2(config.beat_elements)
         head_dim = next_tile.job.f if self.tensor == "v" else next_tile.job.e
@@ -214,24 +213,36 @@ class LoadWalker(wiring.Component):
                 slot.start(next_tile.job.query_slots - 1)
         else:
             second_base = first_base + (config.value_beats if self.tensor == "v" else config.key_beats)
+            behind_second: ValueLike = first_base
+            if self.tensor == "k" and config.values_in_keys:
+                # The values' buffers are free for it.
+                third_base = 2 * config.key_beats
+                behind_second = Mux(walk.tile.job.values_in_keys & (base == second_base), third_base, first_base)
             with m.If(walk.tile_end):
-                m.d.sync += base.eq(Mux(base == first_base, second_base, first_base))
+                m.d.sync += base.eq(Mux(base == first_base, second_base, behind_second))
+            with m.If(walk.take & next_tile.job.restart):
+                m.d.sync += base.eq(first_base)
         return beats, tail, base
 
     def _count_buffers(self, m: Module, walk: Walk) -> Signal:
         """Count the buffers that are free; returns whether there will be any."""
-        query, next_tile = self.tensor == "q", walk.next_tile
-        free = Signal(range((self.config.query_bank_beats if query else 2) + 1), init=0 if query else 2)
+        next_tile = walk.next_tile
+        most: dict[str, tuple[int, ValueLike]] = {
+            "q": (self.config.query_bank_beats, next_tile.job.query_slots if self.tensor == "q" else 0),
+            "k": (3, Mux(next_tile.job.values_in_keys, 3, 2)) if self.config.values_in_keys and self.tensor == "k" else (2, 2),
+            "v": (2, 2),
+        }
+        room_for, buffers = most[self.tensor]
+        free = Signal(range(room_for + 1), init=0 if self.tensor == "q" else 2)
         starts, room = Signal(), Signal()
         m.d.comb += [
             starts.eq(self.rows.valid & self.rows.ready & walk.first),
             room.eq(self.release | Mux(starts, free > 1, free != 0)),
         ]
         m.d.sync += free.eq(free - starts + self.release)
-        if query:
-            with m.If(walk.take & next_tile.job.restart):
-                m.d.sync += free.eq(next_tile.job.query_slots)
-                m.d.comb += room.eq(1)
+        with m.If(walk.take & next_tile.job.restart):
+            m.d.sync += free.eq(buffers)
+            m.d.comb += room.eq(1)
         return room
 
     def _ask(self, m: Module, walk: Walk, room: Signal) -> None:
@@ -244,9 +255,11 @@ class LoadWalker(wiring.Component):
             m.d.sync += self.rows.valid.eq(room)
 
     def _deadline(self, m: Module, walk: Walk) -> Signal:
-        """Count the iterations from the start to the one that first uses the tile."""
+        """Count the iterations from the latest restart to the one that first uses the tile."""
         tile, next_tile = walk.tile, walk.next_tile
-        deadline = Signal(DEADLINE_BITS, init=1 if self.tensor == "v" else 0)
+        first = 1 if self.tensor == "v" else 0
+        deadline = Signal(DEADLINE_BITS, init=first)
+        restart = self.jobs.valid & self.jobs.ready & self.jobs.payload.restart
         if self.tensor == "q":
             group_start, next_start = Signal(DEADLINE_BITS), Signal(DEADLINE_BITS)
             iterations = Signal(DEADLINE_BITS)
@@ -258,9 +271,13 @@ class LoadWalker(wiring.Component):
                 m.d.sync += deadline.eq(deadline + 1)
                 with m.If(tile.group_end):
                     m.d.sync += [group_start.eq(next_start), deadline.eq(next_start)]
+            with m.If(restart):
+                m.d.sync += group_start.eq(0)
         else:
             with m.If(walk.tile_end):
                 m.d.sync += deadline.eq(deadline + tile.group_tiles)
+        with m.If(restart):
+            m.d.sync += deadline.eq(first)
         return deadline
 
     def _describe_row(

@@ -186,7 +186,7 @@ class PairWalker(wiring.Component):
         return base
 
     def _deadline(self, m: Module, walk: Walk) -> Signal:
-        """Count the iterations from the start to about the one that first uses the block."""
+        """Count the iterations from the latest restart to about the one that first uses the block."""
         tile, next_tile = walk.tile, walk.next_tile
         deadline, group_start, iterations = Signal(DEADLINE_BITS), Signal(DEADLINE_BITS), Signal(DEADLINE_BITS)
         key_tiles = max(1, self.config.mask_block_tiles) if self.tensor == "m" else 1
@@ -199,6 +199,9 @@ class PairWalker(wiring.Component):
             m.d.sync += deadline.eq(deadline + (tile.group_tiles << exact_log2(key_tiles)))
             with m.If(tile.group_end):
                 m.d.sync += [group_start.eq(next_start), deadline.eq(next_start)]
+        # Jobs that have a mask, or a bias, follow others only after a restart.
+        with m.If(self.jobs.valid & self.jobs.ready & self.jobs.payload.restart):
+            m.d.sync += [deadline.eq(0), group_start.eq(0)]
         return deadline
 
     def _describe_row(self, m: Module, walk: Walk, address: Signal, beats: Signal, base: Signal, deadline: Signal) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, ValueLike, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, ValueLike, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -145,7 +145,7 @@ class Sequencer(wiring.Component):
         A tile, or a block of a mask or a bias, has come: high for a cycle.
     output_freed : In(1)
         A query tile's results have left the output buffers: high for a cycle.
-    fixed_reference, spare_hold : In(1)
+    fixed_reference, spare_hold, values_in_keys : In(1)
         As in the descriptors of the tiles; change only while there are none. On machines that have them.
     query_release, key_release, value_release, mask_release, bias_release : Out(1)
         It was read for the last time: high for a cycle.
@@ -202,12 +202,17 @@ class Sequencer(wiring.Component):
         report_events(self.config, m, self.events, slot, stalls, between & self.tiles.valid, idle)
         return m
 
+    @property
+    def _in_keys(self) -> Value:
+        """Whether SLNV reads the keys' buffer, the last to do so."""
+        return self.values_in_keys if self.config.values_in_keys else Const(0)
+
     def _count_arrivals(self, m: Module) -> dict[str, Arrivals]:
         """Count what has come and is not used yet. That there is none is a register: it decides over every word."""
         config, arrivals = self.config, {}
         for name, loaded, most in (
             ("query", self.query_loaded, config.query_bank_beats),
-            ("key", self.key_loaded, 2),
+            ("key", self.key_loaded, 3 if config.values_in_keys else 2),
             ("value", self.value_loaded, 2),
             ("mask", self.mask_loaded, 2),
             ("bias", self.bias_loaded, 2),
@@ -244,7 +249,7 @@ class Sequencer(wiring.Component):
         m.d.comb += [
             stall_q.eq(begins & slot.loads & tile.first & arrivals["query"].none),
             stall_k.eq(begins & slot.loads & tile.new_keys & arrivals["key"].none),
-            stall_v.eq(begins & slot.slnv & tile.new_keys & arrivals["value"].none),
+            stall_v.eq(begins & slot.slnv & tile.new_keys & ~self._in_keys & arrivals["value"].none),
             stall_pairs.eq(stall_mask | stall_bias),
             stall_output.eq(slot.running & self.words.valid & slot.begins_row & rooms.full),
             slot.issue.eq(slot.running & self.words.valid & ~(stall_q | stall_k | stall_v | stall_pairs | stall_output)),
@@ -261,15 +266,15 @@ class Sequencer(wiring.Component):
         m.d.comb += [
             arrivals["query"].taken.eq(active & slot.loads & tile.first),
             arrivals["key"].taken.eq(active & slot.loads & tile.new_keys),
-            arrivals["value"].taken.eq(active & slot.slnv & word.first & tile.new_keys),
+            arrivals["value"].taken.eq(active & slot.slnv & word.first & tile.new_keys & ~self._in_keys),
             arrivals["mask"].taken.eq(slot.issue & slot.masks & slot.stages[0].tile.new_bits),
             arrivals["bias"].taken.eq(active & slot.bias & word.first & tile.new_keys),
             rooms.taken.eq(slot.issue & slot.begins_row),
         ]
         m.d.sync += [
             self.query_release.eq(last_of["qk"] & tile.last),
-            self.key_release.eq(last_of["qk"] & tile.free_keys),
-            self.value_release.eq(last_of["slnv"] & tile.free_keys),
+            self.key_release.eq(Mux(self._in_keys, last_of["slnv"], last_of["qk"]) & tile.free_keys),
+            self.value_release.eq(last_of["slnv"] & tile.free_keys & ~self._in_keys),
             self.mask_release.eq(slot.issue & slot.masks & slot.stages[0].tile.free_bits),
             self.bias_release.eq(last_of["bias"] & tile.free_keys),
         ]
@@ -320,14 +325,14 @@ class Sequencer(wiring.Component):
         hold = Mux(word.src, spare, entry.hold) if config.functions else entry.hold
         made = Mux(word.dst, spare, entry.hold) if config.functions else entry.hold
         beat, element = slot.beat, slot.element
-        key_base = Mux(tile.buffer, config.key_beats, 0)
-        bias_base = Mux(tile.buffer, config.bias_base + config.bias_tiles * config.bias_words, config.bias_base) + (
+        key_base = Mux(tile.buffer[1], 2 * config.key_beats, Mux(tile.buffer[0], config.key_beats, 0))
+        bias_base = Mux(tile.bias_buffer, config.bias_base + config.bias_tiles * config.bias_words, config.bias_base) + (
             tile.reference << exact_log2(config.bias_words)
         )
         # Of 32 bits there are half as many in a bank's word.
         bias_beat = Mux(tile.bias_wide, word.index >> len(element) - 1, beat)
         bias_element = Mux(tile.bias_wide, element[:-1], element)
-        value_base = Mux(tile.buffer, 2 * config.key_beats + config.value_beats, 2 * config.key_beats)
+        value_base = Mux(tile.buffer[0], 2 * config.key_beats + config.value_beats, 2 * config.key_beats)
         m.d.sync += [
             west.control.op.eq(op),
             west.control.first.eq((Mux(slot.numerators, slot.ent, word.first) if config.entropy else word.first) & ~slot.bias),
@@ -335,7 +340,7 @@ class Sequencer(wiring.Component):
             west.control.mask.eq(slot.issue & slot.masks),
             west.control.hold.eq(hold),
             west.control.hold_max.eq(Mux(word.max, slot.moved.hold, made) if config.linear else slot.moved.hold),
-            west.beat.eq(Mux(slot.qk, key_base, value_base) + beat),
+            west.beat.eq(Mux(slot.qk | self._in_keys, key_base, value_base) + beat),
             west.element.eq(element),
             west.row.eq(0),
             west.keys.eq(Mux(slot.bias, word.index, tile.keys)),

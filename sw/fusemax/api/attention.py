@@ -143,7 +143,7 @@ def attention(
     k : array (..., M, E)
         Keys.
     v : array (..., M, F)
-        Values.
+        Values. If they are the first columns of the keys in the same memory, ``k[..., :F]``, they are read with them.
     scale
         Factor of the scores, or one per query head; 1/√E if not given. Negative is allowed; with zero all scores are zero, and
         a query gets the mean of the values that it sees.

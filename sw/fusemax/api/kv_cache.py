@@ -49,6 +49,9 @@ class KVCache(PagedSequences):
     alibi
         Room for the 4 columns of E beside each key that ``alibi_slopes`` need. If there is none, the first call of
         :meth:`attend` with slopes moves all pages to an area that has it, which takes memory for both for a moment.
+    values_in_keys
+        The values are the first ``f`` columns of the keys, as in attention on a latent vector: they take no memory of their
+        own, and keys are read once where ``device.config.values_in_keys``.
 
     Raises
     ------

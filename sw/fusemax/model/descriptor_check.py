@@ -27,6 +27,7 @@ def is_valid(config: Config, job: Descriptor, before: Descriptor | None = None) 
         and _has_addresses(config, job)
         and (not job.fixed_reference or config.linear)
         and (not job.spare_hold or config.functions)
+        and (not job.values_in_keys or (config.values_in_keys and job.f <= job.e))
         and (not job.state_out or config.bus_bits >= ROW_STATE_BITS)
         and (not chained or job.heads == job.batch == job.groups == 1)
         and bool(job.continued) == follows

@@ -119,8 +119,8 @@ class ModelTransport(RingMachine):
         rows, keys = job_rows(config, job)
         position = np.arange(rows) // job.share
         k, v = (
-            memory.read_rows(key_rows(job, array, entry, head, keys), 2 * getattr(job, elements)).view("<u2")
-            for array, elements in (("k", "e"), ("v", "f"))
+            memory.read_rows(key_rows(job, array, entry, head, keys), 2 * elements).view("<u2")
+            for array, elements in (("k", job.e), ("k" if job.values_in_keys else "v", job.f))
         )
         bits = read_mask(config, memory, job, entry, head, rows, keys)
         bias = read_bias(config, memory, job, entry, head, rows, keys)

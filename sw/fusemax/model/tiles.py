@@ -69,7 +69,8 @@ def read_beats(config: Config, job: Descriptor) -> int:
     """Bus words of queries, keys, values, mask bits and biases that a job reads."""
     rows, keys = job_rows(config, job)
     query_beats = 0 if job.continued else rows * (job.row_scale + config.beats(job.e))
-    key_beats = job.groups * keys * (config.beats(job.e) + config.beats(job.f))
+    value_beats = 0 if job.values_in_keys else config.beats(job.f)
+    key_beats = job.groups * keys * (config.beats(job.e) + value_beats)
     mask_beats = job.bit_mask * job.mask_blocks * rows
     bias_words = job.bias * job.key_tiles * rows * bias_beats(config, wide=bool(job.bias_wide))
     return job.heads * job.batch * (query_beats + key_beats + mask_beats + bias_words)

@@ -45,6 +45,9 @@ class Keys(Protocol):
     """
 
     @property
+    def address(self) -> int: ...
+
+    @property
     def row_stride(self) -> int: ...
 
     @property
@@ -168,7 +171,7 @@ def _piece_jobs(
     if most_tiles is not None:
         room = min(room, most_tiles)
     rows = (piece.stop - piece.start) * shape.share
-    together = residency(config, shape.e, shape.f, rows, piece.keys, shape.output_bytes, most_tiles=most_tiles).group_tiles
+    together = _residency(config, shape, rows, piece.keys, most_tiles).group_tiles
     if not piece.masked and len(_cut_segments(piece, (0, piece.keys), runs, config.rows)) == 1:
         shares = _cut(0, shape.share, MAX_SHARE)
         whole = [[Job(**NOWHERE, share=some, positions=(piece.start, piece.stop), keys=(0, piece.keys))] for some in shares]
@@ -184,7 +187,9 @@ def _piece_jobs(
 
 def _estimate(config: Config, shape: Shape, job: Job, most_tiles: int | None) -> int:
     """Cycles that a job takes for a head, about."""
-    return estimate(_grouping(config, shape, job, most_tiles), config, shape.e, shape.f, shape.output_bytes) + JOB_CYCLES
+    grouping = _grouping(config, shape, job, most_tiles)
+    cycles = estimate(grouping, config, shape.e, shape.f, shape.output_bytes, values_in_keys=shape.values_in_keys)
+    return cycles + JOB_CYCLES
 
 
 def _chains(
@@ -309,12 +314,14 @@ def describe(
     """
     most_tiles = _most_tiles(config, buffers, most_tiles)
     arrays = {name: buffer for name, buffer in buffers.items() if name in "qkvo"}
+    shape = replace(shape, values_in_keys=_are_in_keys(config, shape, buffers))
     common = Descriptor(
         float32_out=int(shape.out_dtype == "float32"),
         interrupt=1,
         row_scale=int(shape.row_scale),
         state_out=int(shape.state_out),
         raw_out=int(shape.raw_out),
+        values_in_keys=int(shape.values_in_keys),
         program_tag=program.tag,
         program_address=program_address,
         fixed_reference=int(program.fixed_reference),
@@ -394,8 +401,24 @@ def _grouping(config: Config, shape: Shape, job: Job, most_tiles: int | None) ->
     """Tiles of a job, and how its query tiles are grouped."""
     rows = (job.positions[1] - job.positions[0]) * (job.share[1] - job.share[0])
     keys = job.keys[1] - job.keys[0]
-    tiles = residency(config, shape.e, shape.f, rows, keys, shape.output_bytes, most_tiles=most_tiles)
+    tiles = _residency(config, shape, rows, keys, most_tiles)
     return replace(tiles, groups=1, large_groups=1, group_tiles=tiles.query_tiles) if job.one_group else tiles
+
+
+def _residency(config: Config, shape: Shape, rows: int, keys: int, most_tiles: int | None) -> Residency:
+    return residency(
+        *(config, shape.e, shape.f, rows, keys, shape.output_bytes),
+        most_tiles=most_tiles,
+        values_in_keys=shape.values_in_keys,
+    )
+
+
+def _are_in_keys(config: Config, shape: Shape, buffers: Mapping[str, Buffer | Keys]) -> bool:
+    """Whether every row of values begins where the key's row does, so that the machine may read both at once."""
+    if not config.values_in_keys or shape.f > shape.e:
+        return False
+    names = ("address", "row_stride", "head_stride", "batch_stride")
+    return all(getattr(buffers["k"], name) == getattr(buffers["v"], name) for name in names)
 
 
 def _places(job: Job, buffers: Mapping[str, Buffer | Keys]) -> dict[str, int]:

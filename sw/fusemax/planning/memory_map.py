@@ -47,6 +47,8 @@ class Shape:
         ``bfloat16`` or ``float32``.
     row_scale, state_out, raw_out
         As in the descriptor: a query row's own factor in front of it, an output row's state, and numerators for outputs.
+    values_in_keys
+        As in the descriptor; :func:`~.descriptors.describe` finds that out.
 
     Raises
     ------
@@ -65,6 +67,7 @@ class Shape:
     row_scale: bool = False
     state_out: bool = False
     raw_out: bool = False
+    values_in_keys: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "f", self.f or self.e)

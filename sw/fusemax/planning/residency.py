@@ -59,7 +59,15 @@ class Residency:
 
 @lru_cache(maxsize=1024)
 def residency(
-    config: Config, e: int, f: int, queries: int, keys: int, output_bytes: int = 2, *, most_tiles: int | None = None
+    config: Config,
+    e: int,
+    f: int,
+    queries: int,
+    keys: int,
+    output_bytes: int = 2,
+    *,
+    most_tiles: int | None = None,
+    values_in_keys: bool = False,
 ) -> Residency:
     """Group the query tiles of a head (docs/measurements/residency.md).
 
@@ -76,6 +84,8 @@ def residency(
         Bytes of an output element.
     most_tiles
         At most so many query tiles in a group, and as many as that allows; for experiments.
+    values_in_keys
+        Values are the first elements of the keys, and are not read again.
 
     Raises
     ------
@@ -88,12 +98,14 @@ def residency(
             raise ValueError(f"most_tiles must be at least 1, not {most_tiles!r}")
         return _grouped(config, e, queries, keys, min(room, most_tiles))
     candidates = [_grouped(config, e, queries, keys, most) for most in range(room, 0, -1)]
-    times = [estimate(candidate, config, e, f, output_bytes) for candidate in candidates]
+    times = [estimate(candidate, config, e, f, output_bytes, values_in_keys=values_in_keys) for candidate in candidates]
     shortest = min(times)
     return next(found for found, time in zip(candidates, times, strict=True) if time <= shortest * (1 + TOLERANCE))
 
 
-def estimate(grouping: Residency, config: Config, e: int, f: int, output_bytes: int = 2) -> int:
+def estimate(
+    grouping: Residency, config: Config, e: int, f: int, output_bytes: int = 2, *, values_in_keys: bool = False
+) -> int:
     """Cycles of a head, from what array, read bus and output buffers must do at least (docs/measurements/residency.md)."""
     interval = Timing(config).least_interval(e, f)
 
@@ -101,7 +113,8 @@ def estimate(grouping: Residency, config: Config, e: int, f: int, output_bytes: 
         """Cycles on the bus. A row is a burst; so many are under way."""
         return max(count * beats, count * LATENCY_CYCLES // outstanding)
 
-    key_tile = sum(rows(config.rows, config.beats(dim), config.outstanding_reads) for dim in (e, f))
+    read = (e,) if values_in_keys else (e, f)
+    key_tile = sum(rows(config.rows, config.beats(dim), config.outstanding_reads) for dim in read)
     query_tile = rows(config.columns, config.beats(e), config.outstanding_reads)
     output_row = config.beats(f, output_bytes)
     output_tile = rows(config.columns, output_row, config.outstanding_writes)

@@ -82,6 +82,10 @@ class PartKeys:
     part: Part
 
     @property
+    def address(self) -> int:
+        return self.keys.address
+
+    @property
     def row_stride(self) -> int:
         return self.keys.row_stride
 

@@ -29,6 +29,7 @@ from .placement import Placement
 from .program_store import ProgramStore
 from .steps import Piece, steps_of
 from .transport import Transport
+from .values_in_keys import are_in_keys
 
 __all__ = ["Driver"]
 
@@ -229,7 +230,7 @@ class Driver:
         assert progress is not None
         for index, part, _ in (piece for step in steps for piece in step):
             work, inner = works[index], part.shape(works[index].shape)
-            places = place_arrays(self._config, inner, 0) | self._there(work.there, part)
+            places = _placed_from(self._config, inner, work.arrays) | self._there(work.there, part)
             places |= place_pairs(self._config, work.call.pairs.rows, inner, 0)[0]
             call = replace(work.call, mask=part.mask(work.call.mask))
             for job in jobs_of(self._config, inner, programs[index], 0, places, np.float32(1), call):
@@ -253,7 +254,7 @@ class Driver:
             return Pending(self.queue.add([], since=since), unseen_rows(q, v.shape[3], call))
         shape = self._shape(q, k.shape[1], k.shape[2], v.shape[3], call)
         program = self._program(call, shape)
-        relative = place_arrays(self._config, shape, 0)
+        relative = _placed_from(self._config, shape, {"k": k, "v": v})
         behind = max(buffer.address + buffer.size for buffer in relative.values())
         relative |= place_pairs(self._config, call.pairs.rows, shape, behind)[0]
         area = self.reserve("arrays", max(buffer.address + buffer.size for buffer in relative.values()))
@@ -265,7 +266,8 @@ class Driver:
                 program_address = self._programs.reserve(program)
             buffers = {name: replace(buffer, address=area + buffer.address) for name, buffer in relative.items()}
             for name, array in (("q", q), ("k", k), ("v", v)):
-                self._arrays.put_rows(buffers[name], shape, name, array)
+                if name != "v" or not are_in_keys(k, v):
+                    self._arrays.put_rows(buffers[name], shape, name, array)
             self._arrays.put_scale(buffers["q"], shape, call.scale)
             for name, pairs in call.pairs.rows.items():
                 self._arrays.put_pairs(buffers[name], pairs)
@@ -327,3 +329,11 @@ class Driver:
         for continues, chain in groupby(descriptors, lambda job: job.continues):
             if continues and len(list(chain)) >= most:
                 raise DeviceMemoryError(f"the keys of a sequence must be in at most {most} runs of pages on this device")
+
+
+def _placed_from(config: Config, shape: Shape, arrays: Mapping[str, Bits]) -> dict[str, Buffer]:
+    """Where arrays that are packed lie from address 0 on; values in keys have their place."""
+    if "v" in arrays and are_in_keys(arrays["k"], arrays["v"]):
+        placed = place_arrays(config, shape, 0, "qko")
+        return {**placed, "v": placed["k"]}
+    return place_arrays(config, shape, 0)

@@ -37,7 +37,7 @@ class PageStore:
 
 
 class Stores:
-    """The two stores of a cache, in one area of device memory.
+    """The stores of a cache for keys and values, in one area of device memory.
 
     Parameters
     ----------
@@ -45,6 +45,8 @@ class Stores:
         That there is room for.
     elements
         Of a key's row and of a value's.
+    values_in_keys
+        The values are the first elements of the keys, and have no rows of their own.
 
     Raises
     ------
@@ -52,11 +54,16 @@ class Stores:
         If there is no room.
     """
 
-    def __init__(self, device: Device, keys: int, heads: int, elements: tuple[int, int]) -> None:
+    def __init__(
+        self, device: Device, keys: int, heads: int, elements: tuple[int, int], *, values_in_keys: bool = False
+    ) -> None:
         rows = [device.config.beats(each) * device.config.bus_bytes for each in elements]
-        size = keys * heads * sum(rows)
+        if values_in_keys:
+            rows[1] = rows[0]
+        size = keys * heads * (rows[0] if values_in_keys else sum(rows))
         self.address = device.driver.reserve("pages of the cache", size)
-        first, second = self.address, self.address + keys * heads * rows[0]
+        first = self.address
+        second = first if values_in_keys else first + keys * heads * rows[0]
         self.k = PageStore(device, first, rows[0], keys, heads, elements[0])
         self.v = PageStore(device, second, rows[1], keys, heads, elements[1])
 
@@ -74,13 +81,14 @@ class Pages:
 
     def __init__(self, store: PageStore, runs: list[list[tuple[int, int]]]) -> None:
         self._store, self._runs = store, runs
+        self.address = store.address
         self.head_stride = store.row_bytes
         self.row_stride = store.row_bytes * store.heads
 
     def place(self, entry: int, head: int, share: int, row: int) -> int:
         """Address of a row."""
         first, place = next(run for run in reversed(self._runs[entry]) if run[0] <= row)
-        return self._store.address + (place + row - first) * self.row_stride + head * self.head_stride
+        return self.address + (place + row - first) * self.row_stride + head * self.head_stride
 
     def runs(self, entry: int, keys: int) -> list[Range]:
         """Keys of a batch entry that lie one behind the other."""

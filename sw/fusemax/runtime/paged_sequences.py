@@ -38,6 +38,7 @@ class PagedSequences:
         page_size: int = 64,
         pages: int,
         alibi: bool = False,
+        values_in_keys: bool = False,
     ) -> None:
         f = e if f is None else f
         if not isinstance(device, Device):
@@ -49,14 +50,23 @@ class PagedSequences:
         self.device = device
         self.heads, self.e, self.f = heads, e, f
         self.page_size, self.pages = page_size, pages
-        if not isinstance(alibi, bool):
-            raise TypeError(f"alibi must be True or False, not {alibi!r}")
+        for name, value in (("alibi", alibi), ("values_in_keys", values_in_keys)):
+            if not isinstance(value, bool):
+                raise TypeError(f"{name} must be True or False, not {value!r}")
+        if values_in_keys and f > e:
+            raise ValueError(f"f must be at most e, {e}, with values_in_keys, not {f}")
+        self.values_in_keys = values_in_keys
         #: Held for a moment, never while the machine works.
         self._lock = Turns()
-        self._stores = Stores(device, pages * page_size, heads, (e + MOST_COLUMNS * alibi, f))
+        self._stores = self._reserve(e + MOST_COLUMNS * alibi)
         #: Areas of stores that calls may still read.
         self._old: list[int] = []
         self._tables = PageTables(pages, page_size)
+
+    def _reserve(self, key_elements: int) -> Stores:
+        """Reserve pages whose keys have so many elements, ALiBi's columns included."""
+        elements = (key_elements, self.f)
+        return Stores(self.device, self.pages * self.page_size, self.heads, elements, values_in_keys=self.values_in_keys)
 
     # -- sequences -------------------------------------------------------------------------------------------
 
@@ -72,13 +82,13 @@ class PagedSequences:
             self._check_open()
             self._tables.allocate(sequence)
 
-    def append(self, sequence: Hashable, k: ArrayLike, v: ArrayLike) -> None:
+    def append(self, sequence: Hashable, k: ArrayLike, v: ArrayLike | None = None) -> None:
         """Keys and values behind those that are there.
 
         Parameters
         ----------
         k, v : arrays (heads, n, E) and (heads, n, F)
-            Keys and values, of what :func:`fusemax.attention` takes.
+            Keys and values, of what :func:`fusemax.attention` takes; no values if they are in the keys.
 
         Raises
         ------
@@ -90,7 +100,11 @@ class PagedSequences:
             If there are not enough free pages; the sequence is as before then.
         """
         self.length(sequence)
-        k, v = as_array("k", k), as_array("v", v)
+        if (v is None) != self.values_in_keys:
+            must = "not be given, since the values are in the keys" if self.values_in_keys else "be given"
+            raise TypeError(f"v must {must}")
+        k = as_array("k", k)
+        v = k[..., : self.f] if v is None else as_array("v", v)
         for name, array, elements in (("k", k, self.e), ("v", v, self.f)):
             if array.ndim != 3 or array.shape[0] != self.heads or array.shape[2] != elements:
                 raise ValueError(f"{name} must be ({self.heads}, keys, {elements}), not {array.shape}")
@@ -108,7 +122,8 @@ class PagedSequences:
             stores.k.rows[places, :, : self.e] = k_bits
             if stores.k.elements > self.e:
                 stores.k.rows[places, :, self.e :] = key_columns(np.arange(length, length + count))[:, None]
-            stores.v.rows[places] = v_bits
+            if not self.values_in_keys:
+                stores.v.rows[places] = v_bits
             self._tables.grow(sequence, count)
 
     def fork(self, sequence: Hashable, new: Hashable) -> None:
@@ -212,9 +227,10 @@ class PagedSequences:
 
     def _widen(self, stores: Stores) -> None:
         """Move all pages to an area where every key has its columns for ALiBi."""
-        wide = Stores(self.device, self.pages * self.page_size, self.heads, (self.e + MOST_COLUMNS, self.f))
+        wide = self._reserve(self.e + MOST_COLUMNS)
         wide.k.rows[..., : self.e] = stores.k.rows
-        wide.v.rows[...] = stores.v.rows
+        if not self.values_in_keys:
+            wide.v.rows[...] = stores.v.rows
         for sequence in self._tables.sequences:
             length = self._tables.length(sequence)
             places = self._tables.places(sequence, 0, length)

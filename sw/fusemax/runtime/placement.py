@@ -13,6 +13,7 @@ from ..spec import Config
 from .device_arrays import Arrays
 from .device_memory import DeviceMemory
 from .host_blocks import Block
+from .values_in_keys import are_in_keys
 
 __all__ = ["Placement"]
 
@@ -30,7 +31,7 @@ class Placement:
     def _addresses(
         self, blocks: Sequence[Block], names: Iterable[str], shape: Shape, free: int
     ) -> Iterator[tuple[str, Block | None, int, int]]:
-        """Where the arrays of a call and its output lie from ``free`` on: name, block that it is in, address, and end."""
+        """Where the named arrays of a call and its output lie from ``free`` on: name, block that it is in, address, and end."""
         block_of = {name: block for block in blocks for name in block.places}
         placed: set[str] = set()
         for name in (*names, "o"):
@@ -55,7 +56,7 @@ class Placement:
         pairs: Mapping[str, PairRows] | None = None,
     ) -> int:
         """Return the address behind the arrays of a call, its output, its mask bits and its biases, which begin at ``free``."""
-        end = max(end for _, _, _, end in self._addresses(blocks, arrays, shape, free))
+        end = max(end for _, _, _, end in self._addresses(blocks, _distinct(arrays), shape, free))
         return place_pairs(self._config, pairs or {}, shape, end)[1]
 
     def place_pairs(
@@ -86,7 +87,7 @@ class Placement:
             If there is no room for them.
         """
         buffers: dict[str, Buffer] = {}
-        for name, block, address, end in self._addresses(blocks, arrays, shape, gap[0]):
+        for name, block, address, end in self._addresses(blocks, _distinct(arrays), shape, gap[0]):
             what = NAMES[name] if block is None else " and ".join(NAMES[each] for each in block.places)
             self._memory.check_room(what, end - address, end, gap[1])
             if block is not None:
@@ -96,4 +97,10 @@ class Placement:
             buffers |= place_arrays(self._config, shape, address, name, lengths_first=lengths_first)
             if name in arrays:
                 self._arrays.put_rows(buffers[name], shape, name, arrays[name])
-        return buffers
+        return {**buffers, "v": buffers["k"]} if "v" in arrays and "v" not in buffers else buffers
+
+
+def _distinct(arrays: Mapping[str, Bits]) -> list[str]:
+    """Names of arrays that need a place: values in keys need none."""
+    in_keys = "v" in arrays and are_in_keys(arrays["k"], arrays["v"])
+    return [name for name in arrays if name != "v" or not in_keys]

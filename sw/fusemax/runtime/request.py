@@ -32,6 +32,7 @@ from .places import Places
 from .program_feed import ProgramFeed
 from .score_factors import ScoreFactors
 from .softmax_state import State, log_sum, state_of_device
+from .values_in_keys import are_in_keys
 
 __all__ = ["Request"]
 
@@ -230,17 +231,20 @@ class Request:
                 ("v", v, self._places.unseen_keys),
             )
         )
-        return q_bits, k_bits, v_bits
+        return q_bits, k_bits, k_bits[..., : v.shape[-1]] if are_in_keys(k, v) else v_bits
 
     def operands(
         self, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]
     ) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint16]]:
         """The bits of the three arrays, with the columns for ALiBi; errors as of :meth:`bits`."""
         q_bits, k_bits, v_bits = self.bits(q, k, v)
+        in_keys = are_in_keys(k_bits, v_bits)
         if self.factors.flat.any():
             q_bits = np.where(self.factors.flat.reshape(-1, 1, 1), np.uint16(0), q_bits)
         if self.alibi is not None:
             q_bits, k_bits = self.alibi.extend(q_bits, k_bits, self._places.of_keys())
+        if in_keys:
+            v_bits = k_bits[..., : self.f]
         return self._feed.operands(q_bits, k_bits, v_bits, self.factors.of_queries)
 
     def distances(self, rows: slice) -> NDArray[np.float64]:

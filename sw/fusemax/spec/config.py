@@ -196,6 +196,12 @@ class Config:
         return self.beats(self.max_f)
 
     @property
+    def values_in_keys(self) -> bool:
+        """Whether values may be the first elements of the keys (``Descriptor.values_in_keys``): a row's bank has to hold three
+        keys then, since each stays until its value was read."""
+        return self.key_beats <= 2 * self.value_beats
+
+    @property
     def query_bank_beats(self) -> int:
         """Words of a column's query bank with queries, each of ``beat_elements`` scaled query elements."""
         return self.query_tiles * self.beats(self.max_e)

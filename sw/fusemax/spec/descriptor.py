@@ -36,7 +36,7 @@ ROW_STATE_BITS = 64
 #: What of a job the machine is set to: another value finds the machine empty, and the program is read anew.
 SETTINGS = (
     *("program_tag", "ii", "e", "f", "query_slots", "output_slots", "float32_out", "state_out", "raw_out"),
-    *("fixed_reference", "spare_hold"),
+    *("fixed_reference", "spare_hold", "bit_mask", "bias", "values_in_keys"),
 )
 #: In what, besides, a job that continues another is as the other.
 CHAIN_FIELDS = ("group_tiles", "last_queries", "share")
@@ -75,7 +75,10 @@ class Descriptor:
     bit_mask: int = _bits(1, "A query sees only keys whose bit is set in its mask row.")
     bias: int = _bits(1, "Scores have a bias, for the program's BIAS; their rows are read.")
     bias_wide: int = _bits(1, "Bias rows have the north operands of 32 bits each instead of bfloat16 numbers.")
-    _flags: int = _bits(4, "Zero.", init=False)
+    values_in_keys: int = _bits(
+        1, "The values are the first f elements of the keys, and are not read again: v_ fields count for nothing; f <= e."
+    )
+    _flags: int = _bits(3, "Zero.", init=False)
     program_tag: int = _bits(32, "Tag of the program; it is fetched only when another one is loaded.")
     program_address: int = _bits(64, "Address of the program's first microword (behind its header).")
     ii: int = _bits(16, "Initiation interval: microwords of the program.")

@@ -14,12 +14,15 @@ CONFIG = Config(rows=5, columns=3, max_e=20, max_f=24, query_tiles=3, bus_bits=6
 
 def random_jobs(rng, config, count):
     jobs = []
+    in_keys = 0
     for _ in range(count):
         if not jobs or rng.random() < 0.5:
             e, f = rng.randint(1, config.max_e), rng.randint(1, config.max_f)
         restart = not jobs or (e, f) != (jobs[-1]["e"], jobs[-1]["f"]) or rng.random() < 0.2
         job = random_job(rng, config, e, f, queries=30, keys=30, float32_out=rng.getrandbits(1))
+        in_keys = rng.getrandbits(1) if restart else in_keys
         job |= {"restart": int(restart), "state_out": rng.getrandbits(1), "raw_out": rng.getrandbits(1)}
+        job["values_in_keys"] = in_keys
         jobs.append(job | random_mask(rng, config, job))
     return jobs
 

@@ -23,7 +23,7 @@ class Model:
 
     def rows(self, job):
         if job["restart"]:
-            self.query_slot = 0
+            self.iteration = self.query_slot = self.key_tile = 0
         for head in heads_of(job, self.tensor):
             for group in query_tiles_of(job):
                 yield from self.query_rows(job, head, group) if self.tensor == "q" else self.key_rows(job, head, group)
@@ -44,7 +44,7 @@ class Model:
     def key_rows(self, job, head, group):
         for tile in range(job["key_tiles"]):
             count = job["last_keys"] if tile == job["key_tiles"] - 1 else self.config.rows
-            buffer = self.key_tile % 2
+            buffer = self.key_tile % buffers_of(self.tensor, job)
             self.key_tile += 1
             deadline = self.iteration + tile * len(group)
             if self.tensor == "k":
@@ -76,17 +76,25 @@ class Model:
             }
 
 
+def buffers_of(tensor, job):
+    """Tiles of which there may be rows at a time."""
+    return {"q": job["query_slots"], "k": 3 if job["values_in_keys"] else 2, "v": 2}[tensor]
+
+
 @pytest.mark.parametrize("tensor", "qkv")
 @pytest.mark.parametrize("seed", range(2))
 def test_rows(tensor, seed):
     bench = Bench(LoadWalker(CONFIG, tensor), seed)
     dut, rng = bench.dut, bench.rng
     jobs = []
+    in_keys = 0
     for _ in range(20):
         if not jobs or rng.random() < 0.4:
             e, f = rng.randint(1, CONFIG.max_e), rng.randint(1, CONFIG.max_f)
         restart = not jobs or (e, f) != (jobs[-1]["e"], jobs[-1]["f"]) or rng.random() < 0.2
+        in_keys = rng.getrandbits(1) * (tensor != "v") if restart else in_keys
         job = random_job(rng, CONFIG, e, f, queries=20, keys=22) | {"restart": int(restart), "row_scale": rng.getrandbits(1)}
+        job["values_in_keys"] = in_keys
         if not restart and rng.random() < 0.3:
             one = {"heads": 1, "batch": 1, "groups": 1, "large_groups": 1}
             job |= one | {"continued": 1, "group_iterations": job["key_tiles"] * job["group_tiles"]}
@@ -96,7 +104,7 @@ def test_rows(tensor, seed):
     for job in jobs:
         starts.append(len(expected))
         expected += model.rows(job)
-        slots_of += [job["query_slots"] if tensor == "q" else 2] * (len(expected) - starts[-1])
+        slots_of += [buffers_of(tensor, job)] * (len(expected) - starts[-1])
     total = len(expected)
 
     fields = dut.jobs.payload.shape().members

@@ -136,13 +136,14 @@ def all_operations(rng, config, e, f):
 class Case:
     """A program, and random jobs with their tiles."""
 
-    def __init__(self, rng, config, e, f, jobs, fixed_reference=0, spare_hold=0):
+    def __init__(self, rng, config, e, f, jobs, **flags):
         self.config = config
-        self.fixed_reference, self.spare_hold = fixed_reference, spare_hold
+        self.flags = flags
         if config.linear or config.entropy:
             self.program = Words(e, f, all_operations(rng, config, e, f))
         else:
             self.program = fusemax.compile(head_dim=e, value_dim=f, config=config, bias=bool(rng.getrandbits(1)))
+        has_bias = any(MICROWORD.unpack(word)["op"] == Op.BIAS for word in self.program.microwords)
         self.jobs = []
         # Another number of rooms comes only after the machine has drained.
         slots = rng.choice((1, 1, 2))
@@ -155,6 +156,8 @@ class Case:
                 "output_slots": slots,
                 "state_out": rng.getrandbits(1),
                 "raw_out": rng.getrandbits(1),
+                "bias": int(has_bias),
+                "values_in_keys": flags.get("values_in_keys", 0),
             }
             self.jobs.append(job | random_mask(rng, config, job))
         self.tiles = list(tiles_of(config, self.jobs))
@@ -183,16 +186,16 @@ class Stimulus:
         self.tiles = bench.source(dut.tiles, case.tiles, go(1 / 3 / ii, 0.1, 1.0, 1.0))
 
         self.pulses = dict.fromkeys(PULSES, 0)
-        has_bias = any(MICROWORD.unpack(word)["op"] == Op.BIAS for word in case.program.microwords)
+        has_bias, in_keys = case.jobs[0]["bias"], case.jobs[0]["values_in_keys"]
         self.to_load = {
             "q": sum(tile["first"] for tile in case.tiles),
             "k": sum(tile["new_keys"] for tile in case.tiles),
-            "v": sum(tile["new_keys"] for tile in case.tiles),
+            "v": sum(tile["new_keys"] for tile in case.tiles) * (not in_keys),
             "m": sum(tile["new_bits"] for tile in case.tiles),
             "b": sum(tile["new_keys"] for tile in case.tiles) * has_bias,
         }
         self.resident = dict.fromkeys("qkvmb", 0)
-        self.room = {"q": case.jobs[0]["query_slots"], "k": 2, "v": 2, "m": 2, "b": 2}
+        self.room = {"q": case.jobs[0]["query_slots"], "k": 3 if in_keys else 2, "v": 2, "m": 2, "b": 2}
         self.paces = {name: Stalls(bench.rng, (0.0, 0.3 / ii, 1.0) if stalled else (1.0,), spell=10 * ii) for name in "qkvmbo"}
         self.stored = 0
         self.now = {}
@@ -267,7 +270,7 @@ class Checker:
     def __init__(self, bench, stimulus):
         self.bench, self.stimulus = bench, stimulus
         case = stimulus.case
-        self.expected = Expected(SequencerModel(case.config, case.program, case.fixed_reference, case.spare_hold))
+        self.expected = Expected(SequencerModel(case.config, case.program, **case.flags))
         self.counts = dict.fromkeys(sequencer_events().members, 0)
         self.seen, dut = {}, bench.dut
         for name in PULSES:
@@ -295,9 +298,8 @@ class Checker:
         for name in events:
             self.counts[name] += 1
         case = self.stimulus.case
-        assert corner(case.config, case.fixed_reference, seen["west"], seen["north"], seen["lane"]) == self.expected.corner(), (
-            f"cycle {cycle}"
-        )
+        fixed = case.flags.get("fixed_reference", 0)
+        assert corner(case.config, fixed, seen["west"], seen["north"], seen["lane"]) == self.expected.corner(), f"cycle {cycle}"
         assert {name: seen[name] for name in PULSES} == self.expected.pulses(), f"cycle {cycle}"
 
     def check_end(self):
@@ -375,6 +377,8 @@ def test_no_bubbles(machine):
         ({"entropy": True}, {}),
         ({"functions": True}, {"fixed_reference": 1, "spare_hold": 1}),
         ({"functions": True, "entropy": True}, {"fixed_reference": 0, "spare_hold": 0}),
+        ({}, {"values_in_keys": 1}),
+        ({"functions": True}, {"values_in_keys": 1}),
     ],
 )
 def test_options(option, flags):
@@ -383,4 +387,6 @@ def test_options(option, flags):
     for seed in (2, 3):
         _, checker = run(config, 5, 6, seed, jobs=2, stalled=True, **flags)
         happened |= {name for name, count in checker.counts.items() if count}
-    assert happened >= {"slots_function", "slots_max", "tiles"} and happened & set(STALLS)
+    assert happened >= {"slots_slnv", "slots_max", "tiles"} and happened & set(STALLS)
+    assert "slots_function" in happened or not option
+    assert not (flags.get("values_in_keys") and "stall_v" in happened)

@@ -15,8 +15,9 @@ INTERVAL = ("lo", "hi", "phase", "share", "keys", "queries", "bits")
 class SequencerModel:
     """One call of :meth:`step` per cycle, with what was offered in it."""
 
-    def __init__(self, config, program, fixed_reference=0, spare_hold=0):
+    def __init__(self, config, program, fixed_reference=0, spare_hold=0, values_in_keys=0):
         self.config = config
+        self.values_in_keys = values_in_keys
         self.fixed_reference = fixed_reference
         self.rotation = config.holds - spare_hold
         #: Hold register of every iteration's tile, and of the next one.
@@ -94,7 +95,7 @@ class SequencerModel:
             return "stall_k"
         if op is Op.BIAS and tile["new_keys"] and not self.waiting["b"]:
             return "stall_q"
-        if op is Op.SLNV and tile["new_keys"] and not self.waiting["v"]:
+        if op is Op.SLNV and tile["new_keys"] and not self.values_in_keys and not self.waiting["v"]:
             return "stall_v"
         if self.begins_row(word, op) and tile["last"] and not tile["state_out"] and self.rows >= tile["output_slots"]:
             return "stall_output"
@@ -142,11 +143,12 @@ class SequencerModel:
             out |= {"west_keys": tile["keys"]}
             out |= {"source": NorthSource.QUERY.value, "north_beat": tile["query"] + beat, "north_element": element}
             if word["last"]:
-                pulses["query_release"], pulses["key_release"] = tile["last"], tile["free_keys"]
+                pulses["query_release"] = tile["last"]
+                pulses["key_release"] = tile["free_keys"] & ~self.values_in_keys
             return
         if op is Op.BIAS:
             self.waiting["b"] -= word["first"] & tile["new_keys"]
-            slot = tile["buffer"] * config.bias_tiles + tile["reference"]
+            slot = tile["bias_buffer"] * config.bias_tiles + tile["reference"]
             beat, element = divmod(index, config.beat_elements // (2 if tile["bias_wide"] else 1))
             out |= {"op": Op.QK, "first": 0, "bias_row": index, "source": NorthSource.QUERY.value}
             out |= {"north_beat": config.bias_base + slot * config.bias_words + beat, "north_element": element}
@@ -181,9 +183,11 @@ class SequencerModel:
             return
         self.rows += self.begins_row(word, op) & tile["last"] & ~tile["state_out"]
         if op is Op.SLNV:
-            self.waiting["v"] -= word["first"] & tile["new_keys"]
-            address = tile["buffer"] * config.value_beats + beat
-            out |= {"west_beat": 2 * config.key_beats + address, "west_element": element, "west_keys": tile["keys"]}
+            self.waiting["v"] -= word["first"] & tile["new_keys"] & ~self.values_in_keys
+            address = 2 * config.key_beats + tile["buffer"] * config.value_beats
+            if self.values_in_keys:
+                address = tile["buffer"] * config.key_beats
+            out |= {"west_beat": address + beat, "west_element": element, "west_keys": tile["keys"]}
         per_word = config.beat_elements // 2 if tile["float32_out"] else config.beat_elements
         complete = index % per_word == per_word - 1 or word["last"]
         out |= {"element": index % per_word, "write": tile["last"] & complete, "output": self.output}
@@ -191,4 +195,5 @@ class SequencerModel:
             self.output = (self.output + 1) % config.output_beats
         if word["last"]:
             self.done[number].append("last SLNV")
-            pulses["value_release"], pulses["results_issued"] = tile["free_keys"], tile["last"]
+            pulses["key_release" if self.values_in_keys else "value_release"] = tile["free_keys"]
+            pulses["results_issued"] = tile["last"]

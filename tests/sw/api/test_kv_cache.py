@@ -152,7 +152,7 @@ def test_memory_is_reserved_and_given_back(device: fusemax.Device) -> None:
             second.append(0, numbers(1, 4, 5, 64), numbers(2, 4, 5, 64))
             large = numbers(3, 1, 2500, 64)
             with pytest.raises(DeviceMemoryError, match=r"the values need 320000 bytes .* [0-9]+ of them reserved"):
-                fusemax.attention(large[:, :4], large, large, device=device)
+                fusemax.attention(large[:, :4], large, large.copy(), device=device)
             assert second.attend(numbers(4, 1, 4, 1, 64), [0]).any()
 
 
@@ -227,3 +227,37 @@ def test_wrong_arguments(device: fusemax.Device) -> None:
     with pytest.raises(ValueError, match="the cache must be open"):
         cache.allocate("b")
     cache.close()
+
+
+def test_values_in_keys(device: fusemax.Device) -> None:
+    """The bits are those of values of their own, half as many bytes are kept, and ALiBi's columns come behind the keys."""
+
+    def room() -> int:
+        return sum(stop - start for start, stop in device.driver.memory.gaps())
+
+    free = room()
+    with cache_of(device, values_in_keys=True, page_size=4, pages=20) as cache:
+        taken = free - room()
+        scatter(cache)
+        keys = numbers(1, HEADS, 21, E)
+        cache.allocate("a")
+        cache.append("a", keys[:, :9])
+        cache.append("a", keys[:, 9:])
+        cache.fork("a", "b")
+        cache.append("b", keys[:, :3])
+        q = numbers(2, 2, 2 * HEADS, 3, E)
+        for options in ({}, {"alibi_slopes": [0.5, 0.25, 0.125, 0.0]}):
+            out = cache.attend(q, ["a", "b"], causal=True, **options)
+            for entry, k in enumerate((keys, np.concatenate([keys, keys[:, :3]], axis=1))):
+                v = np.ascontiguousarray(k[..., :F])
+                expected = fusemax.attention(q[entry], k, v, device=device, causal=True, query_offset=k.shape[1] - 3, **options)
+                np.testing.assert_array_equal(out[entry].view(np.uint16), expected.view(np.uint16))
+        with pytest.raises(TypeError, match="v must not be given, since the values are in the keys"):
+            cache.append("a", keys, keys[..., :F])
+    with cache_of(device, page_size=4, pages=20) as cache:
+        assert 0 < taken < 0.7 * (free - room())
+        cache.allocate("a")
+        with pytest.raises(TypeError, match="v must be given"):
+            cache.append("a", numbers(1, HEADS, 3, E))
+    with pytest.raises(ValueError, match="f must be at most e, 12, with values_in_keys, not 13"):
+        cache_of(device, values_in_keys=True, f=13)

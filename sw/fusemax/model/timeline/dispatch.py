@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
+from itertools import compress
 
 from ...compiler.program import Program
 from ...spec import DESCRIPTOR_STRIDE_BYTES, MICROWORD, PROGRAM_HEADER, Config, ceil_div
@@ -101,6 +102,8 @@ class Dispatcher:
             cycle = max(self._cycle, *self._store.ended[-1:], 0)
             self._issue.load_program(cycle, self._programs[job.program_tag])
             self._loaded = settings(job)
+            for walker in (*self._loaders, *self._pairs):
+                walker.restart()
             self._state = State.PROGRAM
             self._arbiter.control = cycle + latencies.program
         elif self._state is State.ROOM:
@@ -110,11 +113,10 @@ class Dispatcher:
                 return
             cycle = max(self._cycle, room)
             job = self._descriptors[self._index]
-            for pair, has in zip(self._pairs, (job.bit_mask, job.bias), strict=True):
-                if has:
-                    pair.push(cycle, job, self._index + 1)
-            for walker in (*self._loaders, self._issue, *([] if job.continues else [self._store])):
-                walker.jobs.push(cycle, job)
+            # In the order of ``walkers``.
+            concerned = (1, 1, not job.values_in_keys, job.bit_mask, job.bias, 1, not job.continues)
+            for walker in compress(walkers, concerned):
+                walker.jobs.push(cycle, job, self._index + 1)
                 walker.start()
             self._index += 1
             self._given += not job.continues

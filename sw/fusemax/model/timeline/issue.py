@@ -28,6 +28,7 @@ class Tile:
     """Of a key tile against a query tile: whether it is the query tile's first or last, the key tile's first or last.
 
     ``new_bits``, ``free_bits``: a block's of mask bits. ``state_out``: what goes out begins with the denominator.
+    ``values_in_keys``: SLNV reads the keys' buffer, and frees it.
     """
 
     first: bool
@@ -37,6 +38,7 @@ class Tile:
     new_bits: bool
     free_bits: bool
     state_out: bool
+    values_in_keys: bool
 
 
 class Mark(enum.Enum):
@@ -260,11 +262,11 @@ class Issue(Walk):
         finishes = bool(job.bit_mask) and (last_key or place == per_block - 1)
         chained = bool(job.continues or job.continued)
         starts, ends = first_key and not job.continued, last_key and not job.continues
-        state_out, count = bool(job.state_out), self.group_tiles
+        settings, count = (bool(job.state_out), bool(job.values_in_keys)), self.group_tiles
         if chained or not is_masked(job):
             for number in range(count):
                 new, free = number == 0, number == count - 1
-                yield number, Tile(starts, ends, new, free, new and begins, free and finishes, state_out)
+                yield number, Tile(starts, ends, new, free, new and begins, free and finishes, *settings)
             return
         rows, group = self._config.rows, self.at[GROUP]
         before = group * job.group_tiles - max(0, group - job.large_groups)
@@ -277,7 +279,7 @@ class Issue(Walk):
                 needed.append((number, starts or lo >= 0, ends or hi <= rows))
         for number, first, last in needed:
             new, free = number == needed[0][0], number == needed[-1][0]
-            yield number, Tile(first, last, new, free, new and begins, free and finishes, state_out)
+            yield number, Tile(first, last, new, free, new and begins, free and finishes, *settings)
 
     def _pass_mark(self, slot: int, mark: Mark, stage: int) -> bool:
         """Whether the word at a mark could be issued, or be passed over, as far as is known."""
@@ -311,12 +313,13 @@ class Issue(Walk):
         elif mark is Mark.LAST_QK:
             if tile.last:
                 self._query.release(cycle)
-            if tile.free_keys:
+            if tile.free_keys and not tile.values_in_keys:
                 self._key.release(cycle)
         elif mark in (Mark.FIRST_SLNV, Mark.FIRST_VALUE):
-            if tile.new_keys and not self._value.loaded:
+            waits_for_values = tile.new_keys and not tile.values_in_keys
+            if waits_for_values and not self._value.loaded:
                 return False
-            if tile.new_keys and (there := self._value.loaded.popleft()) > cycle:
+            if waits_for_values and (there := self._value.loaded.popleft()) > cycle:
                 waits.stall_v += there - cycle
                 cycle = there
             if tile.last and not tile.state_out and mark is Mark.FIRST_SLNV:
@@ -329,7 +332,7 @@ class Issue(Walk):
                 cycle = self._wait_for_output(cycle)
         else:
             if tile.free_keys:
-                self._value.release(cycle)
+                (self._key if tile.values_in_keys else self._value).release(cycle)
             if tile.last:
                 self._freed.append(self._store.write(cycle))
             self.stages[stage] = None

@@ -39,7 +39,8 @@ class RowWalker(Walk):
         self._tensor = tensor
         self._latencies = latencies
         self.valid = UNKNOWN
-        self.deadline = self.group_start = 0
+        self._first_deadline = 1 if tensor == "v" else 0
+        self.restart()
         self.loaded: deque[int] = deque()
         self._busy = False  # there is a tile under way
         self._ended = LONG_AGO  # the latest tile's last row was granted
@@ -52,6 +53,10 @@ class RowWalker(Walk):
     def _needs_buffer(self) -> bool:
         """Whether the next row is the first one of a buffer."""
         return self._row == 0
+
+    def restart(self) -> None:
+        """Count iterations anew: the machine is empty."""
+        self.deadline, self.group_start = self._first_deadline, 0
 
     def release(self, issued: int) -> None:
         """The array reads a buffer for the last time in the microword issued in that cycle."""
@@ -82,7 +87,6 @@ class LoadWalker(RowWalker):
         super().__init__(config, tensor)
         latencies = self._latencies
         self._loaded_after = {"q": latencies.query_loaded, "k": latencies.key_loaded, "v": latencies.value_loaded}[tensor]
-        self.deadline = 1 if tensor == "v" else 0
         self._slots = 0
 
     def start(self) -> None:
@@ -126,7 +130,7 @@ class LoadWalker(RowWalker):
         if self.arrived < 0:
             beats = config.beats(getattr(job, "f" if self._tensor == "v" else "e"))
             self._rows = Rows(config, job, self._tensor, beats + (job.row_scale if self._tensor == "q" else 0))
-            slots = job.query_slots if self._tensor == "q" else 2
+            slots = {"q": job.query_slots, "k": 3 if job.values_in_keys else 2, "v": 2}[self._tensor]
             # Another number of slots comes with another program, when all buffers are free.
             if slots != self._slots:
                 self._buffers = deque([LONG_AGO] * slots)

@@ -8,7 +8,7 @@ from ...planning.pair_rows import bias_beats
 from ...spec import PAGE_BYTES, Config
 from .bus import LONG_AGO, UNKNOWN, ReadPath, cut
 from .load import RowWalker
-from .walk import BATCH, GROUP, HEAD, TILE, Descriptor
+from .walk import BATCH, GROUP, HEAD, TILE
 
 __all__ = ["PairWalker"]
 
@@ -21,7 +21,6 @@ class PairWalker(RowWalker):
 
     def __init__(self, config: Config, tensor: str) -> None:
         super().__init__(config, tensor)
-        self._numbers: deque[int] = deque()
         self._beats = 0
         self._first = self._block_end = self._group_end = False
         self._buffers = deque([LONG_AGO] * 2)
@@ -29,18 +28,8 @@ class PairWalker(RowWalker):
         self._query = self._group = (0, 0, 0)
         self._block = self._head_base = self._batch_base = 0
 
-    def push(self, cycle: int, job: Descriptor, number: int) -> None:
-        """Take a job into the queue: that of this number in the ring."""
-        self._numbers.append(number)
-        self.jobs.push(cycle, job)
-        self.start()
-
     def start(self) -> None:
-        idle = self.job is None
         super().start()
-        if idle and self.job is not None:
-            # Other walkers count the jobs that pass this one by.
-            self.job_number = self._numbers.popleft()
         if not self._busy and self.job is not None:
             self._take()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress
 
 from .bus import LONG_AGO, UNKNOWN
 from .load import DEADLINES
@@ -81,7 +82,7 @@ class Periods:
         period = now.number - past.number
         times = min((self._end(loop) - 1 - walker.at[loop]) // period for walker in moving)
         if loop == TILE:
-            times = min(times, self._until_queries_overtake(now, past))
+            times = min(times, self._until_queries_overtake(now, past, len(moving) - 1))
         if times < 1:
             return False
         for walker in moving:
@@ -99,11 +100,13 @@ class Periods:
         """Walkers that move in a run of the loop. Within a group no query is loaded anew and no result stored."""
         machine = self._machine
         query, key, value = machine.loaders
-        if loop == TILE:
-            return key, value, machine.issue
         job = machine.issue.job
-        pairs = [] if job is None else [w for w, there in zip(machine.pairs, (job.bit_mask, job.bias), strict=True) if there]
-        return query, key, value, *pairs, machine.issue, machine.store
+        assert job is not None
+        keys = (key,) if job.values_in_keys else (key, value)
+        if loop == TILE:
+            return *keys, machine.issue
+        pairs = compress(machine.pairs, (job.bit_mask, job.bias))
+        return query, *keys, *pairs, machine.issue, machine.store
 
     def _end(self, loop: int) -> int:
         """Number of the loop's first turn that differs from those before."""
@@ -115,13 +118,13 @@ class Periods:
             return large if in_large and large < job.groups else job.groups - 1
         return {TILE: job.key_tiles, HEAD: job.heads, BATCH: job.batch}[loop] - 1
 
-    def _until_queries_overtake(self, now: Past, past: Past) -> int:
-        """Periods in which the queries that wait for their turn stay on the same side of keys and values."""
+    def _until_queries_overtake(self, now: Past, past: Past, tensors: int) -> int:
+        """Periods in which the queries that wait for their turn stay on the same side of keys and, of two tensors, values."""
         if self._machine.loaders[0].valid == UNKNOWN:
             return UNKNOWN
         half = DEADLINES // 2
         times = UNKNOWN
-        for here, there in zip(now.deadlines[1:3], past.deadlines[1:3], strict=True):
+        for here, there in zip(now.deadlines[1 : 1 + tensors], past.deadlines[1 : 1 + tensors], strict=True):
             times = min(times, (half - 1 - (here - now.deadlines[0]) % half) // (here - there))
             if here - there >= half:
                 return 0
@@ -141,16 +144,17 @@ class Periods:
         if loop == TILE:
             waiting = query.valid < UNKNOWN
             half = DEADLINES // 2
-            order = [waiting and (other.deadline - query.deadline) % DEADLINES // half for other in (key, value)]
+            others = (walker for walker in (key, value) if walker in moving)
+            order = [waiting and (other.deadline - query.deadline) % DEADLINES // half for other in others]
         else:
             order = [query.deadline - key.deadline, query.group_start - key.deadline]
         return (
             *places,
             *order,
-            value.deadline - key.deadline,
+            value in moving and value.deadline - key.deadline,
             *query.shape(),
             *key.shape(),
-            *value.shape(),
+            *(value.shape() if value in moving else ()),
             *((pair.deadline - key.deadline) % DEADLINES for pair in machine.pairs if pair in moving),
             *(part for pair in machine.pairs for part in pair.shape()),
             *store.shape(),

@@ -17,12 +17,12 @@ BATCH, HEAD, GROUP, TILE = range(4)
 
 
 class JobQueue:
-    """A walker's queue of jobs: buffered, ``depth`` deep. Jobs are pushed and taken in order."""
+    """A walker's queue of jobs: buffered, ``depth`` deep. Jobs are pushed, with numbers in the ring, and taken in order."""
 
     def __init__(self, depth: int, latencies: Latencies) -> None:
         self._depth = depth
         self._latencies = latencies
-        self._waiting: deque[tuple[int, Descriptor]] = deque()
+        self._waiting: deque[tuple[int, Descriptor, int]] = deque()
         # When each job, up to the first that waits, entered the output register.
         self._moved = deque([LONG_AGO] * (depth - 1), depth - 1)
         self._taken = LONG_AGO
@@ -33,20 +33,20 @@ class JobQueue:
         behind_register = self._depth - max(1, len(self._waiting))
         return self._moved[-behind_register] + 1 if behind_register else UNKNOWN
 
-    def push(self, cycle: int, job: Descriptor) -> None:
-        self._waiting.append((cycle, job))
+    def push(self, cycle: int, job: Descriptor, number: int) -> None:
+        self._waiting.append((cycle, job, number))
         if len(self._waiting) == 1:
             self._move()
 
-    def take(self, ready: int) -> tuple[int, Descriptor] | None:
-        """The next job, if there is one, and the cycle in which a walker takes it that can from cycle ``ready`` on."""
+    def take(self, ready: int) -> tuple[int, Descriptor, int] | None:
+        """The cycle in which a walker takes the next job, if there is one, that can from cycle ``ready`` on; job and number."""
         if not self._waiting:
             return None
-        _, job = self._waiting.popleft()
+        _, job, number = self._waiting.popleft()
         self._taken = max(self._moved[-1] + self._latencies.output_register, ready)
         if self._waiting:
             self._move()
-        return self._taken, job
+        return self._taken, job, number
 
     def _move(self) -> None:
         self._moved.append(max(self._waiting[0][0] + self._latencies.queue, self._taken))
@@ -110,7 +110,7 @@ class Walk:
     jobs
         Its queue.
     job_number
-        Jobs that it has taken.
+        The job's number in the ring, from 1 on.
     at
         Numbers of the batch entry, head, group and tile that it offers.
     offered
@@ -132,8 +132,7 @@ class Walk:
     def start(self) -> None:
         """Take the next job, if there is none under way and one waits."""
         if self.job is None and (taken := self.jobs.take(self._idle_from)) is not None:
-            cycle, self.job = taken
-            self.job_number += 1
+            cycle, self.job, self.job_number = taken
             self.offered = cycle + self._offer
             self.arrived = -1
 
