@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fusemax.spec import CONFIGS
+from fusemax_sim.emission import emitted
+
 SOC = Path(__file__).parent.parent / "examples" / "soc"
 
 
@@ -31,6 +34,7 @@ def test_no_unknown_bit_gets_out(tmp_path: Path, options: str) -> None:
     if shutil.which("iverilog") is None:
         pytest.skip("Icarus Verilog is not installed (Debian: iverilog)")
     command = [sys.executable, "-W", "error", str(SOC / "run.py"), "-o", str(tmp_path), "--simulator", "icarus"]
+    command += ["--verilog", str(emitted(CONFIGS["tiny"]))]
     done = subprocess.run([*command, *options.split()], capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[1] == "memory is as the model's, byte for byte"

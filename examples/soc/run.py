@@ -1,7 +1,7 @@
 """Simulate soc.v: a machine, a memory and a bus master in plain Verilog compute attention, bit for bit as the model does.
 
     python examples/soc/run.py [-o DIR] [--config CONFIG] [--simulator verilator|icarus]
-                                   [--keys N] [--query-heads N]
+                                   [--keys N] [--query-heads N] [--verilog DIR]
 
 The host makes two files, which a system would have in its flash: the memory (descriptor, program, queries, keys, values),
 and the list of register accesses that starts the machine. Needs the extra sim, a C++ compiler and make; or Icarus Verilog 11
@@ -114,10 +114,11 @@ def icarus(verilog, parameters, directory):
 SIMULATORS = {"verilator": verilator, "icarus": icarus}
 
 
-def simulate(simulator, config, directory):
-    """Build and run the bench in ``directory``; returns what it prints."""
-    verilog = directory / "verilog"
-    emit(config, verilog)
+def simulate(simulator, config, directory, verilog=None):
+    """Build and run the bench in ``directory``, of a machine that may have been emitted before; returns what it prints."""
+    if verilog is None:
+        verilog = directory / "verilog"
+        emit(config, verilog)
     parameters = {
         "ADDRESS_BITS": config.address_bits,
         "BUS_BITS": config.bus_bits,
@@ -139,6 +140,7 @@ def main():
     parser.add_argument("--keys", type=int, default=13, metavar="N")
     parser.add_argument("--query-heads", type=int, default=HEADS, metavar="N", help=f"a multiple of the {HEADS} key heads")
     parser.add_argument("--simulator", choices=SIMULATORS, default="verilator")
+    parser.add_argument("--verilog", type=Path, metavar="DIR", help="that of the machine; it is emitted if not given")
     options = parser.parse_args()
     config = fusemax.CONFIGS[options.config]
     directory = options.directory.resolve()
@@ -150,7 +152,8 @@ def main():
     accesses += [0] * (64 - len(accesses))
     (directory / "list.hex").write_text("".join(f"{access:012x}\n" for access in accesses))
 
-    print(simulate(options.simulator, config, directory).splitlines()[0])
+    verilog = options.verilog and options.verilog.resolve()
+    print(simulate(options.simulator, config, directory, verilog).splitlines()[0])
     found = read_hex(directory / "memory_after.hex", config.bus_bytes)
     wrong = np.flatnonzero(found != after) if len(found) == len(after) else np.arange(1)
     print("memory is as the model's, byte for byte" if not len(wrong) else f"memory differs from byte {wrong[0]:#x} on")

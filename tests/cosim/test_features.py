@@ -18,7 +18,7 @@ from fusemax_sim.problems import CYCLES_OUTSIDE, EXACT_COUNTERS
 pytestmark = pytest.mark.cosim
 
 #: Random sequences of one to four calls for each configuration; ``make regress`` runs 200.
-PROBLEMS = int(os.environ.get("FUSEMAX_RTL_PROBLEMS", "25"))
+PROBLEMS = int(os.environ.get("FUSEMAX_RTL_PROBLEMS", "15"))
 MEMORIES = st.builds(
     fusemax.Memory,
     read_latency_cycles=st.sampled_from([1, 2, 7, 60, 250]),
@@ -65,8 +65,8 @@ def check(problem: Problem, model: fusemax.Device, rtl: fusemax.Device, *, exact
     """All results, and all counters that do not depend on the memory; if ``exact`` those that do, too."""
     expected, counters = parts(problem.run(model)), model.counters.values
     found, counted = parts(problem.run(rtl, timeout=TIMEOUT_S)), rtl.counters.values
-    # From the doorbell to the first interrupt, as counted beside the machine.
-    outside_cycles = rtl.transport.testbench_cycles
+    # From the doorbell to the first interrupt, as counted beside the machine; of a call without jobs there is none.
+    outside_cycles = rtl.transport.testbench_cycles if counted["jobs"] else 0
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)

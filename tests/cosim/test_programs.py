@@ -23,7 +23,7 @@ from fusemax_sim.problems import EXACT_COUNTERS
 pytestmark = pytest.mark.cosim
 
 #: Random programs of each configuration; ``make regress`` runs 200.
-PROBLEMS = int(os.environ.get("FUSEMAX_RTL_PROBLEMS", "50"))
+PROBLEMS = int(os.environ.get("FUSEMAX_RTL_PROBLEMS", "20"))
 #: Few hold registers, and deeper PEs with more of them.
 MACHINES = {
     "tiny": replace(CONFIGS["tiny"], name="tiny_programs", functions=True, entropy=True),

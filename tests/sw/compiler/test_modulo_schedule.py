@@ -37,7 +37,7 @@ machines = st.builds(machine, st.integers(2, 256), st.integers(2, 256), st.integ
 head_dims = st.one_of(st.integers(1, 8), st.integers(1, 128))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(machines, head_dims, head_dims, st.integers(0, 2**32))
 def test_every_schedule_passes_the_checker(config: Config, e: int, f: int, seed: int) -> None:
     schedule = modulo_schedule(ATTENTION, config, e, f)
@@ -48,7 +48,7 @@ def test_every_schedule_passes_the_checker(config: Config, e: int, f: int, seed:
     assert decode(words, config, e, f) == schedule
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(machines, head_dims, head_dims, st.sampled_from(list(Binding)), st.integers(0, 2**32))
 def test_every_binding_passes_the_checker(config: Config, e: int, f: int, binding: Binding, seed: int) -> None:
     try:

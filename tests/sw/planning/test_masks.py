@@ -26,7 +26,7 @@ def masks(draw: st.DrawFn) -> EntryMask:
     return EntryMask(lo, hi, keys, draw(st.integers(0, keys)))
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(masks(), st.integers(1, 25))
 def test_pieces_are_what_the_mask_says(mask: EntryMask, positions: int) -> None:
     found = pieces(mask, positions)
