@@ -64,6 +64,7 @@ class Twin(Harness):
             lambda: twin._has_addresses(config, right),
             lambda: not right.fixed_reference or config.linear,
             lambda: not right.spare_hold or config.functions,
+            lambda: not right.values_in_keys or (config.values_in_keys and right.f <= right.e),
             lambda: not right.state_out or config.bus_bits >= twin.ROW_STATE_BITS,
             lambda: not (right.continues or right.continued) or right.heads == right.batch == right.groups == 1,
         )
