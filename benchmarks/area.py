@@ -45,6 +45,7 @@ OPTIONS = {
     "functions": {"functions": True},
     "entropy": {"entropy": True},
     "all": {"functions": True, "entropy": True},
+    "finer_scores": {"score_bits": 34, "score_frac_bits": 20},
 }
 DEVICE = ("--85k", "--speed", "6", "--package", "CABGA381")
 TARGET_MHZ = 110
