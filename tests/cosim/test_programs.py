@@ -26,7 +26,8 @@ pytestmark = pytest.mark.cosim
 PROBLEMS = int(os.environ.get("FUSEMAX_RTL_PROBLEMS", "20"))
 #: Few hold registers, and deeper PEs with more of them.
 MACHINES = {
-    "tiny": replace(CONFIGS["tiny"], name="tiny_programs", functions=True, entropy=True),
+    # As in test_attentions.py: one simulator for both.
+    "tiny": replace(CONFIGS["tiny"], name="tiny_functions", contexts=4, functions=True, entropy=True),
     "deep": Config(name="deep_programs", rows=5, columns=3, contexts=5, pe_latency=5, functions=True, entropy=True),
 }
 WEIGHTS = (

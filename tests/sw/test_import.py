@@ -9,17 +9,18 @@ from pathlib import Path
 
 CODE = """
 import sys, time
+first = time.process_time()
 import numpy, ml_dtypes
 start = time.process_time()
 import fusemax
-taken = time.process_time() - start
+taken = (time.process_time() - start) / (start - first)
 heavy = {"amaranth", "matplotlib", "cocotb", "rich", "fusemax_hw", "fusemax_sim", "torch", "triton"} & set(sys.modules)
 print(taken, *sorted(heavy))
 """
 
 
 def test_import_is_light_and_quick(tmp_path: Path) -> None:
-    """As a user sees it from the second time on: without bytecode, compiling the sources takes half of the time."""
+    """Less than twice NumPy's time, as a user sees it from the second time on: compiling the sources takes as long again."""
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     times = []
@@ -29,7 +30,7 @@ def test_import_is_light_and_quick(tmp_path: Path) -> None:
         taken, *heavy = printed.split()
         assert heavy == []
         times.append(float(taken))
-    assert min(times) < 0.25
+    assert min(times) < 2
 
 
 def test_importing_reads_no_cascade() -> None:

@@ -131,7 +131,7 @@ class Dispatcher(wiring.Component):
         The word, likewise.
     program_ii : Out(16)
         Microwords of the program; stays until another one is loaded.
-    fixed_reference, spare_hold : Out(1)
+    fixed_reference, spare_hold, values_in_keys : Out(1)
         Descriptor fields of the jobs under way, likewise; on machines that have them.
     program_load : Out(1)
         Another program will be written: high for a cycle.

@@ -135,6 +135,8 @@ class Sequencer(wiring.Component):
     QK, mask bits at its MASK, a bias at its first BIAS, V at its first SLNV, room in the output buffers there too or, if its
     state goes out, at SUM.
 
+    The class is long because a method is a part of the issue of a word, and all of them share the word's slot.
+
     Members
     -------
     words : In(stream.Signature({"word": microword_layout(), "last": 1}))
