@@ -89,6 +89,7 @@ docs: $(INSTALLED) ## Write the generated files: docs/reference/registers.md, pi
 	$(VENV) -m fusemax paper --json -o docs/measurements/paper > /dev/null
 
 site: $(INSTALLED) ## The pages and an API reference as a site in build/site; warnings are errors
+	rm -rf build/api
 	$(VENV) -m sphinx --builder html --conf-dir docs --doctree-dir build/doctrees --fail-on-warning --keep-going --quiet . build/site
 
 clean: ## Remove what was built, .venv included

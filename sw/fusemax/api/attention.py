@@ -267,7 +267,7 @@ def run_request(
 
     Raises
     ------
-    TypeError and others
+    TypeError, DeviceError
         If ``device`` is something else; as :func:`attention`.
     """
     with opened(device, request, k, config_named("small")) as machine:

@@ -64,7 +64,7 @@ def attention_varlen(
     ------
     TypeError, ValueError
         If an argument is not as above; nothing has been run then.
-    NonFiniteError and others
+    NonFiniteError, DeviceError
         As :func:`fusemax.attention`.
 
     References

@@ -30,7 +30,7 @@ class KVCache(PagedSequences):
     behind the other are worked on in one job, so a sequence gets the page behind its last one if that is free.
 
     Any thread may use it. A call of :meth:`attend` sees the sequences as they are when it begins, whatever others do to them
-    meanwhile; pages that it reads are free again when it has ended. A cache that is dropped without :meth:`close` gives a
+    meanwhile; pages that it reads are free again when it has ended. A cache that is dropped without ``close`` gives a
     ResourceWarning, as files do.
 
     Parameters

@@ -79,7 +79,7 @@ class ScoredAttention:
         ------
         ScoreOverflowError
             If a score that is seen is not finite.
-        NonFiniteError and others
+        NonFiniteError, DeviceError
             As :func:`fusemax.attention`.
         """
         request, wanted = self._request, self._wanted

@@ -56,7 +56,7 @@ def biased_attention(
 
     Raises
     ------
-    TypeError, ValueError and others
+    TypeError, ValueError, DeviceError
         If an argument is not as above; as :func:`fusemax.attention`.
     """
     for name in ("temperature", "state"):

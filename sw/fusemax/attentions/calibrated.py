@@ -77,7 +77,7 @@ def calibrated_attention(
     ------
     TypeError, ValueError
         If an argument is not as above, or the machine has no room for E + 3 elements of queries.
-    NonFiniteError, ScoreOverflowError and others
+    NonFiniteError, ScoreOverflowError, DeviceError
         As :func:`fusemax.attention`.
     """
     queries, keys, values = check_qkv(q, k, v)

@@ -70,7 +70,7 @@ def elu_attention(
         If the machine was made without the option. A ValueError too.
     ValueError
         If ``one`` is asked for and a score may be above 20.
-    TypeError, ValueError and others
+    TypeError, ValueError, DeviceError
         If an argument is not as above; as :func:`fusemax.attention`.
     """
     check_options("elu_attention", options)

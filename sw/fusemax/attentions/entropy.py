@@ -72,7 +72,7 @@ def attention_entropy(
 
     Raises
     ------
-    TypeError, ValueError and others
+    TypeError, ValueError, DeviceError
         If an argument is not as above; as :func:`fusemax.attention`.
     """
     check_options("attention_entropy", options, ("temperature",))

@@ -106,7 +106,7 @@ def flow_attention(
         If an argument is not as above.
     MissingOptionError
         If the machine was made without the option ``linear``, and ``causal`` is asked for. A ValueError too.
-    NonFiniteError and others
+    NonFiniteError, DeviceError
         As :func:`fusemax.attention`.
     """
     queries, keys, values = check_qkv(q, k, v)

@@ -73,7 +73,7 @@ def linear_attention(
     ------
     MissingOptionError
         If the machine was made without the option. A ValueError too.
-    TypeError, ValueError and others
+    TypeError, ValueError, DeviceError
         If an argument is not as above; as :func:`fusemax.attention`.
     """
     check_choice("kernel", kernel, ("elu1", "identity", "mlp"))

@@ -82,7 +82,7 @@ def routing_attention(
     ------
     TypeError, ValueError
         If an argument is not as above.
-    NonFiniteError, ScoreOverflowError and others
+    NonFiniteError, ScoreOverflowError, DeviceError
         As :func:`fusemax.attention`.
     """
     check_choice("variant", variant, ("google", "lucidrains"))

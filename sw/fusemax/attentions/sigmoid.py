@@ -58,7 +58,7 @@ def sigmoid_attention(
     ------
     MissingOptionError
         If the machine was made without the option. A ValueError too.
-    TypeError, ValueError and others
+    TypeError, ValueError, DeviceError
         If an argument is not as above; as :func:`fusemax.attention`.
     """
     check_options("sigmoid_attention", options)

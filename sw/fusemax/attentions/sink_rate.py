@@ -94,7 +94,7 @@ def sink_rate(
         If the machine was made without the option. A ValueError too.
     TypeError, ValueError
         If an argument is not as above, or the machine has no room for E + 3 elements of queries (all keys).
-    NonFiniteError, ScoreOverflowError and others
+    NonFiniteError, ScoreOverflowError, DeviceError
         As :func:`fusemax.attention`.
     """
     if key is None and v is not None:

@@ -47,7 +47,7 @@ class RingMachine:
     """Transport of a machine that lives in this process. Jobs go on when the host waits for the interrupt, or polls STATUS or
     RING_HEAD.
 
-    Those who inherit it say in :meth:`_advance` what is done then, and in :attr:`_works` whether there is something to do.
+    Those who inherit it say in ``_advance`` what is done then, and in ``_works`` whether there is something to do.
 
     Parameters
     ----------

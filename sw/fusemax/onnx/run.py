@@ -48,7 +48,7 @@ def run(
         If an argument is not as above.
     NotImplementedError
         If an operator has an input, output or attribute that the device has nothing for; its name is in the message.
-    ValueError and others
+    ValueError, DeviceError
         As :func:`fusemax.attention`.
 
     References

@@ -120,7 +120,7 @@ class Array:
 
         Raises
         ------
-        ValueError and others
+        ValueError, DeviceError
             As :func:`fusemax.attention`.
         """
         return _sums(self._sweeps(q, k, v, scale, options, state=True), np.shape(q)[:-1])
@@ -164,7 +164,7 @@ class Array:
         ------
         MissingOptionError
             If the machine was made without an operation that the function needs; names the option. A ValueError too.
-        ValueError and others
+        ValueError, DeviceError
             As :func:`fusemax.attention`.
         """
         query, key, value = (operand(x) for x in (q, k, v))
@@ -191,7 +191,7 @@ class Array:
 
         Raises
         ------
-        ValueError and others
+        ValueError, DeviceError
             As :func:`fusemax.attention`.
         """
         request = Request.of(q, k, v, {**options, "scale": scale, "out_dtype": "float32"}, program)
@@ -210,7 +210,7 @@ class Array:
         ------
         MissingOptionError
             If the machine was made without the option ``entropy``. A ValueError too.
-        ValueError and others
+        ValueError, DeviceError
             As :func:`fusemax.attention`.
         """
         query, key, value = (operand(x) for x in (q, k, v))

@@ -43,8 +43,8 @@ class RescaledStates:
     forms: Forms
     summed: str
     maxima: dict[str, Form] = field(default_factory=dict)
-    _sums: list[tuple[Einsum, Form]] = field(default_factory=list)
-    _written: list[Einsum] = field(default_factory=list)
+    _sums: list[tuple[Einsum, Form]] = field(default_factory=list, init=False)
+    _written: list[Einsum] = field(default_factory=list, init=False)
 
     def take(self, einsum: Einsum, scores: Form | None) -> bool:
         """Take a state's Einsum, if it is of this kind; ``scores`` are what a maximum is over, None if it is none."""

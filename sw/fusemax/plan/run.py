@@ -79,7 +79,7 @@ def run(
         If there is no plan for the cascade, or the machine has no room for it; names the line.
     MissingOptionError
         If the machine was made without an operation that the cascade needs; names the option.
-    TypeError, ValueError and others
+    TypeError, ValueError, DeviceError
         If an argument is not as above; as :func:`fusemax.attention`.
     """
     if not is_integer(parts) or parts not in (1, 2):

@@ -41,7 +41,7 @@ def copy_bfloat16(value: Any) -> NDArray[Any] | None:
 
     Raises
     ------
-    BufferError and others
+    BufferError, RuntimeError
         If the producer does not give its memory.
     """
     device_type, _ = value.__dlpack_device__()

@@ -57,7 +57,7 @@ def scaled_dot_product_attention(
 
     Raises
     ------
-    TypeError, ValueError and others
+    TypeError, ValueError, DeviceError
         If an argument is not as above; as :func:`fusemax.attention`.
 
     References
