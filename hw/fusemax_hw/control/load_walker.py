@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from amaranth.hdl import Module, Mux, Signal, ValueLike, unsigned
+from amaranth.hdl import Const, Module, Mux, Signal, ValueLike, unsigned
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -226,21 +226,20 @@ class LoadWalker(wiring.Component):
 
     def _count_buffers(self, m: Module, walk: Walk) -> Signal:
         """Count the buffers that are free; returns whether there will be any."""
-        next_tile = walk.next_tile
-        most: dict[str, tuple[int, ValueLike]] = {
-            "q": (self.config.query_bank_beats, next_tile.job.query_slots if self.tensor == "q" else 0),
-            "k": (3, Mux(next_tile.job.values_in_keys, 3, 2)) if self.config.values_in_keys and self.tensor == "k" else (2, 2),
-            "v": (2, 2),
-        }
-        room_for, buffers = most[self.tensor]
-        free = Signal(range(room_for + 1), init=0 if self.tensor == "q" else 2)
+        job = walk.next_tile.job
+        most, buffers = 2, Const(2)
+        if self.tensor == "q":
+            most, buffers = self.config.query_bank_beats, job.query_slots
+        elif self.tensor == "k" and self.config.values_in_keys:
+            most, buffers = 3, Mux(job.values_in_keys, 3, 2)
+        free = Signal(range(most + 1), init=0 if self.tensor == "q" else 2)
         starts, room = Signal(), Signal()
         m.d.comb += [
             starts.eq(self.rows.valid & self.rows.ready & walk.first),
             room.eq(self.release | Mux(starts, free > 1, free != 0)),
         ]
         m.d.sync += free.eq(free - starts + self.release)
-        with m.If(walk.take & next_tile.job.restart):
+        with m.If(walk.take & job.restart):
             m.d.sync += free.eq(buffers)
             m.d.comb += room.eq(1)
         return room

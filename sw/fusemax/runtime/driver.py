@@ -29,7 +29,7 @@ from .placement import Placement
 from .program_store import ProgramStore
 from .steps import Piece, steps_of
 from .transport import Transport
-from .values_in_keys import are_in_keys
+from .values_in_keys import are_in_keys, distinct
 
 __all__ = ["Driver"]
 
@@ -265,9 +265,9 @@ class Driver:
             with self.memory.lock:
                 program_address = self._programs.reserve(program)
             buffers = {name: replace(buffer, address=area + buffer.address) for name, buffer in relative.items()}
-            for name, array in (("q", q), ("k", k), ("v", v)):
-                if name != "v" or not are_in_keys(k, v):
-                    self._arrays.put_rows(buffers[name], shape, name, array)
+            arrays = {"q": q, "k": k, "v": v}
+            for name in distinct(arrays):
+                self._arrays.put_rows(buffers[name], shape, name, arrays[name])
             self._arrays.put_scale(buffers["q"], shape, call.scale)
             for name, pairs in call.pairs.rows.items():
                 self._arrays.put_pairs(buffers[name], pairs)

@@ -58,14 +58,13 @@ class Stores:
         self, device: Device, keys: int, heads: int, elements: tuple[int, int], *, values_in_keys: bool = False
     ) -> None:
         rows = [device.config.beats(each) * device.config.bus_bytes for each in elements]
+        sizes = [keys * heads * row for row in rows]
+        self.address = device.driver.reserve("pages of the cache", sizes[0] if values_in_keys else sum(sizes))
+        self.k = PageStore(device, self.address, rows[0], keys, heads, elements[0])
         if values_in_keys:
-            rows[1] = rows[0]
-        size = keys * heads * (rows[0] if values_in_keys else sum(rows))
-        self.address = device.driver.reserve("pages of the cache", size)
-        first = self.address
-        second = first if values_in_keys else first + keys * heads * rows[0]
-        self.k = PageStore(device, first, rows[0], keys, heads, elements[0])
-        self.v = PageStore(device, second, rows[1], keys, heads, elements[1])
+            self.v = PageStore(device, self.address, rows[0], keys, heads, elements[1])
+        else:
+            self.v = PageStore(device, self.address + sizes[0], rows[1], keys, heads, elements[1])
 
     def copy_page(self, source: int, target: int, page_size: int) -> None:
         """Copy all keys of a page."""

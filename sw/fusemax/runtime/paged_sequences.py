@@ -103,15 +103,17 @@ class PagedSequences:
         if (v is None) != self.values_in_keys:
             must = "not be given, since the values are in the keys" if self.values_in_keys else "be given"
             raise TypeError(f"v must {must}")
-        k = as_array("k", k)
-        v = k[..., : self.f] if v is None else as_array("v", v)
-        for name, array, elements in (("k", k, self.e), ("v", v, self.f)):
+        given = {"k": k} if v is None else {"k": k, "v": v}
+        arrays = {name: as_array(name, array) for name, array in given.items()}
+        for name, array in arrays.items():
+            elements = self.e if name == "k" else self.f
             if array.ndim != 3 or array.shape[0] != self.heads or array.shape[2] != elements:
                 raise ValueError(f"{name} must be ({self.heads}, keys, {elements}), not {array.shape}")
-        if k.shape[1] != v.shape[1]:
-            raise ValueError(f"the length of v must be that of k, {k.shape[1]}, not {v.shape[1]}")
-        count = k.shape[1]
-        k_bits, v_bits = (to_bits(name, array).swapaxes(0, 1) for name, array in (("k", k), ("v", v)))
+        count = arrays["k"].shape[1]
+        for array in arrays.values():
+            if array.shape[1] != count:
+                raise ValueError(f"the length of v must be that of k, {count}, not {array.shape[1]}")
+        bits = {name: to_bits(name, array).swapaxes(0, 1) for name, array in arrays.items()}
         with self._lock:
             stores = self._check_open()
             length = self._tables.length(sequence)
@@ -119,11 +121,11 @@ class PagedSequences:
             if copied is not None:
                 stores.copy_page(*copied, self.page_size)
             places = self._tables.places(sequence, length, length + count)
-            stores.k.rows[places, :, : self.e] = k_bits
+            stores.k.rows[places, :, : self.e] = bits["k"]
             if stores.k.elements > self.e:
                 stores.k.rows[places, :, self.e :] = key_columns(np.arange(length, length + count))[:, None]
-            if not self.values_in_keys:
-                stores.v.rows[places] = v_bits
+            if "v" in bits:
+                stores.v.rows[places] = bits["v"]
             self._tables.grow(sequence, count)
 
     def fork(self, sequence: Hashable, new: Hashable) -> None:

@@ -13,7 +13,7 @@ from ..spec import Config
 from .device_arrays import Arrays
 from .device_memory import DeviceMemory
 from .host_blocks import Block
-from .values_in_keys import are_in_keys
+from .values_in_keys import distinct
 
 __all__ = ["Placement"]
 
@@ -56,7 +56,7 @@ class Placement:
         pairs: Mapping[str, PairRows] | None = None,
     ) -> int:
         """Return the address behind the arrays of a call, its output, its mask bits and its biases, which begin at ``free``."""
-        end = max(end for _, _, _, end in self._addresses(blocks, _distinct(arrays), shape, free))
+        end = max(end for _, _, _, end in self._addresses(blocks, distinct(arrays), shape, free))
         return place_pairs(self._config, pairs or {}, shape, end)[1]
 
     def place_pairs(
@@ -87,7 +87,7 @@ class Placement:
             If there is no room for them.
         """
         buffers: dict[str, Buffer] = {}
-        for name, block, address, end in self._addresses(blocks, _distinct(arrays), shape, gap[0]):
+        for name, block, address, end in self._addresses(blocks, distinct(arrays), shape, gap[0]):
             what = NAMES[name] if block is None else " and ".join(NAMES[each] for each in block.places)
             self._memory.check_room(what, end - address, end, gap[1])
             if block is not None:
@@ -98,9 +98,3 @@ class Placement:
             if name in arrays:
                 self._arrays.put_rows(buffers[name], shape, name, arrays[name])
         return {**buffers, "v": buffers["k"]} if "v" in arrays and "v" not in buffers else buffers
-
-
-def _distinct(arrays: Mapping[str, Bits]) -> list[str]:
-    """Names of arrays that need a place: values in keys need none."""
-    in_keys = "v" in arrays and are_in_keys(arrays["k"], arrays["v"])
-    return [name for name in arrays if name != "v" or not in_keys]

@@ -221,30 +221,28 @@ class Request:
         NonFiniteError
             If a number is infinite, not a number, or rounded to infinity, in a row that a query may see.
         """
-        q_bits, k_bits, v_bits = (
-            to_bits(name, array, self._of_rows(unseen)).reshape(
-                self.batch, array.shape[-3] if array.ndim > 2 else 1, *array.shape[-2:]
-            )
-            for name, array, unseen in (
-                ("q", q, self._places.blind_queries),
-                ("k", k, self._places.unseen_keys),
-                ("v", v, self._places.unseen_keys),
-            )
-        )
-        return q_bits, k_bits, k_bits[..., : v.shape[-1]] if are_in_keys(k, v) else v_bits
+
+        def bits(name: str, array: NDArray[Any], unseen: Callable[[], NDArray[np.bool_]]) -> NDArray[np.uint16]:
+            heads = array.shape[-3] if array.ndim > 2 else 1
+            return to_bits(name, array, self._of_rows(unseen)).reshape(self.batch, heads, *array.shape[-2:])
+
+        q_bits, k_bits = bits("q", q, self._places.blind_queries), bits("k", k, self._places.unseen_keys)
+        if are_in_keys(k, v):
+            return q_bits, k_bits, k_bits[..., : v.shape[-1]]
+        return q_bits, k_bits, bits("v", v, self._places.unseen_keys)
 
     def operands(
         self, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any]
     ) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint16]]:
         """The bits of the three arrays, with the columns for ALiBi; errors as of :meth:`bits`."""
         q_bits, k_bits, v_bits = self.bits(q, k, v)
-        in_keys = are_in_keys(k_bits, v_bits)
         if self.factors.flat.any():
             q_bits = np.where(self.factors.flat.reshape(-1, 1, 1), np.uint16(0), q_bits)
         if self.alibi is not None:
+            in_keys = are_in_keys(k_bits, v_bits)
             q_bits, k_bits = self.alibi.extend(q_bits, k_bits, self._places.of_keys())
-        if in_keys:
-            v_bits = k_bits[..., : self.f]
+            if in_keys:
+                v_bits = k_bits[..., : self.f]
         return self._feed.operands(q_bits, k_bits, v_bits, self.factors.of_queries)
 
     def distances(self, rows: slice) -> NDArray[np.float64]:
